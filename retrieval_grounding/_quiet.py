@@ -1,0 +1,46 @@
+"""Importing the model libraries without their messages on stdout, analytics or auto-installs."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+
+__all__ = ["quiet_libraries"]
+
+_ENVIRONMENT = {
+    "YOLO_VERBOSE": "false",
+    "YOLO_OFFLINE": "true",  # no update check and no analytics; asked-for weights still download
+    "YOLO_AUTOINSTALL": "false",
+    "ULTRALYTICS_SAFE_LOAD": "1",  # checkpoints are unpickled against ultralytics' allow-list
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+@contextlib.contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Run the block with stdout kept clean: what is printed inside goes to stderr.
+
+    Ultralytics binds its log handler to ``sys.stdout`` when it is imported, so its first import
+    belongs inside such a block. A variable that the user has set is left as it is.
+    """
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    for logger in ("ultralytics", "open_clip", "timm", "huggingface_hub", "transformers"):
+        logging.getLogger(logger).setLevel(logging.ERROR)
+    # open_clip logs to the root logger, ahead of errors that are raised and told in our words.
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.CRITICAL)
+    try:
+        with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        root.setLevel(level)

@@ -1,0 +1,253 @@
+"""Finding regions in images: the Detector protocol and its ultralytics implementation."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import zipfile
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from ._quiet import quiet_libraries
+from .devices import resolve_device
+from .errors import ModelError
+from .presets import bundled_path
+from .regions import Regions
+
+__all__ = ["Detector", "DetectorSettings", "UltralyticsDetector", "load_detector"]
+
+_PADDING_GREY = 114  # what YOLO models are trained with
+_STRIDE = 32
+
+
+class Detector(Protocol):
+    """Anything that finds regions.
+
+    Attributes
+    ----------
+    fingerprint : str
+        Identifies weights and settings. Regions of two detectors with the same fingerprint may
+        lie in one index.
+    """
+
+    fingerprint: str
+
+    def detect(self, images: Sequence[Image.Image]) -> list[Regions]:
+        """Return the regions of each RGB image; region 0 is the whole image."""
+        ...
+
+
+@dataclass(frozen=True)
+class DetectorSettings:
+    """What a detector keeps. The defaults favour recall: the matcher sorts out the rest.
+
+    Parameters
+    ----------
+    confidence : float
+        Boxes below this score are dropped, 0 to 1.
+    iou : float
+        Of boxes of one class that overlap by more than this, the best is kept, 0 to 1.
+    max_boxes : int
+        At most so many boxes an image, besides the whole image.
+    image_size : int or None
+        Longest side in pixels at which the network sees an image, a multiple of 32; None takes
+        the size at which the weights were trained.
+    """
+
+    confidence: float = 0.05
+    iou: float = 0.6
+    max_boxes: int = 50
+    image_size: int | None = None
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.confidence <= 1 and 0 <= self.iou <= 1):
+            raise ModelError("a detector's confidence and IoU must lie between 0 and 1")
+        if self.max_boxes < 0:
+            raise ModelError("the number of boxes must be at least 0")
+        if self.image_size is not None and (self.image_size < 32 or self.image_size % _STRIDE):
+            raise ModelError("a detector's image size must be a multiple of 32")
+
+
+class UltralyticsDetector:
+    """A YOLO checkpoint run by ultralytics.
+
+    Images are shrunk or enlarged to `settings.image_size` and padded to multiples of 32, each by
+    itself, so an image's regions do not depend on the images in its batch.
+
+    Parameters
+    ----------
+    weights : path
+        A ``.pt`` checkpoint of the current ultralytics format. It is unpickled against
+        ultralytics' list of known classes, but trust weights as you trust code.
+    settings : DetectorSettings
+        What to keep.
+    device : str
+        ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing or is no such checkpoint.
+    """
+
+    def __init__(
+        self, weights: Path, settings: DetectorSettings | None = None, device: str = "auto"
+    ) -> None:
+        self.settings = settings or DetectorSettings()
+        self.device = resolve_device(device)
+        self._yolo = _load_yolo(weights)
+        trained_size = self._yolo.overrides.get("imgsz", 640)
+        self.image_size = self.settings.image_size or int(np.max(trained_size))
+        self.class_names: dict[int, str] = dict(self._yolo.names)
+        digest = hashlib.blake2b(weights.read_bytes(), digest_size=8).hexdigest()
+        kept = asdict(self.settings) | {"image_size": self.image_size}
+        self.fingerprint = f"{weights.stem} {digest} " + " ".join(
+            f"{name}={value:g}" for name, value in sorted(kept.items())
+        )
+
+    def detect(self, images: Sequence[Image.Image]) -> list[Regions]:
+        """Return the regions of each image, most confident first after the whole image.
+
+        Parameters
+        ----------
+        images : sequence of PIL images
+            Mode RGB, upright.
+        """
+        by_shape: dict[tuple[int, int], list[int]] = defaultdict(list)
+        inputs = [_letterbox(image, self.image_size) for image in images]
+        for position, array in enumerate(inputs):
+            by_shape[array.shape[:2]].append(position)
+        found: list[Regions | None] = [None] * len(images)
+        for shape, positions in by_shape.items():
+            results = self._predict(np.stack([inputs[position] for position in positions]), shape)
+            for position, result in zip(positions, results, strict=True):
+                found[position] = self._to_regions(result.boxes.data.cpu().numpy(), images[position])
+        return [regions for regions in found if regions is not None]
+
+    def _predict(self, batch: np.ndarray, shape: tuple[int, int]) -> list[Any]:
+        import torch
+
+        tensor = torch.from_numpy(batch).to(self.device).permute(0, 3, 1, 2).float() / 255
+        with quiet_libraries():
+            results: list[Any] = self._yolo.predict(
+                tensor,
+                imgsz=shape,
+                conf=self.settings.confidence,
+                iou=self.settings.iou,
+                max_det=max(self.settings.max_boxes, 1),
+                half=self.device.startswith("cuda"),
+                device=self.device,
+                verbose=False,
+            )
+        return results
+
+    def _to_regions(self, rows: np.ndarray, image: Image.Image) -> Regions:
+        whole = Regions.whole_image(image.width, image.height)
+        scale = self.image_size / max(image.size)
+        boxes = rows[: self.settings.max_boxes, :4].astype(np.float64) / scale
+        boxes = boxes.clip(0, [image.width, image.height] * 2)
+        keep = np.flatnonzero((boxes[:, 2:] - boxes[:, :2] >= 1).all(axis=1))
+        labels = [self.class_names[int(rows[row, 5])] for row in keep]
+        return Regions.concatenate([whole, Regions(boxes[keep], rows[keep, 4], labels)])
+
+
+@functools.lru_cache(maxsize=2)
+def load_detector(
+    spec: str = "nano", settings: DetectorSettings | None = None, device: str = "auto"
+) -> UltralyticsDetector:
+    """Load a detector; the last two are kept in memory.
+
+    Parameters
+    ----------
+    spec : str
+        ``"nano"``, the path of a checkpoint, or a name that ultralytics publishes, such as
+        ``"yolo11s.pt"``, which is downloaded once to PyTorch Hub's checkpoint folder.
+    settings : DetectorSettings, optional
+        What to keep.
+    device : str
+        Where to run.
+
+    Raises
+    ------
+    ModelError
+        If the weights are missing, unreachable or of the wrong kind.
+    """
+    return UltralyticsDetector(_find_weights(spec), settings, device)
+
+
+def _find_weights(spec: str) -> Path:
+    if spec == "nano":
+        return bundled_path("detector")
+    if Path(spec).exists():
+        return Path(spec)
+    with quiet_libraries():
+        from torch import hub
+        from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
+    if spec not in GITHUB_ASSETS_NAMES:
+        raise ModelError(
+            f"there is no file {spec!r}, and ultralytics publishes no model of that name; "
+            "name a .pt file, a published model such as yolo11s.pt, or nano"
+        )
+    cached = Path(hub.get_dir()) / "checkpoints" / spec
+    try:
+        with quiet_libraries():
+            cached.parent.mkdir(parents=True, exist_ok=True)
+            attempt_download_asset(cached)
+    except Exception as error:  # requests, urllib and ultralytics each raise their own
+        raise ModelError(
+            f"the detector {spec} could not be downloaded (is the network reachable?); "
+            "use the bundled one with --detector nano, or name a .pt file on this machine"
+        ) from error
+    return cached
+
+
+def _load_yolo(weights: Path) -> Any:
+    if not weights.is_file():
+        raise ModelError(f"the detector checkpoint {str(weights)!r} does not exist")
+    if _is_legacy_yolov5(weights):
+        raise ModelError(
+            f"{weights.name} is a checkpoint of the old ultralytics/yolov5 repository, which "
+            "ultralytics cannot load; use the same model in the current format, such as "
+            "yolov5nu.pt, yolov5su.pt or yolov5mu.pt"
+        )
+    try:
+        with quiet_libraries():
+            from ultralytics import YOLO
+
+            yolo = YOLO(str(weights), task="detect")
+            is_detector = yolo.task == "detect" and bool(yolo.names)
+    except Exception as error:  # a damaged file may fail anywhere in zip, pickle or torch
+        raise ModelError(
+            f"{str(weights)!r} is not a YOLO checkpoint that ultralytics can load safely; "
+            "name a .pt file that ultralytics has saved"
+        ) from error
+    if not is_detector:
+        raise ModelError(f"{weights.name} is a {yolo.task} model; a detection model is needed")
+    return yolo
+
+
+def _is_legacy_yolov5(weights: Path) -> bool:
+    """Tell by the class names in the pickle, which is not executed."""
+    try:
+        with zipfile.ZipFile(weights) as archive:
+            pickles = [name for name in archive.namelist() if name.endswith("data.pkl")]
+            return any(b"cmodels.yolo\n" in archive.read(name) for name in pickles)
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def _letterbox(image: Image.Image, size: int) -> np.ndarray:
+    """Scale the longer side to `size`, pad right and bottom to multiples of 32; HWC uint8 RGB."""
+    scale = size / max(image.size)
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    resized = image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    padded = [-(-side // _STRIDE) * _STRIDE for side in (height, width)]
+    canvas = np.full((*padded, 3), _PADDING_GREY, dtype=np.uint8)
+    canvas[:height, :width] = np.asarray(resized)
+    return canvas

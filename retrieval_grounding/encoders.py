@@ -1,0 +1,323 @@
+"""Embedding regions and phrases in one space: the Encoder protocol and its open_clip form."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import hashlib
+import json
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ._quiet import quiet_libraries
+from .devices import resolve_device
+from .errors import ModelError, PhraseError
+from .presets import bundled_path
+from .regions import Regions
+
+__all__ = ["Encoder", "Fingerprint", "OpenClipEncoder", "load_encoder"]
+
+FloatArray = npt.NDArray[np.float32]
+
+_CROPS_PER_BATCH = 64
+_CACHED_PHRASES = 1 << 16
+_RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What must agree between the encoder that built an index and the one that queries it.
+
+    Parameters
+    ----------
+    name : str
+        How the weights were asked for; for messages only, two names may mean the same weights.
+    weights : str
+        Hash over all parameters.
+    preprocessing : str
+        Input size, interpolation, mean and standard deviation.
+    """
+
+    name: str
+    weights: str
+    preprocessing: str
+
+    def matches(self, other: Fingerprint) -> bool:
+        """Tell whether embeddings of both are comparable."""
+        return (self.weights, self.preprocessing) == (other.weights, other.preprocessing)
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.weights}, {self.preprocessing})"
+
+
+class Encoder(Protocol):
+    """Anything that embeds regions and phrases in one space.
+
+    Attributes
+    ----------
+    fingerprint : Fingerprint
+        Recorded in every shard and checked at each opening.
+    dimension : int
+        Length d of an embedding.
+    """
+
+    fingerprint: Fingerprint
+    dimension: int
+
+    def encode_regions(
+        self, images: Sequence[Image.Image], regions: Sequence[Regions]
+    ) -> FloatArray:
+        """Return unit-length float32 embeddings (n, d) of all regions of all images, in order."""
+        ...
+
+    def encode_phrases(self, phrases: Sequence[str]) -> FloatArray:
+        """Return unit-length float32 embeddings (n, d) of the phrases."""
+        ...
+
+
+class OpenClipEncoder:
+    """A dual encoder of open_clip.
+
+    Each region is cut from the decoded image and squashed to the square input of the image tower,
+    whatever its shape: a centre crop, CLIP's habit for photographs, would cut the ends off.
+
+    Parameters
+    ----------
+    spec : str
+        ``"nano"``, ``"MODEL:PRETRAINED"`` with a tag of open_clip or the path of a local
+        checkpoint, ``"hf-hub:ORG/NAME"``, or a folder that holds ``open_clip_config.json`` and
+        weights.
+    device : str
+        ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``. On a GPU the towers run in float16.
+
+    Raises
+    ------
+    ModelError
+        If the name is unknown, or the weights are missing, unreachable or of another model.
+    """
+
+    def __init__(self, spec: str = "nano", device: str = "auto") -> None:
+        import torch
+
+        self.device = resolve_device(device)
+        self._half = self.device.startswith("cuda")
+        model, self._tokenize = _load_model(spec)
+        config = model.visual.preprocess_cfg
+        size = config["size"]
+        self.input_size: int = int(np.max(size))
+        self._resampling = _RESAMPLING.get(config["interpolation"], Image.Resampling.BICUBIC)
+        self._mean = torch.tensor(config["mean"], device=self.device).view(1, 3, 1, 1)
+        self._std = torch.tensor(config["std"], device=self.device).view(1, 3, 1, 1)
+        self.fingerprint = Fingerprint(
+            spec,
+            _hash_weights(model),
+            f"squash {self.input_size} {config['interpolation']} "
+            f"mean {_join(config['mean'])} std {_join(config['std'])}",
+        )
+        self._model = model.eval().to(self.device).to(memory_format=torch.channels_last)
+        self._phrases: OrderedDict[str, FloatArray] = OrderedDict()
+        self._lock = threading.Lock()
+        self.dimension = len(self.encode_phrases(["a"])[0])
+
+    def encode_regions(
+        self, images: Sequence[Image.Image], regions: Sequence[Regions]
+    ) -> FloatArray:
+        """Embed every region of every image, in batches that span images.
+
+        Parameters
+        ----------
+        images : sequence of PIL images
+            Mode RGB, upright.
+        regions : sequence of Regions
+            Those of each image.
+
+        Returns
+        -------
+        float32 array of shape (n, d)
+            Unit length; n is the number of regions of all images together.
+        """
+        import torch
+
+        crops = [
+            (image, box)
+            for image, found in zip(images, regions, strict=True)
+            for box in found.boxes.tolist()
+        ]
+        parts = [np.zeros((0, self.dimension), np.float32)]
+        with torch.inference_mode(), torch.autocast("cuda", torch.float16, enabled=self._half):
+            for pixels in self._resized_batches(crops):
+                batch = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float()
+                batch = (batch / 255 - self._mean) / self._std
+                embeddings = self._model.encode_image(batch, normalize=True)
+                parts.append(embeddings.float().cpu().numpy())
+        return np.concatenate(parts)
+
+    def encode_phrases(self, phrases: Sequence[str]) -> FloatArray:
+        """Embed phrases; those seen before come from a cache.
+
+        Raises
+        ------
+        PhraseError
+            If a phrase is empty or not text.
+        """
+        cleaned = [clean_phrase(phrase) for phrase in phrases]
+        with self._lock:
+            known = {phrase: self._phrases[phrase] for phrase in cleaned if phrase in self._phrases}
+            missing = [phrase for phrase in dict.fromkeys(cleaned) if phrase not in known]
+            if missing:
+                known.update(zip(missing, self._embed_text(missing), strict=True))
+            for phrase in known:
+                self._phrases[phrase] = known[phrase]
+                self._phrases.move_to_end(phrase)
+            while len(self._phrases) > _CACHED_PHRASES:
+                self._phrases.popitem(last=False)
+        rows = [known[phrase] for phrase in cleaned]
+        return np.stack(rows) if rows else np.zeros((0, self.dimension), np.float32)
+
+    def _embed_text(self, phrases: list[str]) -> FloatArray:
+        import torch
+
+        parts = []
+        with torch.inference_mode(), torch.autocast("cuda", torch.float16, enabled=self._half):
+            for start in range(0, len(phrases), 256):
+                tokens = self._tokenize(phrases[start : start + 256]).to(self.device)
+                parts.append(self._model.encode_text(tokens, normalize=True).float().cpu())
+        embeddings: FloatArray = torch.cat(parts).numpy()
+        return embeddings
+
+    def _resized_batches(
+        self, crops: list[tuple[Image.Image, list[float]]]
+    ) -> Iterator[npt.NDArray[np.uint8]]:
+        """Yield (n, size, size, 3) batches; the next is resized by threads meanwhile."""
+
+        def resize(crop: tuple[Image.Image, list[float]]) -> npt.NDArray[np.uint8]:
+            image, box = crop
+            size = (self.input_size, self.input_size)
+            return np.asarray(image.resize(size, self._resampling, tuple(box), reducing_gap=2.0))
+
+        starts = range(0, len(crops), _CROPS_PER_BATCH)
+        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+            batches = [crops[start : start + _CROPS_PER_BATCH] for start in starts]
+            ahead = [pool.submit(resize, crop) for crop in batches[0]] if batches else []
+            for upcoming in [*batches[1:], []]:
+                current, ahead = ahead, [pool.submit(resize, crop) for crop in upcoming]
+                if current:
+                    yield np.stack([future.result() for future in current])
+
+
+@functools.lru_cache(maxsize=2)
+def load_encoder(spec: str = "nano", device: str = "auto") -> OpenClipEncoder:
+    """Load an encoder; the last two are kept in memory. See :class:`OpenClipEncoder`."""
+    return OpenClipEncoder(spec, device)
+
+
+def clean_phrase(phrase: str) -> str:
+    """Return `phrase` with control characters and runs of white space as single spaces.
+
+    Raises
+    ------
+    PhraseError
+        If nothing is left, or `phrase` is not a string.
+
+    Examples
+    --------
+    >>> clean_phrase("  a red\\tcar ")
+    'a red car'
+    """
+    if not isinstance(phrase, str):
+        raise PhraseError(f"a phrase must be text, not {type(phrase).__name__}")
+    printable = "".join(character if character.isprintable() else " " for character in phrase)
+    cleaned = " ".join(printable.split())
+    if not cleaned:
+        raise PhraseError("the phrase is empty; say what to find, such as 'a red umbrella'")
+    return cleaned
+
+
+def _load_model(spec: str) -> tuple[Any, Any]:
+    """Return an open_clip model on the CPU in float32 and its tokenizer."""
+    folder = bundled_path("clip") if spec == "nano" else Path(spec)
+    with quiet_libraries():
+        import open_clip
+    if folder.is_dir():
+        name, options = f"local-dir:{folder}", _local_options(folder)
+    elif spec.startswith("hf-hub:"):
+        name, options = spec, {}
+    else:
+        name, options = _published_options(spec, open_clip)
+    try:
+        with quiet_libraries():
+            model = open_clip.create_model(name, require_pretrained=True, **options)
+            return model, open_clip.get_tokenizer(name)
+    except Exception as error:  # the hub client, torch and safetensors each raise their own
+        raise ModelError(_explain(spec, error)) from error
+
+
+def _local_options(folder: Path) -> dict[str, Any]:
+    """Options for a folder; a relative ``hf_model_name`` in its config means the folder itself."""
+    config_file = folder / "open_clip_config.json"
+    try:
+        config = json.loads(config_file.read_text(encoding="utf-8"))
+        text_config = config["model_cfg"]["text_cfg"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{str(folder)!r} is no open_clip model: {config_file.name} is missing or unreadable"
+        ) from error
+    if str(text_config.get("hf_model_name", "")).startswith("."):
+        return {"text_cfg": text_config | {"hf_model_name": str(folder)}}
+    return {}
+
+
+def _published_options(spec: str, open_clip: Any) -> tuple[str, dict[str, Any]]:
+    name, _, pretrained = spec.partition(":")
+    if name not in open_clip.list_models():
+        near = difflib.get_close_matches(name, open_clip.list_models(), n=3, cutoff=0.4)
+        raise ModelError(
+            f"open_clip has no model {name!r} (near: {', '.join(near) or 'none'}); "
+            "name one as MODEL:PRETRAINED, or use nano"
+        )
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if pretrained in tags:
+        return name, {"pretrained": pretrained}
+    if pretrained and Path(pretrained).is_file():
+        return name, {"pretrained": pretrained}
+    raise ModelError(
+        f"{spec!r} names no weights of {name}: add one of "
+        f"{', '.join(f'{name}:{tag}' for tag in tags) or 'its published tags (it has none)'}, "
+        f"or {name}:FILE with a local checkpoint"
+    )
+
+
+def _explain(spec: str, error: Exception) -> str:
+    text = str(error)
+    if isinstance(error, (ImportError, ModuleNotFoundError)):
+        return f"the CLIP model {spec} needs a package that is not installed: {text}"
+    fetching = ("download", "connect", "hub", "resolve", "offline", "huggingface")
+    if any(word in text.lower() for word in fetching):
+        return (
+            f"the CLIP model {spec} could not be downloaded (is the model hub reachable?); use "
+            "the bundled one with --clip nano, or a local checkpoint with --clip MODEL:FILE"
+        )
+    first_line = text.splitlines()[0] if text else type(error).__name__
+    return f"the CLIP model {spec} could not be loaded: {first_line[:200]}"
+
+
+def _hash_weights(model: Any) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.contiguous().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _join(values: Sequence[float]) -> str:
+    return "/".join(f"{value:.4g}" for value in values)

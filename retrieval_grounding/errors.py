@@ -1,0 +1,54 @@
+"""Errors that a user can act on; each message is one sentence that says what to do next."""
+
+from __future__ import annotations
+
+__all__ = [
+    "GroundingError",
+    "ImageError",
+    "ModelError",
+    "PhraseError",
+    "SourceError",
+    "StoreError",
+    "StoreLockedError",
+]
+
+
+class GroundingError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class SourceError(GroundingError):
+    """A folder, glob or list of images cannot be read or names nothing."""
+
+
+class ImageError(GroundingError):
+    """One image cannot be used.
+
+    Parameters
+    ----------
+    reason : str
+        A fixed, short name such as ``"truncated"``, for counting and for scripts.
+    detail : str
+        What exactly was found, for a person.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class ModelError(GroundingError):
+    """Weights are missing, unreachable, of the wrong kind, or not those of the index."""
+
+
+class PhraseError(GroundingError, ValueError):
+    """A phrase is empty or not text."""
+
+
+class StoreError(GroundingError):
+    """An index directory is missing, damaged, or of another format."""
+
+
+class StoreLockedError(StoreError):
+    """Another process is writing to the index."""

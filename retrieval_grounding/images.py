@@ -1,0 +1,230 @@
+"""Finding image files, and decoding them safely into the frame that a viewer shows."""
+
+from __future__ import annotations
+
+import glob
+import io
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from .errors import ImageError, SourceError
+
+__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "decode_image", "find_images", "load_image"]
+
+PathLike = str | os.PathLike[str]
+
+IMAGE_SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2")
+)
+"""Suffixes (lower case) by which files are picked from a folder."""
+
+MAX_PIXELS = 178_956_970
+"""Larger images are refused as ``too-large`` before a pixel is decoded (Pillow's own limit)."""
+
+MAX_BYTES = 1 << 29
+"""Larger files are refused as ``too-large`` before they are read."""
+
+# EPS, PDF, WMF and the like start other programs or draw instead of decoding: never opened.
+_FORMATS = (
+    "JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "JPEG2000", "PPM",
+)  # fmt: skip
+
+_EXIF_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def find_images(sources: PathLike | Iterable[PathLike]) -> list[str]:
+    """Return the absolute paths of all image files that `sources` name, each once.
+
+    Parameters
+    ----------
+    sources : path or iterable of paths
+        Folders (searched recursively by :data:`IMAGE_SUFFIXES`, hidden files and folders left
+        out, symbolic links to folders not followed), image files of any suffix, glob patterns,
+        and ``.txt`` files with one path a line, relative to the list's own folder.
+
+    Returns
+    -------
+    list of str
+        In the order of the sources, sorted within a folder or pattern.
+
+    Raises
+    ------
+    SourceError
+        If a source does not exist, or no image is found at all.
+    """
+    if isinstance(sources, (str, os.PathLike)):
+        sources = [sources]
+    found: dict[str, None] = {}
+    for source in sources:
+        for path in _expand(os.fspath(source)):
+            found[os.path.abspath(path)] = None  # noqa: PTH100 - links must not be resolved
+    if not found:
+        raise SourceError(
+            "no image was found; name a folder that holds files such as "
+            f"{', '.join(sorted(IMAGE_SUFFIXES)[:6])} …"
+        )
+    return list(found)
+
+
+def load_image(path: PathLike) -> Image.Image:
+    """Read and decode one image file; see :func:`decode_image`.
+
+    Raises
+    ------
+    ImageError
+        Also with the reasons ``missing``, ``not-a-file`` and ``unreadable``.
+    """
+    return decode_image(read_image_bytes(path))
+
+
+def read_image_bytes(path: PathLike) -> bytes:
+    """Return the bytes of an image file, or raise :class:`ImageError` by named reason."""
+    file = Path(path)
+    try:
+        if file.is_dir() or (file.exists() and not file.is_file()):
+            raise ImageError("not-a-file", f"{file} is not a regular file")
+        size = file.stat().st_size
+        if size > MAX_BYTES:
+            raise ImageError("too-large", f"the file has {size:,} bytes, more than {MAX_BYTES:,}")
+        return file.read_bytes()
+    except FileNotFoundError as error:
+        raise ImageError("missing", f"{file} does not exist") from error
+    except OSError as error:
+        raise ImageError("unreadable", f"{file} cannot be read: {error.strerror}") from error
+
+
+def decode_image(data: bytes) -> Image.Image:
+    """Decode an image into upright 8-bit RGB, the frame and the pixels that a viewer shows.
+
+    The EXIF orientation is applied. CMYK, palette, grey and 16-bit images are converted,
+    transparency is laid on white, and of an animation the first frame is taken.
+
+    Parameters
+    ----------
+    data : bytes
+        The whole file.
+
+    Returns
+    -------
+    PIL.Image.Image
+        Mode ``RGB``.
+
+    Raises
+    ------
+    ImageError
+        With reason ``empty``, ``not-an-image``, ``too-large``, ``truncated`` or ``corrupt``.
+    """
+    if not data:
+        raise ImageError("empty", "the file has no bytes")
+    try:
+        with Image.open(io.BytesIO(data), formats=_formats()) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise ImageError("too-large", _claims(width, height))
+            image.load()
+            return _to_rgb(_upright(image))
+    except ImageError:
+        raise
+    except UnidentifiedImageError as error:
+        raise ImageError("not-an-image", "the bytes are no known image format") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError("too-large", f"more than {MAX_PIXELS:,} pixels") from error
+    except Exception as error:  # Pillow's plugins raise nearly anything on damaged bytes
+        reason = "truncated" if "truncated" in str(error).lower() else "corrupt"
+        raise ImageError(reason, str(error) or type(error).__name__) from error
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+def _claims(width: int, height: int) -> str:
+    return f"the image claims {width} × {height} pixels, more than {MAX_PIXELS:,}"
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        orientation = image.getexif().get(_EXIF_ORIENTATION)
+    except Exception:  # damaged EXIF says nothing about rotation; viewers show the image as stored
+        return image
+    method = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    return image.transpose(method) if method is not None else image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image.copy() if isinstance(image.readonly, int) and image.readonly else image
+    if image.mode == "F" or image.mode.startswith("I"):
+        return Image.fromarray(_to_8_bit(np.asarray(image))).convert("RGB")
+    if "A" in image.mode or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        canvas = Image.new("RGBA", layer.size, "white")
+        return Image.alpha_composite(canvas, layer).convert("RGB")
+    return image.convert("RGB")
+
+
+def _to_8_bit(values: np.ndarray) -> np.ndarray:
+    """Scale grey values of more than 8 bits as viewers do: 16-bit by 256, floats by their range."""
+    if values.dtype.kind == "f":
+        finite = np.where(np.isfinite(values), values, 0.0)
+        low, high = float(finite.min()), float(finite.max())
+        scaled = (finite - low) * (255.0 / (high - low)) if high > low else np.zeros_like(finite)
+        return np.rint(scaled).astype(np.uint8)
+    deep = values.dtype == np.uint16 or int(values.max(initial=0)) > 255
+    return ((values >> 8) if deep else values).clip(0, 255).astype(np.uint8)
+
+
+def _expand(source: str) -> Iterator[str]:
+    path = Path(source)
+    if path.is_dir():
+        yield from _walk(source)
+    elif path.suffix.lower() == ".txt" and path.is_file():
+        yield from _read_list(path)
+    elif path.exists():
+        yield source
+    elif glob.has_magic(source):
+        matches = sorted(glob.glob(source, recursive=True))  # noqa: PTH207 - absolute patterns
+        if not matches:
+            raise SourceError(f"no file matches the pattern {source!r}")
+        for match in matches:
+            if Path(match).is_file() and Path(match).suffix.lower() in IMAGE_SUFFIXES:
+                yield match
+    else:
+        raise SourceError(f"{source!r} does not exist; name a folder, an image or a list of paths")
+
+
+def _walk(folder: str) -> Iterator[str]:
+    for parent, folders, files in os.walk(folder, onerror=_raise_source_error):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 - hot over 100,000 files
+            if suffix in IMAGE_SUFFIXES and not name.startswith("."):
+                yield os.path.join(parent, name)  # noqa: PTH118
+
+
+def _raise_source_error(error: OSError) -> None:
+    raise SourceError(f"folder {error.filename!r} cannot be read: {error.strerror}") from error
+
+
+def _read_list(path: Path) -> Sequence[str]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SourceError(f"the list {str(path)!r} cannot be read: {error}") from error
+    return [str(path.parent / line.strip()) for line in lines if line.strip()]

@@ -1,0 +1,56 @@
+"""One writer at a time, with a message that says who it is."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ..errors import StoreLockedError
+from .files import atomic_write_bytes
+
+__all__ = ["writer_lock"]
+
+
+@contextlib.contextmanager
+def writer_lock(directory: Path) -> Iterator[None]:
+    """Hold the right to write to the index in `directory`.
+
+    The operating system releases the lock when its process ends, however it ends, so that of a
+    killed process is never in the way.
+
+    Raises
+    ------
+    StoreLockedError
+        If another process holds it; the message names the process.
+    """
+    lock = FileLock(directory / ".writer.lock")
+    holder = directory / ".writer.json"
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise StoreLockedError(
+            f"{directory} is being written by {_describe(holder)}; wait until it has finished"
+        ) from error
+    try:
+        started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+        claim = {"process": os.getpid(), "host": socket.gethostname(), "started": started}
+        atomic_write_bytes(holder, json.dumps(claim).encode())
+        yield
+        holder.unlink(missing_ok=True)
+    finally:
+        lock.release()
+
+
+def _describe(holder: Path) -> str:
+    try:
+        claim = json.loads(holder.read_text(encoding="utf-8"))
+        return f"process {claim['process']} on {claim['host']} since {claim['started']}"
+    except (OSError, ValueError, KeyError):  # between taking the lock and telling who took it
+        return "another process"
