@@ -110,9 +110,17 @@ def add_images(
     The caller holds the writer's lock. Models are loaded only if there is something to embed.
     """
     report = BuildReport(found=len(paths))
-    known = catalog.known_files()
-    todo = [path for path in paths if known.get(path) != _size_and_time(path)]
-    report.unchanged = len(paths) - len(todo)
+    indexed = catalog.indexed_files()
+    failed = {file.path: file for file in catalog.skipped()}
+    todo = []
+    for path in paths:
+        now = _size_and_time(path)
+        if indexed.get(path) == now:
+            report.unchanged += 1
+        elif path in failed and (failed[path].size, failed[path].mtime_ns) == now:
+            report.skipped.append(failed[path])  # still bad, and still worth telling
+        else:
+            todo.append(path)
     if todo:
         detector, encoder = load_models()
         started = time.perf_counter()
@@ -127,18 +135,11 @@ def add_images(
                 if skipped:
                     catalog.add_skipped(skipped)
                     report.skipped += skipped
-                report.updated += sum(image.path in known for image in images)
-                report.added += sum(image.path not in known for image in images)
+                report.updated += sum(image.path in indexed for image in images)
+                report.added += sum(image.path not in indexed for image in images)
                 advance(len(batch))
         writer.commit()
         report.seconds = time.perf_counter() - started
-    # Files that failed before and have not changed are still worth telling.
-    retried = set(todo)
-    wanted = set(paths)
-    report.skipped += [
-        file for file in catalog.skipped() if file.path in wanted and file.path not in retried
-    ]
-    report.unchanged -= sum(file.path not in retried for file in report.skipped)
     return report
 
 

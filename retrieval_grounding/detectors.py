@@ -127,7 +127,9 @@ class UltralyticsDetector:
         for shape, positions in by_shape.items():
             results = self._predict(np.stack([inputs[position] for position in positions]), shape)
             for position, result in zip(positions, results, strict=True):
-                found[position] = self._to_regions(result.boxes.data.cpu().numpy(), images[position])
+                found[position] = self._to_regions(
+                    result.boxes.data.cpu().numpy(), images[position]
+                )
         return [regions for regions in found if regions is not None]
 
     def _predict(self, batch: np.ndarray, shape: tuple[int, int]) -> list[Any]:
@@ -218,7 +220,7 @@ def _load_yolo(weights: Path) -> Any:
         )
     try:
         with quiet_libraries():
-            from ultralytics import YOLO
+            from ultralytics.models import YOLO
 
             yolo = YOLO(str(weights), task="detect")
             is_detector = yolo.task == "detect" and bool(yolo.names)

@@ -29,6 +29,8 @@ __all__ = ["Encoder", "Fingerprint", "OpenClipEncoder", "load_encoder"]
 
 FloatArray = npt.NDArray[np.float32]
 
+_Crop = tuple[Image.Image, tuple[float, float, float, float]]
+
 _CROPS_PER_BATCH = 64
 _CACHED_PHRASES = 1 << 16
 _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
@@ -148,8 +150,8 @@ class OpenClipEncoder:
         """
         import torch
 
-        crops = [
-            (image, box)
+        crops: list[_Crop] = [
+            (image, (box[0], box[1], box[2], box[3]))
             for image, found in zip(images, regions, strict=True)
             for box in found.boxes.tolist()
         ]
@@ -176,8 +178,8 @@ class OpenClipEncoder:
             missing = [phrase for phrase in dict.fromkeys(cleaned) if phrase not in known]
             if missing:
                 known.update(zip(missing, self._embed_text(missing), strict=True))
-            for phrase in known:
-                self._phrases[phrase] = known[phrase]
+            for phrase, embedding in known.items():
+                self._phrases[phrase] = embedding
                 self._phrases.move_to_end(phrase)
             while len(self._phrases) > _CACHED_PHRASES:
                 self._phrases.popitem(last=False)
@@ -195,15 +197,13 @@ class OpenClipEncoder:
         embeddings: FloatArray = torch.cat(parts).numpy()
         return embeddings
 
-    def _resized_batches(
-        self, crops: list[tuple[Image.Image, list[float]]]
-    ) -> Iterator[npt.NDArray[np.uint8]]:
+    def _resized_batches(self, crops: list[_Crop]) -> Iterator[npt.NDArray[np.uint8]]:
         """Yield (n, size, size, 3) batches; the next is resized by threads meanwhile."""
 
-        def resize(crop: tuple[Image.Image, list[float]]) -> npt.NDArray[np.uint8]:
+        def resize(crop: _Crop) -> npt.NDArray[np.uint8]:
             image, box = crop
             size = (self.input_size, self.input_size)
-            return np.asarray(image.resize(size, self._resampling, tuple(box), reducing_gap=2.0))
+            return np.asarray(image.resize(size, self._resampling, box, reducing_gap=2.0))
 
         starts = range(0, len(crops), _CROPS_PER_BATCH)
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
@@ -222,7 +222,7 @@ def load_encoder(spec: str = "nano", device: str = "auto") -> OpenClipEncoder:
 
 
 def clean_phrase(phrase: str) -> str:
-    """Return `phrase` with control characters and runs of white space as single spaces.
+    r"""Return `phrase` with control characters and runs of white space as single spaces.
 
     Raises
     ------
@@ -231,7 +231,7 @@ def clean_phrase(phrase: str) -> str:
 
     Examples
     --------
-    >>> clean_phrase("  a red\\tcar ")
+    >>> clean_phrase("  a red\tcar ")
     'a red car'
     """
     if not isinstance(phrase, str):

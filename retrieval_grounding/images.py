@@ -5,9 +5,11 @@ from __future__ import annotations
 import glob
 import io
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -131,7 +133,7 @@ def decode_image(data: bytes) -> Image.Image:
     if not data:
         raise ImageError("empty", "the file has no bytes")
     try:
-        with Image.open(io.BytesIO(data), formats=_formats()) as image:
+        with _pillow_open()(io.BytesIO(data), formats=_formats()) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise ImageError("too-large", _claims(width, height))
@@ -152,6 +154,12 @@ def decode_image(data: bytes) -> Image.Image:
 def _formats() -> tuple[str, ...]:
     Image.init()
     return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+def _pillow_open() -> Callable[..., Any]:
+    """Return Pillow's own ``open``: ultralytics replaces it by one that installs packages."""
+    patches = sys.modules.get("ultralytics.utils.patches")
+    return getattr(patches, "_image_open", Image.open)
 
 
 def _claims(width: int, height: int) -> str:

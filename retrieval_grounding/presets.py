@@ -44,19 +44,19 @@ PRESETS: dict[str, Preset] = {
             "base",
             "yolo11s.pt",
             "ViT-B-16-SigLIP2-256:webli",
-            "SigLIP 2 base: the best accuracy per second on one GPU; downloads 1.5 GB",
+            "SigLIP 2 B/16 at 256 px and YOLO11s; downloads about 1.5 GB",
         ),
         Preset(
             "large",
             "yolo11x.pt",
             "ViT-SO400M-16-SigLIP2-384:webli",
-            "SigLIP 2 SO400M: the best accuracy, for large GPUs; downloads 4.7 GB",
+            "SigLIP 2 SO400M at 384 px and YOLO11x, for large GPUs; downloads about 4.7 GB",
         ),
         Preset(
             "seed",
             "yolov5su.pt",
             "ViT-B-32-quickgelu:openai",
-            "YOLOv5s and OpenAI's CLIP ViT-B/32, as in the course project; downloads 0.6 GB",
+            "OpenAI's CLIP ViT-B/32 and YOLOv5s, as in the course project; downloads about 0.6 GB",
         ),
     )
 }

@@ -107,7 +107,8 @@ class Regions:
     @property
     def xywh(self) -> FloatArray:
         """Boxes as ``x, y, width, height``, the layout of COCO, shape (n, 4)."""
-        return np.concatenate([self.boxes[:, :2], self.boxes[:, 2:] - self.boxes[:, :2]], axis=1)
+        corners, sides = self.boxes[:, :2], self.boxes[:, 2:] - self.boxes[:, :2]
+        return np.concatenate([corners, sides], axis=1)
 
     def clip(self, width: int, height: int) -> Regions:
         """Return the regions cut to the image; those with less than a pixel left are dropped."""
@@ -143,7 +144,8 @@ def pairwise_iou(first: npt.ArrayLike, second: npt.ArrayLike) -> FloatArray:
     union = total - shared
     # Two boxes without area have no union; they overlap nothing rather than 0/0.
     iou = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-    return iou.astype(np.float32)
+    result: FloatArray = iou.astype(np.float32)
+    return result
 
 
 def _validate(boxes: FloatArray, scores: FloatArray, labels: tuple[str, ...]) -> None:

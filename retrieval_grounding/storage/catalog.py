@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -102,11 +103,13 @@ class Catalog:
                 f"there is no index in {directory}; make one with "
                 f"'retrieval-grounding build PHOTOS --index {directory}'"
             )
-        mode = "rw" if writable else "ro"
+        # A reader too must be able to roll back the journal that a killed writer has left.
+        mode = "rw" if writable or os.access(path, os.W_OK) else "ro"
         self._connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=30, check_same_thread=False
         )
         try:
+            self._connection.execute(f"PRAGMA query_only = {not writable}")
             version = int(self.setting("format_version"))
         except (sqlite3.Error, ValueError, TypeError) as error:
             raise StoreError(f"{path} is damaged ({error}); build the index again") from error
@@ -164,12 +167,9 @@ class Catalog:
         tables = {name: self._one(f"SELECT COUNT(*) FROM {name}") for name in _COUNTED}
         return {name: row[0] for name, row in tables.items()} | {"regions": regions[0]}
 
-    def known_files(self) -> dict[str, tuple[int, int]]:
-        """Return size and mtime_ns of every file that was indexed or skipped, by path."""
-        rows = self._all(
-            "SELECT path, size, mtime_ns FROM images UNION ALL "
-            "SELECT path, size, mtime_ns FROM skipped"
-        )
+    def indexed_files(self) -> dict[str, tuple[int, int]]:
+        """Return size and mtime_ns of every image when it was indexed, by path."""
+        rows = self._all("SELECT path, size, mtime_ns FROM images")
         return {path: (size, mtime_ns) for path, size, mtime_ns in rows}
 
     def skipped(self) -> list[SkippedFile]:
@@ -257,7 +257,9 @@ class Catalog:
             with self._connection:
                 yield
         except sqlite3.Error as error:
-            raise StoreError(f"the catalog of {self.directory} cannot be written: {error}") from error
+            raise StoreError(
+                f"the catalog of {self.directory} cannot be written: {error}"
+            ) from error
 
     def _one(self, query: str, *values: object) -> Any:
         return self._connection.execute(query, values).fetchone()

@@ -63,9 +63,7 @@ def split_region_ids(
     return ids >> _ROW_BITS, ids & ((1 << _ROW_BITS) - 1)
 
 
-def write_shard(
-    path: Path, records: Sequence[ImageRecord], *, detector: str, encoder: str
-) -> None:
+def write_shard(path: Path, records: Sequence[ImageRecord], *, detector: str, encoder: str) -> None:
     """Write `records` to `path` in one step.
 
     Datasets are contiguous and uncompressed: float16 embeddings hardly compress, and readers map
@@ -144,22 +142,26 @@ class ShardReader:
     @cached_property
     def embeddings(self) -> npt.NDArray[np.float16]:
         """Embeddings of all regions, (n, d) float16."""
-        return self._view("embeddings")
+        view: npt.NDArray[np.float16] = self._view("embeddings")
+        return view
 
     @cached_property
     def boxes(self) -> npt.NDArray[np.float32]:
         """Boxes of all regions, (n, 4) float32."""
-        return self._view("boxes")
+        view: npt.NDArray[np.float32] = self._view("boxes")
+        return view
 
     @cached_property
     def scores(self) -> npt.NDArray[np.float32]:
         """Scores of all regions, (n,) float32."""
-        return self._view("scores")
+        view: npt.NDArray[np.float32] = self._view("scores")
+        return view
 
     @cached_property
     def labels(self) -> npt.NDArray[np.int32]:
         """Indices into `label_names`, (n,) int32."""
-        return self._view("labels")
+        view: npt.NDArray[np.int32] = self._view("labels")
+        return view
 
     @property
     def ids(self) -> npt.NDArray[np.int64]:

@@ -60,6 +60,8 @@ class FlatVectorIndex:
         self, queries: npt.NDArray[np.float32], k: int
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
         """Return the `k` best region ids for each query; see :class:`VectorIndex`."""
+        if not len(self):
+            return np.zeros((len(queries), 0), np.float32), np.zeros((len(queries), 0), np.int64)
         scores, ids = self._index.search(np.ascontiguousarray(queries), min(k, len(self)))
         return scores, ids
 

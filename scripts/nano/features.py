@@ -20,7 +20,6 @@ WHOLE = -1
 
 _MIN_CONFIDENCE = 0.25
 _MIN_SIDE = 0.08
-_JITTER = 0.08
 
 
 @dataclass(frozen=True)
@@ -29,8 +28,8 @@ class Crops:
 
     Parameters
     ----------
-    features : float16 array of shape (n, 2, channels, h, w)
-        Output of the frozen layers for the crop and for a jittered, mirrored variant.
+    features : float16 array of shape (n, channels, h, w)
+        Output of the frozen layers. A mirrored map stands in well for that of a mirrored crop.
     photos : int array of shape (n,)
         Number of the photograph in `names`.
     labels : int array of shape (n,)
@@ -71,10 +70,8 @@ def lower_layers(tower: nn.Module, blocks: int) -> nn.Module:
     return nn.Sequential(tower.conv_stem, tower.bn1, *list(tower.blocks)[:blocks])
 
 
-def cache_crops(
-    photos: Path, labels: Path, lower: nn.Module, size: int, device: str, seed: int
-) -> Crops:
-    """Cut, resize and run all crops; about 33,000 with two variants each.
+def cache_crops(photos: Path, labels: Path, lower: nn.Module, size: int, device: str) -> Crops:
+    """Cut, resize and run all crops, about 33,000.
 
     Parameters
     ----------
@@ -88,17 +85,11 @@ def cache_crops(
         Side of the square input in pixels.
     device : str
         Where to run.
-    seed : int
-        For the jitter.
     """
     table = np.load(labels)
     names = [str(name) for name in table["names"]]
-    ends = np.cumsum(table["counts"])
-    generator = np.random.default_rng(seed)
-    jobs = []
-    for number, end in enumerate(ends):
-        rows = table["rows"][end - table["counts"][number] : end]
-        jobs.append((number, photos / names[number], rows, int(generator.integers(1 << 31))))
+    detections = np.split(table["rows"], np.cumsum(table["counts"])[:-1])
+    jobs = [(number, photos / names[number], rows) for number, rows in enumerate(detections)]
     lower = lower.eval().to(device).to(memory_format=torch.channels_last)
     parts, meta = [], []
     with ThreadPoolExecutor(2) as pool, torch.inference_mode():
@@ -107,7 +98,7 @@ def cache_crops(
             pixels = np.concatenate([crop[0] for crop in found])
             parts.append(_run(lower, pixels, device))
             meta += [row for crop in found for row in crop[1]]
-            if start % 800 == 0:
+            if start % 160 == 0:
                 print(f"crops of {start + 16} / {len(jobs)} photographs", flush=True)
     facts = np.array(meta)
     return Crops(
@@ -116,28 +107,25 @@ def cache_crops(
 
 
 def _run(lower: nn.Module, pixels: np.ndarray, device: str) -> np.ndarray:
-    flat = torch.from_numpy(pixels.reshape(-1, *pixels.shape[2:]))
     outputs = []
-    for batch in flat.split(64):
+    for batch in torch.from_numpy(pixels).split(8):
         values = batch.to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
         outputs.append(lower(values).half().cpu())
-    features = torch.cat(outputs).contiguous()
-    return features.view(len(pixels), 2, *features.shape[1:]).numpy()
+    features: np.ndarray = torch.cat(outputs).contiguous().numpy()
+    return features
 
 
 def _photo_crops(
-    number: int, path: Path, rows: np.ndarray, seed: int, size: int
+    number: int, path: Path, rows: np.ndarray, size: int
 ) -> tuple[np.ndarray, list[tuple[int, int, int, int]]]:
-    """Return (n, 2, size, size, 3) pixels and (photo, label, colour, alone) of each crop."""
-    generator = np.random.default_rng(seed)
+    """Return (n, size, size, 3) pixels and (photo, label, colour, alone) of each crop."""
     with Image.open(path) as file:
         image = file.convert("RGB")
     width, height = image.size
     crops, meta = [], []
     for box, label, alone in _boxes(rows, width, height):
-        exact = _cut(image, box, size)
-        colour = dominant_colour(exact) if label != WHOLE else None
-        crops.append(np.stack([exact, _jittered(image, box, size, generator)]))
+        crops.append(_cut(image, box, size))
+        colour = dominant_colour(crops[-1]) if label != WHOLE else None
         meta.append((number, label, COLOURS.index(colour) if colour else -1, int(alone)))
     return np.stack(crops), meta
 
@@ -155,13 +143,3 @@ def _cut(image: Image.Image, box: np.ndarray, size: int) -> np.ndarray:
     x1, y1, x2, y2 = np.clip(box, 0, limits)
     bounds = (x1, y1, max(x2, x1 + 1), max(y2, y1 + 1))
     return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, bounds))
-
-
-def _jittered(
-    image: Image.Image, box: np.ndarray, size: int, generator: np.random.Generator
-) -> np.ndarray:
-    sides = np.tile(box[2:] - box[:2], 2)
-    moved = box + sides * generator.uniform(-_JITTER, _JITTER, 4)
-    moved[2:] = np.minimum(np.maximum(moved[2:], moved[:2] + 4), [image.width, image.height])
-    moved[:2] = np.minimum(moved[:2], moved[2:] - 4)
-    return _cut(image, moved, size)[:, ::-1]

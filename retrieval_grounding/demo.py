@@ -1,0 +1,65 @@
+"""The demonstration: real photographs that the installed packages carry, and phrases for them."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+from .building import BuildReport
+from .errors import SourceError
+from .hits import Hit
+from .images import PathLike
+from .index import build
+from .rendering import render_html
+
+__all__ = ["DEMO_PHRASES", "demo_photographs", "run_demo"]
+
+_PHOTOGRAPHS = (
+    ("ultralytics", "assets/bus.jpg"),
+    ("ultralytics", "assets/zidane.jpg"),
+    ("sklearn", "datasets/images/china.jpg"),
+    ("sklearn", "datasets/images/flower.jpg"),
+    ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg"),
+)
+
+DEMO_PHRASES = (
+    "a bus",
+    "a man in a suit and tie",
+    "a flower",
+    "a temple",
+    "a woman in a uniform",
+    "people on the street",
+    "a bald man",
+    "a red tie",
+)
+
+
+def demo_photographs() -> list[str]:
+    """Return the paths of the photographs; packages that are not installed are left out."""
+    paths = []
+    for package, file in _PHOTOGRAPHS:
+        # The package is looked up but not imported: only its files are wanted.
+        spec = importlib.util.find_spec(package)
+        if spec is not None and spec.submodule_search_locations:
+            path = Path(spec.submodule_search_locations[0]) / file
+            if path.is_file():
+                paths.append(str(path))
+    if not paths:
+        raise SourceError("no installed package carries a photograph; name a folder of your own")
+    return paths
+
+
+def run_demo(output: Path, more: Sequence[PathLike] = ()) -> tuple[BuildReport, list[Hit]]:
+    """Index the photographs and `more`, ask :data:`DEMO_PHRASES`, and write ``demo.html``.
+
+    Returns
+    -------
+    BuildReport, list of Hit
+        What was built, and the best hit of each phrase.
+    """
+    index = build([*demo_photographs(), *more], output / "index")
+    hits = [hits[0] for hits in index.query(DEMO_PHRASES, top=1)]
+    render_html(hits, output / "demo.html", title="retrieval_grounding demo")
+    assert index.build_report is not None
+    return index.build_report, hits

@@ -1,0 +1,404 @@
+"""The facade: build or open an index, query it, and ground a phrase in one image."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any, overload
+
+from . import building
+from .building import BuildOptions, BuildReport
+from .detectors import Detector, DetectorSettings, load_detector
+from .encoders import Encoder, Fingerprint, clean_phrase, load_encoder
+from .errors import GroundingError, ModelError, StoreError
+from .hits import Hit
+from .images import PathLike, find_images, load_image
+from .matching import CosineMatcher, Matcher
+from .presets import DEFAULT_PRESET, get_preset
+from .querying import Searcher, ground_regions
+from .storage.catalog import Catalog, ImageRow, SkippedFile
+from .storage.lock import writer_lock
+
+__all__ = ["Index", "build", "ground"]
+
+
+class Index:
+    """An index over a collection of images, opened for reading.
+
+    Made by :func:`build` or :meth:`open`.
+
+    Parameters
+    ----------
+    directory : path
+        Where the index lies.
+    encoder : Encoder, optional
+        Takes the place of the encoder that the index names; needed if it was built with an
+        encoder object instead of a name.
+    device : str
+        Where the models run: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+
+    Raises
+    ------
+    StoreError
+        If there is no index, it is damaged, or of a newer format.
+    ModelError
+        If `encoder` is not the one that built the index.
+
+    Attributes
+    ----------
+    build_report : BuildReport or None
+        What :func:`build` did, if it made this object.
+    """
+
+    def __init__(
+        self, directory: PathLike, *, encoder: Encoder | None = None, device: str = "auto"
+    ) -> None:
+        self.directory = Path(directory)
+        self.build_report: BuildReport | None = None
+        self._catalog = Catalog(self.directory)
+        self._device = device
+        self._matcher: Matcher = CosineMatcher()
+        if encoder is not None:
+            self._check_encoder(encoder)
+            self.__dict__["encoder"] = encoder
+
+    @classmethod
+    def open(
+        cls, directory: PathLike, *, encoder: Encoder | None = None, device: str = "auto"
+    ) -> Index:
+        """Open the index in `directory`; see the class for parameters and errors."""
+        return cls(directory, encoder=encoder, device=device)
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The encoder that built the index; loaded when first needed."""
+        spec = self._catalog.setting("clip")
+        if spec is None:
+            raise ModelError(
+                f"{self.directory} was built with an encoder object; "
+                "pass the same one: Index.open(..., encoder=...)"
+            )
+        encoder = load_encoder(spec, self._device)
+        self._check_encoder(encoder)
+        return encoder
+
+    @cached_property
+    def _searcher(self) -> Searcher:
+        return Searcher(self._catalog, building.refresh_vectors(self._catalog, save=False))
+
+    @overload
+    def query(self, phrases: str, top: int = 10, candidates: int = 100) -> list[Hit]: ...
+
+    @overload
+    def query(
+        self, phrases: list[str] | tuple[str, ...], top: int = 10, candidates: int = 100
+    ) -> list[list[Hit]]: ...
+
+    def query(
+        self, phrases: str | list[str] | tuple[str, ...], top: int = 10, candidates: int = 100
+    ) -> list[Hit] | list[list[Hit]]:
+        """Find the regions that phrases refer to, at most one in each image.
+
+        Parameters
+        ----------
+        phrases : str, or list or tuple of str
+            What to find; several are answered in one pass.
+        top : int
+            Hits wanted for each phrase.
+        candidates : int
+            Images that the vector index proposes for each phrase; all regions of each are scored.
+
+        Returns
+        -------
+        list of Hit, or a list of such lists
+            Best first; one list for each phrase of a sequence.
+
+        Raises
+        ------
+        PhraseError
+            If a phrase is empty or not text.
+        """
+        if top < 1 or candidates < 1:
+            raise GroundingError("top and candidates must be at least 1")
+        asked = [phrases] if isinstance(phrases, str) else list(phrases)
+        cleaned = [clean_phrase(phrase) for phrase in asked]
+        if not cleaned:
+            return []
+        embeddings = self.encoder.encode_phrases(cleaned)
+        found = self._searcher.search(cleaned, embeddings, self._matcher, top, candidates)
+        return found[0] if isinstance(phrases, str) else found
+
+    def images(self) -> Iterable[ImageRow]:
+        """Yield every image of the index, by path."""
+        return self._catalog.images()
+
+    def skipped(self) -> list[SkippedFile]:
+        """Return the files that could not be indexed, and why."""
+        return self._catalog.skipped()
+
+    def info(self) -> dict[str, Any]:
+        """Return what the index holds and which models built it, as plain values."""
+        keys = ("format_version", "preset", "detector", "clip", "dimension", "created_with")
+        settings = {key: self._catalog.setting(key) for key in keys}
+        return {
+            "directory": str(self.directory),
+            **settings,
+            "detector_fingerprint": self._catalog.setting("detector_fingerprint"),
+            "encoder_fingerprint": str(Fingerprint(**self._catalog.setting("encoder_fingerprint"))),
+            **self._catalog.counts(),
+            "bytes": sum(f.stat().st_size for f in self.directory.rglob("*") if f.is_file()),
+        }
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return self._catalog.counts()["images"]
+
+    def _check_encoder(self, encoder: Encoder) -> None:
+        built_with = Fingerprint(**self._catalog.setting("encoder_fingerprint"))
+        if not encoder.fingerprint.matches(built_with):
+            raise ModelError(
+                f"{self.directory} was built with the encoder {built_with}, and this is "
+                f"{encoder.fingerprint}: their embeddings cannot be compared; "
+                "use the same weights or build a new index"
+            )
+
+
+def build(
+    sources: PathLike | Iterable[PathLike],
+    directory: PathLike,
+    *,
+    preset: str | None = None,
+    detector: str | Detector | None = None,
+    clip: str | Encoder | None = None,
+    settings: DetectorSettings | None = None,
+    device: str = "auto",
+    options: BuildOptions | None = None,
+) -> Index:
+    """Build an index over images, or add to one what is new or has changed.
+
+    Parameters
+    ----------
+    sources : path or iterable of paths
+        Folders, image files, glob patterns and ``.txt`` lists; see
+        :func:`retrieval_grounding.find_images`.
+    directory : path
+        Where the index lies or will lie.
+    preset : str, optional
+        ``nano`` (the default), ``base``, ``large`` or ``seed``. An existing index keeps its own.
+    detector, clip : optional
+        Take the place of the preset's: a name as in :func:`load_detector` and
+        :func:`load_encoder`, or an object with the protocol's methods.
+    settings : DetectorSettings, optional
+        What the detector keeps.
+    device : str
+        Where the models run.
+    options : BuildOptions, optional
+        Batch size, shard size, threads, progress.
+
+    Returns
+    -------
+    Index
+        Opened; its ``build_report`` says what was done and which files were skipped.
+
+    Raises
+    ------
+    SourceError
+        If a source is missing or nothing is found.
+    StoreLockedError
+        If another process is writing to the index.
+    ModelError
+        If weights cannot be loaded, or are not those of the existing index.
+    """
+    directory = Path(directory)
+    paths = find_images(sources)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{directory} cannot be made: {error.strerror}") from error
+    with writer_lock(directory):
+        if Catalog.exists(directory):
+            catalog = Catalog(directory, writable=True)
+            wanted = _existing_models(catalog, preset, detector, clip, settings)
+        else:
+            wanted = _new_models(preset, detector, clip, settings)
+            loaded = _load(*wanted, device)
+            catalog = Catalog.create(directory, _describe(preset, *wanted, *loaded))
+
+        def load_models() -> tuple[Detector, Encoder]:
+            models = _load(*wanted, device)
+            _check_models(catalog, *models)
+            return models
+
+        building.sweep_leftovers(catalog)
+        report = building.add_images(catalog, paths, load_models, options or BuildOptions())
+        building.refresh_vectors(catalog)
+        catalog.close()
+    encoder = clip if clip is not None and not isinstance(clip, str) else None
+    index = Index(directory, encoder=encoder, device=device)
+    index.build_report = report
+    return index
+
+
+@overload
+def ground(
+    image: PathLike,
+    phrases: str,
+    *,
+    preset: str = ...,
+    detector: str | Detector | None = ...,
+    clip: str | Encoder | None = ...,
+    settings: DetectorSettings | None = ...,
+    device: str = ...,
+) -> Hit: ...
+
+
+@overload
+def ground(
+    image: PathLike,
+    phrases: list[str] | tuple[str, ...],
+    *,
+    preset: str = ...,
+    detector: str | Detector | None = ...,
+    clip: str | Encoder | None = ...,
+    settings: DetectorSettings | None = ...,
+    device: str = ...,
+) -> list[Hit]: ...
+
+
+def ground(
+    image: PathLike,
+    phrases: str | list[str] | tuple[str, ...],
+    *,
+    preset: str = DEFAULT_PRESET,
+    detector: str | Detector | None = None,
+    clip: str | Encoder | None = None,
+    settings: DetectorSettings | None = None,
+    device: str = "auto",
+) -> Hit | list[Hit]:
+    """Find the region of one image that a phrase refers to, without an index.
+
+    Parameters
+    ----------
+    image : path
+        An image file.
+    phrases : str, or list or tuple of str
+        What to find.
+    preset, detector, clip, settings, device
+        As for :func:`build`. Models stay in memory for the next call.
+
+    Returns
+    -------
+    Hit, or one for each phrase of a sequence
+
+    Raises
+    ------
+    ImageError
+        If the image cannot be used.
+    PhraseError
+        If a phrase is empty or not text.
+    """
+    asked = [phrases] if isinstance(phrases, str) else list(phrases)
+    cleaned = [clean_phrase(phrase) for phrase in asked]
+    pixels = load_image(image)
+    finder, encoder = _load(*_new_models(preset, detector, clip, settings), device)
+    [regions] = finder.detect([pixels])
+    embeddings = encoder.encode_regions([pixels], [regions])
+    hits = [
+        ground_regions(phrase, row, os.fspath(image), regions, embeddings, CosineMatcher(), top=1)[
+            0
+        ]
+        for phrase, row in zip(cleaned, encoder.encode_phrases(cleaned), strict=True)
+    ]
+    return hits[0] if isinstance(phrases, str) else hits
+
+
+Models = tuple[str | Detector, str | Encoder, DetectorSettings]
+
+
+def _new_models(
+    preset: str | None,
+    detector: str | Detector | None,
+    clip: str | Encoder | None,
+    settings: DetectorSettings | None,
+) -> Models:
+    chosen = get_preset(preset or DEFAULT_PRESET)
+    return (
+        _absolute(chosen.detector if detector is None else detector),
+        _absolute(chosen.clip if clip is None else clip),
+        settings or DetectorSettings(),
+    )
+
+
+def _existing_models(
+    catalog: Catalog,
+    preset: str | None,
+    detector: str | Detector | None,
+    clip: str | Encoder | None,
+    settings: DetectorSettings | None,
+) -> Models:
+    """Take from the index what was not asked for; what was asked for is checked when loaded."""
+    asked = get_preset(preset) if preset else None
+    finder = detector or (asked and asked.detector) or catalog.setting("detector")
+    encoder = clip or (asked and asked.clip) or catalog.setting("clip")
+    if finder is None or encoder is None:
+        raise ModelError(
+            f"{catalog.directory} was built with model objects; pass the same ones to build"
+        )
+    kept = settings or DetectorSettings(**catalog.setting("detector_settings"))
+    return _absolute(finder), _absolute(encoder), kept
+
+
+def _absolute(model: Any) -> Any:
+    """Make the path of local weights absolute, so that the index can be opened from anywhere."""
+    if isinstance(model, str) and os.path.exists(model):  # noqa: PTH110 - a name, or a path
+        return os.path.abspath(model)  # noqa: PTH100
+    return model
+
+
+def _load(
+    detector: str | Detector, clip: str | Encoder, settings: DetectorSettings, device: str
+) -> tuple[Detector, Encoder]:
+    return (
+        load_detector(detector, settings, device) if isinstance(detector, str) else detector,
+        load_encoder(clip, device) if isinstance(clip, str) else clip,
+    )
+
+
+def _describe(
+    preset: str | None,
+    detector: str | Detector,
+    clip: str | Encoder,
+    settings: DetectorSettings,
+    loaded_detector: Detector,
+    loaded_encoder: Encoder,
+) -> dict[str, Any]:
+    from . import __version__
+
+    return {
+        "preset": preset or DEFAULT_PRESET,
+        "detector": detector if isinstance(detector, str) else None,
+        "clip": clip if isinstance(clip, str) else None,
+        "detector_settings": asdict(settings),
+        "detector_fingerprint": loaded_detector.fingerprint,
+        "encoder_fingerprint": asdict(loaded_encoder.fingerprint),
+        "dimension": loaded_encoder.dimension,
+        "created_with": __version__,
+    }
+
+
+def _check_models(catalog: Catalog, detector: Detector, encoder: Encoder) -> None:
+    built_with = Fingerprint(**catalog.setting("encoder_fingerprint"))
+    if not encoder.fingerprint.matches(built_with):
+        raise ModelError(
+            f"{catalog.directory} was built with the encoder {built_with}, not with "
+            f"{encoder.fingerprint}; leave the preset out to use its own, or build a new index"
+        )
+    if detector.fingerprint != catalog.setting("detector_fingerprint"):
+        raise ModelError(
+            f"{catalog.directory} was built with the detector "
+            f"{catalog.setting('detector_fingerprint')!r}, not with {detector.fingerprint!r}; "
+            "leave detector and settings out to use its own, or build a new index"
+        )

@@ -1,0 +1,42 @@
+"""Shared fixtures: instant models, small pictures, and data outside the project."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fakes import ColourEncoder, SquareDetector, draw_squares
+
+
+@pytest.fixture
+def models() -> dict[str, object]:
+    return {"detector": SquareDetector(), "clip": ColourEncoder()}
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of four pictures with coloured rectangles."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    draw_squares(folder / "a.png", {"red": (5, 5, 25, 25)})
+    draw_squares(folder / "b.png", {"green": (30, 10, 60, 40)})
+    draw_squares(folder / "c.png", {"red": (40, 30, 70, 55), "blue": (2, 2, 20, 20)})
+    draw_squares(folder / "d.png", {})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared() -> Callable[[str], Path]:
+    """Return files that lie beside a developer's checkout, or skip and name what is missing."""
+    default = Path(__file__).parents[2] / "shared"
+    root = Path(os.environ.get("RETRIEVAL_GROUNDING_SHARED", default))
+
+    def find(name: str) -> Path:
+        path = root / name
+        if not path.exists():
+            pytest.skip(f"needs {name} in the folder shared/ beside the checkout")
+        return path
+
+    return find

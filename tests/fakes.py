@@ -1,0 +1,79 @@
+"""Models that are instant and exact, and the pictures that they understand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from retrieval_grounding.encoders import Fingerprint, clean_phrase
+from retrieval_grounding.regions import Regions
+
+COLOURS = {
+    "red": (220, 20, 20),
+    "green": (20, 200, 20),
+    "blue": (20, 20, 220),
+    "yellow": (220, 220, 20),
+}
+BACKGROUND = (128, 128, 128)
+
+
+class SquareDetector:
+    """Finds the coloured rectangles that `draw_squares` draws; its labels are the colours."""
+
+    fingerprint = "squares 1"
+
+    def detect(self, images: Sequence[Image.Image]) -> list[Regions]:
+        found = []
+        for image in images:
+            pixels = np.asarray(image).astype(int)
+            boxes, labels = [], []
+            for name, colour in COLOURS.items():
+                rows, columns = np.nonzero(np.abs(pixels - colour).sum(-1) < 60)
+                if len(rows):
+                    box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+                    boxes.append(box)
+                    labels.append(name)
+            whole = Regions.whole_image(*image.size)
+            scores = np.full(len(boxes), 0.9)
+            found.append(Regions.concatenate([whole, Regions(boxes, scores, labels)]))
+        return found
+
+
+class ColourEncoder:
+    """Embeds a region by its mean colour and a phrase by the colour words in it."""
+
+    fingerprint = Fingerprint("colours", "weights-1", "none")
+    dimension = 4
+
+    def encode_regions(
+        self, images: Sequence[Image.Image], regions: Sequence[Regions]
+    ) -> np.ndarray:
+        rows = []
+        for image, found in zip(images, regions, strict=True):
+            for box in found.boxes:
+                mean = np.asarray(image.crop(tuple(box.astype(int)))).reshape(-1, 3).mean(0)
+                rows.append(_colour_vector(mean))
+        return np.array(rows, np.float32)
+
+    def encode_phrases(self, phrases: Sequence[str]) -> np.ndarray:
+        named = [next(c for c in COLOURS if c in clean_phrase(phrase)) for phrase in phrases]
+        return np.array([_colour_vector(COLOURS[name]) for name in named], np.float32)
+
+
+def _colour_vector(colour: Sequence[float]) -> np.ndarray:
+    vector = np.array([*(np.asarray(colour, float) - 128), 20.0])
+    return vector / np.linalg.norm(vector)
+
+
+def draw_squares(
+    path: Path, squares: dict[str, tuple[int, int, int, int]], size: tuple[int, int] = (80, 60)
+) -> Path:
+    """Write a grey PNG with one filled rectangle for each colour name."""
+    image = Image.new("RGB", size, BACKGROUND)
+    for name, box in squares.items():
+        image.paste(COLOURS[name], box)
+    image.save(path)
+    return path
