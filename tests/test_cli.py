@@ -1,0 +1,73 @@
+"""The command line, with errors, exit codes and clean stdout; real models in test_nano."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from retrieval_grounding import PRESETS
+from retrieval_grounding.cli import app
+
+COMMANDS = ("build", "query", "ground", "info", "models", "demo")
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    import os
+
+    return subprocess.run(
+        [sys.executable, "-m", "retrieval_grounding", *arguments],
+        capture_output=True,
+        text=True,
+        env=os.environ | environment,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_and_json(command):
+    result = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0
+    assert "--json" in result.output
+
+
+def test_help_does_not_import_the_heavy_libraries():
+    code = (
+        "import sys, retrieval_grounding.cli; "
+        "heavy = {'torch', 'numpy', 'h5py', 'faiss', 'ultralytics', 'open_clip', 'PIL'}; "
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_models_lists_the_presets():
+    result = CliRunner().invoke(app, ["models", "--json"])
+    assert [preset["name"] for preset in json.loads(result.output)] == list(PRESETS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["query", "nowhere", "a dog"], 1, "there is no index in nowhere"),
+        (["info", "nowhere"], 1, "there is no index in nowhere"),
+        (["build", "nowhere"], 1, "'nowhere' does not exist"),
+        (["ground", "nowhere.jpg", "a dog"], 1, "missing: nowhere.jpg"),
+        (["ground", "nowhere.jpg", "  "], 1, "the phrase is empty"),
+        (["build"], 2, "Missing argument"),
+        (["query", "x", "y", "--top", "0"], 2, "--top"),
+        (["fly"], 2, "No such command"),
+    ],
+)
+def test_errors_are_one_sentence_and_an_exit_code(tmp_path, arguments, code, message, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = run(*arguments, COLUMNS="200")
+    assert done.returncode == code
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    if code == 1:
+        assert len(done.stderr.strip().splitlines()) == 1
