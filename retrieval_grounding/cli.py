@@ -85,16 +85,21 @@ def build(
 
     directory = index or Path("indexes") / (Path(sources[0]).absolute().stem or "images")
     chosen: dict[str, Any] = {"workers": workers} if workers else {}
-    built = build_index(
-        sources,
-        directory,
-        preset=preset,
-        detector=detector,
-        clip=clip,
-        settings=_settings(confidence, iou, max_boxes),
-        device=device,
-        options=BuildOptions(batch_images=batch_images, shard_images=shard_images, **chosen),
-    )
+    options = BuildOptions(batch_images=batch_images, shard_images=shard_images, **chosen)
+    try:
+        built = build_index(
+            sources,
+            directory,
+            preset=preset,
+            detector=detector,
+            clip=clip,
+            settings=_settings(confidence, iou, max_boxes),
+            device=device,
+            options=options,
+        )
+    except KeyboardInterrupt:
+        typer.echo("stopped: finished shards are safe, build again to go on", err=True)
+        raise typer.Exit(130) from None
     assert built.build_report is not None
     if as_json:
         _print_json(_report_dict(built.build_report) | {"index": str(directory)})
@@ -221,9 +226,10 @@ def main() -> None:
     except GroundingError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        typer.echo("stopped: finished shards are safe, build again to go on", err=True)
-        sys.exit(130)
+    except OSError as error:
+        place = f" ({error.filename})" if error.filename else ""
+        typer.echo(f"error: {error.strerror or error}{place}", err=True)
+        sys.exit(1)
 
 
 def _version(value: bool) -> None:

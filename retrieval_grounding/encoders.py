@@ -126,7 +126,14 @@ class OpenClipEncoder:
             f"squash {self.input_size} {config['interpolation']} "
             f"mean {_join(config['mean'])} std {_join(config['std'])}",
         )
-        self._model = model.eval().to(self.device).to(memory_format=torch.channels_last)
+        model.eval()
+        if self.device == "cpu":
+            from .folding import fold_batch_norm
+
+            shape = (1, 3, self.input_size, self.input_size)
+            example = torch.linspace(-1, 1, int(np.prod(shape))).view(shape)
+            model.visual = fold_batch_norm(model.visual, example)
+        self._model = model.to(self.device).to(memory_format=torch.channels_last)
         self._phrases: OrderedDict[str, FloatArray] = OrderedDict()
         self._lock = threading.Lock()
         self.dimension = len(self.encode_phrases(["a"])[0])

@@ -347,7 +347,12 @@ def _existing_models(
         raise ModelError(
             f"{catalog.directory} was built with model objects; pass the same ones to build"
         )
-    kept = settings or DetectorSettings(**catalog.setting("detector_settings"))
+    kept = DetectorSettings(**catalog.setting("detector_settings"))
+    if settings is not None and settings != kept:
+        raise ModelError(
+            f"{catalog.directory} was built with {kept}, not with {settings}; "
+            "leave the settings out to use its own, or build a new index"
+        )
     return _absolute(finder), _absolute(encoder), kept
 
 

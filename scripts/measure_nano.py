@@ -196,9 +196,7 @@ def main() -> None:
     recall_settings = rg.DetectorSettings(confidence=0.01)
     train_photos = data / "train_photos"
     tables = {
-        "Encoder: ground-truth crops of coco_val128": {
-            options.clip: crop_accuracy(truth, encoder)
-        },
+        "Encoder: ground-truth crops of coco_val128": {options.clip: crop_accuracy(truth, encoder)},
         "Encoder: captions of held-out photographs": {
             options.clip: retrieval_recall(
                 train_photos, held_out_photographs(train_photos), encoder

@@ -1,0 +1,134 @@
+"""The bundled models, end to end, through the command line, on photographs of dependencies."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import retrieval_grounding as rg
+from retrieval_grounding.demo import demo_photographs
+
+# Hand-drawn boxes; each phrase means one thing in the five photographs.
+TRUTH = {
+    "a bus": ("bus.jpg", (0, 230, 805, 745)),
+    "a bald man": ("zidane.jpg", (130, 200, 1130, 715)),
+    "a woman in a uniform": ("grace_hopper.jpg", (50, 30, 490, 600)),
+}
+
+
+def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "retrieval_grounding", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=os.environ | environment,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory) -> rg.Index:
+    folder = tmp_path_factory.mktemp("nano") / "index"
+    return rg.build(demo_photographs(), folder, options=rg.BuildOptions(progress=False))
+
+
+@pytest.mark.parametrize("phrase", TRUTH)
+def test_a_phrase_finds_its_photograph_and_box(index, phrase):
+    file, box = TRUTH[phrase]
+    [hit] = index.query(phrase, top=1)
+    assert Path(hit.image).name == file
+    assert rg.pairwise_iou([hit.box], [box])[0, 0] >= 0.5
+
+
+def test_grounding_gives_the_box_of_the_index(index):
+    [hit] = index.query("a bus", top=1)
+    alone = rg.ground(hit.image, "a bus")
+    assert alone.label == hit.label
+    np.testing.assert_allclose(alone.box, hit.box, atol=0.01)
+    assert alone.score == pytest.approx(hit.score, abs=2e-3)
+
+
+def test_batches_do_not_change_what_is_stored(index, tmp_path):
+    options = rg.BuildOptions(batch_images=1, workers=1, progress=False)
+    other = rg.build(demo_photographs(), tmp_path / "other", options=options)
+    for first, second in zip(index.query(list(TRUTH)), other.query(list(TRUTH)), strict=True):
+        assert [hit.image for hit in first] == [hit.image for hit in second]
+        np.testing.assert_allclose([h.box for h in first], [h.box for h in second], atol=0.01)
+        assert [h.score for h in first] == pytest.approx([h.score for h in second], abs=2e-3)
+
+
+def test_the_bundled_weights_are_small_and_found_by_name():
+    folder = Path(rg.__file__).parent / "bundled"
+    assert sum(path.stat().st_size for path in folder.rglob("*")) < 30_000_000
+    assert rg.load_detector("nano").class_names[0] == "person"
+    assert rg.load_encoder("nano").dimension == rg.load_encoder("nano").encode_phrases("a").shape[1]
+
+
+def test_a_photograph_rotated_by_exif_gives_upright_boxes(tmp_path):
+    with Image.open(demo_photographs()[0]) as image:
+        upright = image.convert("RGB")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "rotated.png", exif=exif)
+    upright.save(tmp_path / "upright.png")
+    rotated, expected = (
+        rg.ground(tmp_path / name, "a bus") for name in ("rotated.png", "upright.png")
+    )
+    np.testing.assert_allclose(rotated.box, expected.box, atol=0.01)
+
+
+def test_the_command_line_from_photographs_to_a_page(tmp_path):
+    photos, index = tmp_path / "photos", tmp_path / "index"
+    photos.mkdir()
+    for path in demo_photographs()[:3]:
+        (photos / Path(path).name).write_bytes(Path(path).read_bytes())
+    (photos / "broken.jpg").write_bytes(Path(demo_photographs()[0]).read_bytes()[:5000])
+    built = run("build", photos, "--index", index, "--json")
+    assert built.returncode == 0, built.stderr
+    report = json.loads(built.stdout)
+    assert (report["added"], [file["reason"] for file in report["skipped"]]) == (3, ["truncated"])
+    again = json.loads(run("build", photos, "--index", index, "--json").stdout)
+    assert (again["added"], again["unchanged"]) == (0, 3)
+    found = run("query", index, "a bus", "--top", 2, "--json", "--html", tmp_path / "page.html")
+    assert found.returncode == 0, found.stderr
+    hits = json.loads(found.stdout)
+    assert Path(hits[0]["image"]).name == "bus.jpg"
+    assert (tmp_path / "page.html").read_text(encoding="utf-8").count("data:image/jpeg") == 2
+    grounded = run("ground", photos / "bus.jpg", "a bus", "--json", "--save", tmp_path / "out.png")
+    assert grounded.returncode == 0, grounded.stderr
+    np.testing.assert_allclose(json.loads(grounded.stdout)[0]["box"], hits[0]["box"], atol=0.01)
+    with Image.open(tmp_path / "out.png") as drawn:
+        assert drawn.size == (810, 1080)
+    facts = json.loads(run("info", index, "--json").stdout)
+    assert (facts["images"], facts["skipped"], facts["preset"]) == (3, 1, "nano")
+    mismatch = run("build", photos, "--index", index, "--confidence", 0.3)
+    assert mismatch.returncode == 1
+    assert "was built with DetectorSettings(confidence=0.05" in mismatch.stderr
+
+
+def test_demo_runs_from_the_command_line(tmp_path):
+    done = run("demo", "--output", tmp_path, "--json")
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)["hits"]) == 8
+    assert (tmp_path / "demo.html").exists()
+
+
+@pytest.mark.parametrize("name", ["yolo11n", "yolov5nu"])
+def test_another_detector_by_path(shared, tmp_path, name):
+    weights = shared(f"weights/{name}-coco-dequantized.pt")
+    photos = [shared(f"coco_val128/images/{n:012}.jpg") for n in (139, 285, 632)]
+    index = rg.build(
+        photos, tmp_path / "index", detector=str(weights), options=rg.BuildOptions(progress=False)
+    )
+    [hit] = index.query("a bear", top=1)
+    assert Path(hit.image).name == "000000000285.jpg"
+    with pytest.raises(rg.ModelError, match="was built with the detector"):
+        extra = shared("coco_val128/images/000000000724.jpg")
+        rg.build(extra, tmp_path / "index", detector="nano")
