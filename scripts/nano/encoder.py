@@ -1,54 +1,73 @@
 """Train nano's dual encoder: EfficientNet-Lite0 and a shortened MiniLM in one space.
 
 The lower layers of the image tower stay as ImageNet left them, so their output is computed once
-for every crop. The text tower first learns to say what its teacher says; then the two projections
-and the text tower are trained on pooled features, and last the upper image layers with them.
+for every crop. The text tower first learns to say what its teacher says. Then three stages train
+the two projections, first with the text tower, then alone, and last with the upper image layers.
 """
 
 from __future__ import annotations
 
 import copy
-import json
 import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-import timm
 import torch
-from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 
-from .features import WHOLE, Crops, cache_crops, fold_batch_norm, lower_layers
+from .export import DIMENSION, INPUT_SIZE, image_tower, write_folder
+from .features import WHOLE, Crops, cache_crops, lower_layers
 from .pairs import Batch, PairSampler, held_out_photos
-from .text_tower import CONTEXT, Student, Teacher, distil, prune_vocabulary
+from .text_tower import Student, Teacher, distil, prune_vocabulary
 from .texts import COCO_NAMES, Caption, class_words, read_captions
 
-IMAGE_TOWER = "tf_efficientnet_lite0"
-INPUT_SIZE = 160
-DIMENSION = 256
 FROZEN_STAGES = 5
 
-_BATCH = 224
+_LESSON_BATCH = 37
 _HIGHEST_SCALE = math.log(60)
 _NAME_WEIGHT = 0.5
-_TEACHER_WEIGHT = 1.0
 _PROMPTS = ("{}", "a {}", "a photo of a {}", "the {}")
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """Lengths of the two joint stages in batches, and peak learning rates."""
+class Stage:
+    """One stage of joint training.
 
-    heads: int = 200
-    towers: int = 600
-    text_rate: float = 1e-4
-    image_rate: float = 4e-4
-    head_rate: float = 1e-3
+    Parameters
+    ----------
+    part : str
+        What is trained beside the two projections: ``"text"`` tower, upper ``"image"`` layers, or
+        ``"none"``.
+    steps : int
+        Number of batches.
+    captions, phrases : int
+        Whole photographs with a caption, and crops with a phrase, in a batch.
+    rate, head_rate : float
+        Peak learning rates of the part and of the projections.
+    dropout : float
+        Share of the towers' outputs that is dropped before the projections.
+    """
+
+    part: Literal["text", "image", "none"]
+    steps: int
+    captions: int
+    phrases: int
+    rate: float
+    head_rate: float
+    dropout: float = 0.0
+
+
+STAGES = (
+    Stage("text", 160, 75, 149, 1e-4, 1e-3),
+    # With both towers fixed, each phrase and crop is computed once and a step is nearly free.
+    Stage("none", 1200, 768, 224, 0.0, 2e-3, dropout=0.1),
+    Stage("image", 360, 128, 112, 4e-4, 4e-4),
+)
 
 
 @dataclass(frozen=True)
@@ -96,20 +115,8 @@ def train_encoder(
     student, lesson = teach_student(captions, teacher, device=device, seed=seed)
     fit(
         crops, captions, tower=tower, student=student, lesson=lesson, output=output,
-        device=device, seed=seed, schedule=Schedule(),
+        device=device, seed=seed,
     )  # fmt: skip
-
-
-def image_tower(weights: Path) -> nn.Module:
-    """Return EfficientNet-Lite0 with ImageNet weights and BatchNorm folded away."""
-    published = torch.load(weights, map_location="cpu", weights_only=True)
-    tower = timm.create_model(IMAGE_TOWER)
-    names = list(tower.state_dict())
-    tower.load_state_dict(dict(zip(names, published.values(), strict=True)))
-    tower.reset_classifier(0)
-    tower.eval()
-    fold_batch_norm(tower)
-    return tower
 
 
 def teach_student(
@@ -147,7 +154,6 @@ def fit(
     output: Path,
     device: str,
     seed: int,
-    schedule: Schedule,
 ) -> None:
     """Train both towers on cached crops and write the model folder after each stage.
 
@@ -169,8 +175,6 @@ def fit(
         Where to train.
     seed : int
         For every random choice.
-    schedule : Schedule
-        Lengths and rates.
     """
     torch.manual_seed(seed)
     held_out = held_out_photos(captions, seed)
@@ -178,10 +182,9 @@ def fit(
     sampler = PairSampler(crops, training, held_out, seed)
     joint = JointTraining(tower, student, lesson, device, seed)
     pooled = joint.pool(crops.features)
-    joint.run(sampler, pooled, schedule.heads, schedule, heads_only=True)
-    joint.save(output)
-    joint.run(sampler, crops.features, schedule.towers, schedule, heads_only=False)
-    joint.save(output)
+    for stage in STAGES:
+        joint.run(sampler, crops.features if stage.part == "image" else pooled, stage)
+        joint.save(output)
 
 
 class JointTraining:
@@ -211,9 +214,16 @@ class JointTraining:
         upper = [*tower.blocks[FROZEN_STAGES:], tower.conv_head, tower.bn2, tower.global_pool]
         self.upper = nn.Sequential(*upper).to(memory_format=torch.channels_last)
         self.image_head = nn.Linear(tower.num_features, DIMENSION, bias=False).to(device)
-        self.text_head = nn.Linear(student.config.hidden_size, DIMENSION, bias=False).to(device)
+        width = student.config.hidden_size
+        middle = (width + DIMENSION) // 2  # as open_clip's "mlp" projection has it
+        self.text_head = nn.Sequential(
+            nn.Linear(width, middle, bias=False),
+            nn.GELU(),
+            nn.Linear(middle, DIMENSION, bias=False),
+        ).to(device)
         self.log_scale = nn.Parameter(torch.tensor(math.log(14.0), device=device))
         self.generator = np.random.default_rng(seed)
+        self._heard: dict[str, torch.Tensor] = {}
 
     @torch.inference_mode()
     def pool(self, features: np.ndarray) -> np.ndarray:
@@ -223,48 +233,47 @@ class JointTraining:
         pooled: np.ndarray = torch.cat(parts).numpy()
         return pooled
 
-    def run(
-        self,
-        sampler: PairSampler,
-        features: np.ndarray,
-        steps: int,
-        schedule: Schedule,
-        *,
-        heads_only: bool,
-    ) -> None:
-        """Train on `steps` batches of crop and text.
+    def run(self, sampler: PairSampler, features: np.ndarray, stage: Stage) -> None:
+        """Train on pairs of crop and text.
 
         Parameters
         ----------
         sampler : PairSampler
             Draws the batches.
         features : float16 array of shape (n, ...)
-            Pooled features where `heads_only`, else output of the frozen layers.
-        steps : int
-            Number of batches.
-        schedule : Schedule
-            Learning rates.
-        heads_only : bool
-            Leave the image tower as it is and train its projection.
+            Output of the frozen layers if the stage trains image layers, else pooled features.
+        stage : Stage
+            What to train, how long.
         """
+        part = {"text": self.student, "image": self.upper, "none": nn.Identity()}[stage.part]
         heads = [*self.image_head.parameters(), *self.text_head.parameters()]
         groups: list[dict[str, Any]] = [
-            {"params": [*self.student.parameters()], "lr": schedule.text_rate},
-            {"params": heads, "lr": schedule.head_rate * (1 if heads_only else 0.4)},
-            {"params": [self.log_scale], "lr": schedule.head_rate, "weight_decay": 0.0},
+            {"params": heads, "lr": stage.head_rate},
+            {"params": [self.log_scale], "lr": 1e-3, "weight_decay": 0.0},
         ]
-        if not heads_only:
-            groups.append({"params": [*self.upper.parameters()], "lr": schedule.image_rate})
+        if stage.part != "none":
+            groups.append({"params": [*part.parameters()], "lr": stage.rate})
         began = time.monotonic()
-        for step, optimizer in _steps(groups, steps):
-            batch = sampler.draw(_BATCH)
-            if heads_only:
-                images = torch.from_numpy(features[batch.crops]).to(self.device).float()
-            else:
-                images = self.upper(self._images(features[batch.crops], flip=True))
-            pairs, names = self._losses(images, batch)
-            lesson = self._lesson_loss()
-            loss = pairs + _NAME_WEIGHT * names + _TEACHER_WEIGHT * lesson
+        for step, optimizer in _steps(groups, stage.steps):
+            batches = (sampler.draw_captions(stage.captions), sampler.draw(stage.phrases))
+            images = self._images(features[np.concatenate([batch.crops for batch in batches])])
+            if stage.part == "image":
+                images = self.upper(images)
+            prompt = _PROMPTS[self.generator.integers(len(_PROMPTS))]
+            classes = [prompt.format(name) for name in COCO_NAMES]
+            phrases = [*batches[0].texts, *batches[1].texts, *classes]
+            spoken = (self._speak if stage.part == "text" else self._recall)(phrases)
+            shown = functional.normalize(self.image_head(_drop(images, stage.dropout)), dim=-1)
+            said = functional.normalize(self.text_head(_drop(spoken, stage.dropout)), dim=-1)
+            sizes = [stage.captions, stage.phrases]
+            captioned, cropped = shown.split(sizes)
+            captions, named, classes_said = said.split([*sizes, len(classes)])
+            whole = self._pair_loss(captioned, captions, batches[0])
+            pairs = self._pair_loss(cropped, named, batches[1])
+            names = self._name_loss(cropped, classes_said, batches[1])
+            loss = whole + pairs + _NAME_WEIGHT * names
+            if stage.part == "text":
+                loss = loss + self._lesson_loss()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             for group in groups:
@@ -272,9 +281,8 @@ class JointTraining:
             optimizer.step()
             if step % 20 == 0:
                 print(
-                    f"{'heads' if heads_only else 'towers'} {step} / {steps}: pairs {pairs:.3f} "
-                    f"names {names:.3f} lesson {lesson:.3f} scale {self.log_scale.exp():.1f}, "
-                    f"{time.monotonic() - began:.0f} s",
+                    f"{stage.part} {step} / {stage.steps}: captions {whole:.3f} "
+                    f"phrases {pairs:.3f} names {names:.3f}, {time.monotonic() - began:.0f} s",
                     flush=True,
                 )
 
@@ -282,54 +290,43 @@ class JointTraining:
         """Write the open_clip folder with weights in half precision."""
         folder.mkdir(parents=True, exist_ok=True)
         copy.deepcopy(self.student).save(folder)  # saving strips the tokenizer's padding
-        tower = timm.create_model(IMAGE_TOWER, num_classes=0)
-        _unfold(self.tower, tower)
-        state = {f"visual.trunk.{name}": value for name, value in tower.state_dict().items()}
-        text = self.student.transformer.state_dict()
-        state |= {f"text.transformer.{name}": value for name, value in text.items()}
-        state["visual.head.proj.weight"] = self.image_head.weight
-        state["text.proj.weight"] = self.text_head.weight
-        state["logit_scale"] = self.log_scale
-        half = {
-            name: (value.half() if value.is_floating_point() else value).detach().cpu()
-            for name, value in state.items()
-            if not name.endswith("position_ids")
+        parts = {
+            "text.transformer.": self.student.transformer.state_dict(),
+            "visual.head.proj.": self.image_head.state_dict(),
+            "text.proj.": self.text_head.state_dict(),
+            "": {"logit_scale": self.log_scale.detach()},
         }
-        contiguous = {name: value.contiguous() for name, value in half.items()}
-        partial = folder / "open_clip_model.part"
-        save_file(contiguous, partial, {"format": "pt"})
-        partial.replace(folder / "open_clip_model.safetensors")
-        settings = json.dumps(_configuration(self.student.config.vocab_size), indent=2)
-        (folder / "open_clip_config.json").write_text(f"{settings}\n", encoding="utf-8")
+        write_folder(folder, self.tower, parts, self.student.config.vocab_size)
 
-    def _images(self, values: np.ndarray, *, flip: bool) -> torch.Tensor:
+    def _images(self, values: np.ndarray, *, flip: bool = True) -> torch.Tensor:
         images = torch.from_numpy(values).to(self.device).float()
+        if images.ndim == 2:
+            return images  # pooled already
         if flip:
             mirrored = torch.from_numpy(self.generator.random(len(values)) < 0.5).to(self.device)
             images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(3), images)
         return images.contiguous(memory_format=torch.channels_last)
 
-    def _losses(self, images: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Contrastive loss in both directions, and that of naming the 80 classes."""
-        prompt = _PROMPTS[self.generator.integers(len(_PROMPTS))]
-        spoken = self._speak([*batch.texts, *(prompt.format(name) for name in COCO_NAMES)])
-        spoken = functional.normalize(self.text_head(spoken), dim=-1)
-        texts, classes = spoken[: len(batch.texts)], spoken[len(batch.texts) :]
-        images = functional.normalize(self.image_head(images), dim=-1)
-        scale = self.log_scale.clamp(max=_HIGHEST_SCALE).exp()
+    def _scale(self) -> torch.Tensor:
+        return self.log_scale.clamp(max=_HIGHEST_SCALE).exp()
+
+    def _pair_loss(self, shown: torch.Tensor, said: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Contrastive loss in both directions, without the pairs that are unclear."""
         unclear = torch.from_numpy(batch.unclear).to(self.device)
-        logits = (scale * images @ texts.T).masked_fill(unclear, -1e4)
+        logits = (self._scale() * shown @ said.T).masked_fill(unclear, -1e4)
         own = torch.arange(len(logits), device=self.device)
-        pairs = functional.cross_entropy(logits, own) + functional.cross_entropy(logits.T, own)
+        both = functional.cross_entropy(logits, own) + functional.cross_entropy(logits.T, own)
+        return both / 2
+
+    def _name_loss(self, shown: torch.Tensor, classes: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Loss of naming regions among the 80 classes."""
         labels = torch.from_numpy(batch.labels).to(self.device)
         known = labels != WHOLE
-        names = functional.cross_entropy(
-            scale * images[known] @ classes.T, labels[known], label_smoothing=0.05
-        )
-        return pairs / 2, names
+        logits = self._scale() * shown[known] @ classes.T
+        return functional.cross_entropy(logits, labels[known], label_smoothing=0.05)
 
     def _lesson_loss(self) -> torch.Tensor:
-        rows = self.generator.integers(len(self.lesson.phrases), size=_BATCH // 6)
+        rows = self.generator.integers(len(self.lesson.phrases), size=_LESSON_BATCH)
         said = self._speak([self.lesson.phrases[row] for row in rows])
         wanted = self.lesson.states[rows].to(self.device)
         return 1 - functional.cosine_similarity(said, wanted).mean()
@@ -340,6 +337,18 @@ class JointTraining:
         groups = np.array_split(order, -(-len(phrases) // 64))
         states = torch.cat([self.student([phrases[row] for row in group]) for group in groups])
         return states[torch.from_numpy(np.argsort(order)).to(self.device)]
+
+    @torch.no_grad()
+    def _recall(self, phrases: list[str]) -> torch.Tensor:
+        """Return states like `_speak`, each phrase's computed once: the text tower is fixed."""
+        new = [phrase for phrase in dict.fromkeys(phrases) if phrase not in self._heard]
+        if new:
+            self._heard.update(zip(new, self._speak(new), strict=True))
+        return torch.stack([self._heard[phrase] for phrase in phrases])
+
+
+def _drop(values: torch.Tensor, share: float) -> torch.Tensor:
+    return functional.dropout(values, share, training=share > 0)
 
 
 def _steps(groups: list[dict[str, Any]], count: int) -> Iterator[tuple[int, torch.optim.Optimizer]]:
@@ -353,45 +362,3 @@ def _steps(groups: list[dict[str, Any]], count: int) -> Iterator[tuple[int, torc
     for step in range(count):
         yield step, optimizer
         rates.step()
-
-
-def _unfold(folded: nn.Module, tower: nn.Module) -> None:
-    """Copy convolutions that carry a bias into a tower with a BatchNorm after each."""
-    sources = [module for module in folded.modules() if isinstance(module, nn.Conv2d)]
-    targets = [module for module in tower.modules() if isinstance(module, nn.Conv2d)]
-    norms = [module for module in tower.modules() if isinstance(module, nn.BatchNorm2d)]
-    with torch.no_grad():
-        for source, target, norm in zip(sources, targets, norms, strict=True):
-            target.weight.copy_(source.weight)
-            norm.weight.fill_((1 + norm.eps) ** 0.5)
-            norm.bias.copy_(source.bias)
-
-
-def _configuration(vocabulary: int) -> dict[str, Any]:
-    """Return open_clip's description; ``.`` as a name means the folder itself."""
-    image = {
-        "image_size": INPUT_SIZE,
-        "timm_model_name": IMAGE_TOWER,
-        "timm_model_pretrained": False,
-        "timm_pool": "avg",
-        "timm_proj": "linear",
-    }
-    text = {
-        "context_length": CONTEXT,
-        "vocab_size": vocabulary,
-        "hf_model_name": ".",
-        "hf_tokenizer_name": ".",
-        "hf_model_pretrained": False,
-        "hf_proj_type": "linear",
-        "hf_pooler_type": "mean_pooler",
-    }
-    preprocess = {
-        "size": [INPUT_SIZE, INPUT_SIZE],
-        "mode": "RGB",
-        "mean": [0.5, 0.5, 0.5],
-        "std": [0.5, 0.5, 0.5],
-        "interpolation": "bicubic",
-        "resize_mode": "squash",
-    }
-    model = {"embed_dim": DIMENSION, "vision_cfg": image, "text_cfg": text}
-    return {"model_cfg": model, "preprocess_cfg": preprocess}

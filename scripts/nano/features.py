@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .texts import COLOURS, dominant_colour
 
@@ -48,21 +47,6 @@ class Crops:
     colours: np.ndarray
     alone: np.ndarray
     names: list[str]
-
-
-def fold_batch_norm(module: nn.Module) -> None:
-    """Fold every BatchNorm of a timm EfficientNet into the convolution before it, in place."""
-    pairs = {
-        "EfficientNet": {"conv_stem": "bn1", "conv_head": "bn2"},
-        "DepthwiseSeparableConv": {"conv_dw": "bn1", "conv_pw": "bn2"},
-        "InvertedResidual": {"conv_pw": "bn1", "conv_dw": "bn2", "conv_pwl": "bn3"},
-    }.get(type(module).__name__, {})
-    for convolution, norm in pairs.items():
-        bn = getattr(module, norm)
-        setattr(module, convolution, fuse_conv_bn_eval(getattr(module, convolution), bn))
-        setattr(module, norm, bn.act)
-    for child in module.children():
-        fold_batch_norm(child)
 
 
 def lower_layers(tower: nn.Module, blocks: int) -> nn.Module:

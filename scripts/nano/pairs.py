@@ -21,8 +21,7 @@ from .texts import (
 
 HELD_OUT = 1000
 
-_WHOLE_SHARE = 0.45
-_CAPTION_SHARE = 0.75
+_WHOLE_SHARE = 0.2
 _PHRASE_SHARE = 0.65
 _COLOUR_SHARE = 0.45
 _PERSON = 0
@@ -129,8 +128,18 @@ class PairSampler:
         self._weights = weights / weights.sum()
         self._phrases = self._phrases_of_regions()
 
+    def draw_captions(self, count: int) -> Batch:
+        """Return a batch of `count` whole photographs, each once, with one of its captions."""
+        random = self._generator
+        rows = random.choice(self._wholes, count, replace=False)
+        texts = []
+        for row in rows:
+            captions = self._captions[self._crops.names[self._crops.photos[row]]]
+            texts.append(captions[random.integers(len(captions))].text)
+        return Batch(rows, texts, self._crops.labels[rows], np.zeros((count, count), bool))
+
     def draw(self, count: int) -> Batch:
-        """Return a batch of `count` crops, every photograph's whole at most once."""
+        """Return a batch of `count` crops with phrases, every photograph's whole at most once."""
         random = self._generator
         wholes = random.choice(self._wholes, int(count * _WHOLE_SHARE), replace=False)
         regions = random.choice(self._regions, count - len(wholes), replace=False, p=self._weights)
@@ -172,7 +181,7 @@ class PairSampler:
         if label == WHOLE:
             captions = self._captions[self._crops.names[self._crops.photos[row]]]
             caption = captions[random.integers(len(captions))]
-            if not caption.noun_phrases or random.random() < _CAPTION_SHARE:
+            if not caption.noun_phrases:
                 return caption.text, frozenset(), -1
             phrases = caption.noun_phrases
             return phrases[random.integers(len(phrases))], frozenset(), -1

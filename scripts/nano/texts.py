@@ -25,7 +25,8 @@ SYNONYMS: dict[str, str] = {
     "person": "man woman boy girl child kid baby guy lady player toddler people men women "
     "children kids boys girls worker skier biker surfer rider climber runner dancer swimmer",
     "bicycle": "bike bikes", "car": "vehicle automobile", "motorcycle": "motorbike dirtbike",
-    "airplane": "plane jet", "bus": "vehicle", "truck": "pickup vehicle", "boat": "ship canoe kayak",
+    "airplane": "plane jet", "bus": "vehicle", "truck": "pickup vehicle",
+    "boat": "ship canoe kayak",
     "dog": "puppy poodle greyhound terrier", "cat": "kitten", "cow": "bull cattle calf",
     "horse": "pony", "sheep": "lamb", "bird": "duck goose seagull pigeon", "bear": "cub",
     "backpack": "bag rucksack", "handbag": "purse bag", "suitcase": "luggage bag",
@@ -164,11 +165,14 @@ def dominant_colour(pixels: np.ndarray, share: float = 0.45) -> str | None:
     saturation = np.divide(chroma, top, out=np.zeros_like(top), where=top > 0)
     safe = np.where(chroma > 0, chroma, 1)
     red, green, blue = rgb.T
-    hue = np.where(
-        top == red,
-        ((green - blue) / safe) % 6,
-        np.where(top == green, (blue - red) / safe + 2, (red - green) / safe + 4),
-    ) * 60
+    hue = (
+        np.where(
+            top == red,
+            ((green - blue) / safe) % 6,
+            np.where(top == green, (blue - red) / safe + 2, (red - green) / safe + 4),
+        )
+        * 60
+    )
     names = np.full(len(rgb), -1)
     for limit, name in reversed(_HUES):
         names[hue < limit] = COLOURS.index(name)
