@@ -24,14 +24,14 @@ _PHOTOGRAPHS = (
 )
 
 DEMO_PHRASES = (
-    "a bus",
-    "a man in a suit and tie",
-    "a flower",
-    "a temple",
-    "a woman in a uniform",
-    "people on the street",
+    "a city bus",
+    "an old man with grey hair",
+    "a tie",
+    "a tall building",
+    "a city street",
+    "an orange flower in a garden",
     "a bald man",
-    "a red tie",
+    "a temple",
 )
 
 

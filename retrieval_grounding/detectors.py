@@ -17,7 +17,7 @@ from PIL import Image
 from ._quiet import quiet_libraries
 from .devices import resolve_device
 from .errors import ModelError
-from .presets import bundled_path
+from .presets import BUNDLED, bundled_path
 from .regions import Regions
 
 __all__ = ["Detector", "DetectorSettings", "UltralyticsDetector", "load_detector"]
@@ -184,7 +184,7 @@ def load_detector(
 
 
 def _find_weights(spec: str) -> Path:
-    if spec == "nano":
+    if spec == BUNDLED:
         return bundled_path("detector")
     if Path(spec).exists():
         return Path(spec)

@@ -22,7 +22,7 @@ from PIL import Image
 from ._quiet import quiet_libraries
 from .devices import resolve_device
 from .errors import ModelError, PhraseError
-from .presets import bundled_path
+from .presets import BUNDLED, bundled_path
 from .regions import Regions
 
 __all__ = ["Encoder", "Fingerprint", "OpenClipEncoder", "load_encoder"]
@@ -252,7 +252,7 @@ def clean_phrase(phrase: str) -> str:
 
 def _load_model(spec: str) -> tuple[Any, Any]:
     """Return an open_clip model on the CPU in float32 and its tokenizer."""
-    folder = bundled_path("clip") if spec == "nano" else Path(spec)
+    folder = bundled_path("clip") if spec == BUNDLED else Path(spec)
     with quiet_libraries():
         import open_clip
     if folder.is_dir():

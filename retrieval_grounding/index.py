@@ -17,7 +17,7 @@ from .errors import GroundingError, ModelError, StoreError
 from .hits import Hit
 from .images import PathLike, find_images, load_image
 from .matching import CosineMatcher, Matcher
-from .presets import DEFAULT_PRESET, get_preset
+from .presets import BUNDLED, DEFAULT_PRESET, get_preset
 from .querying import Searcher, ground_regions
 from .storage.catalog import Catalog, ImageRow, SkippedFile
 from .storage.lock import writer_lock
@@ -358,7 +358,7 @@ def _existing_models(
 
 def _absolute(model: Any) -> Any:
     """Make the path of local weights absolute, so that the index can be opened from anywhere."""
-    if isinstance(model, str) and os.path.exists(model):  # noqa: PTH110 - a name, or a path
+    if isinstance(model, str) and model != BUNDLED and Path(model).exists():
         return os.path.abspath(model)  # noqa: PTH100
     return model
 

@@ -7,7 +7,10 @@ from pathlib import Path
 
 from .errors import ModelError
 
-__all__ = ["DEFAULT_PRESET", "PRESETS", "Preset", "bundled_path", "get_preset"]
+__all__ = ["BUNDLED", "DEFAULT_PRESET", "PRESETS", "Preset", "bundled_path", "get_preset"]
+
+BUNDLED = "nano"
+"""Name of the bundled weights, for a detector and for an encoder."""
 
 DEFAULT_PRESET = "nano"
 
@@ -39,7 +42,7 @@ class Preset:
 PRESETS: dict[str, Preset] = {
     preset.name: preset
     for preset in (
-        Preset("nano", "nano", "nano", "bundled with the package, works offline, made for CPUs"),
+        Preset("nano", BUNDLED, BUNDLED, "bundled with the package, works offline, made for CPUs"),
         Preset(
             "base",
             "yolo11s.pt",
