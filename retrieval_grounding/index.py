@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 
 from . import building
 from .building import BuildOptions, BuildReport
-from .detectors import Detector, DetectorSettings, load_detector
+from .choosing import check_models, describe_models, existing_models, load_models, new_models
+from .detectors import Detector, DetectorSettings
 from .encoders import Encoder, Fingerprint, clean_phrase, load_encoder
 from .errors import GroundingError, ModelError, StoreError
 from .hits import Hit
 from .images import PathLike, find_images, load_image
 from .matching import CosineMatcher, Matcher
-from .presets import BUNDLED, DEFAULT_PRESET, get_preset
+from .presets import DEFAULT_PRESET
 from .querying import Searcher, ground_regions
 from .storage.catalog import Catalog, ImageRow, SkippedFile
 from .storage.lock import writer_lock
@@ -221,19 +221,19 @@ def build(
     with writer_lock(directory):
         if Catalog.exists(directory):
             catalog = Catalog(directory, writable=True)
-            wanted = _existing_models(catalog, preset, detector, clip, settings)
+            wanted = existing_models(catalog, preset, detector, clip, settings)
         else:
-            wanted = _new_models(preset, detector, clip, settings)
-            loaded = _load(*wanted, device)
-            catalog = Catalog.create(directory, _describe(preset, *wanted, *loaded))
+            wanted = new_models(preset, detector, clip, settings)
+            loaded = load_models(*wanted, device)
+            catalog = Catalog.create(directory, describe_models(preset, *wanted, *loaded))
 
-        def load_models() -> tuple[Detector, Encoder]:
-            models = _load(*wanted, device)
-            _check_models(catalog, *models)
+        def load_checked() -> tuple[Detector, Encoder]:
+            models = load_models(*wanted, device)
+            check_models(catalog, *models)
             return models
 
         building.sweep_leftovers(catalog)
-        report = building.add_images(catalog, paths, load_models, options or BuildOptions())
+        report = building.add_images(catalog, paths, load_checked, options or BuildOptions())
         building.refresh_vectors(catalog)
         catalog.close()
     encoder = clip if clip is not None and not isinstance(clip, str) else None
@@ -303,7 +303,7 @@ def ground(
     asked = [phrases] if isinstance(phrases, str) else list(phrases)
     cleaned = [clean_phrase(phrase) for phrase in asked]
     pixels = load_image(image)
-    finder, encoder = _load(*_new_models(preset, detector, clip, settings), device)
+    finder, encoder = load_models(*new_models(preset, detector, clip, settings), device)
     [regions] = finder.detect([pixels])
     embeddings = encoder.encode_regions([pixels], [regions])
     hits = [
@@ -313,97 +313,3 @@ def ground(
         for phrase, row in zip(cleaned, encoder.encode_phrases(cleaned), strict=True)
     ]
     return hits[0] if isinstance(phrases, str) else hits
-
-
-Models = tuple[str | Detector, str | Encoder, DetectorSettings]
-
-
-def _new_models(
-    preset: str | None,
-    detector: str | Detector | None,
-    clip: str | Encoder | None,
-    settings: DetectorSettings | None,
-) -> Models:
-    chosen = get_preset(preset or DEFAULT_PRESET)
-    return (
-        _absolute(chosen.detector if detector is None else detector),
-        _absolute(chosen.clip if clip is None else clip),
-        settings or DetectorSettings(),
-    )
-
-
-def _existing_models(
-    catalog: Catalog,
-    preset: str | None,
-    detector: str | Detector | None,
-    clip: str | Encoder | None,
-    settings: DetectorSettings | None,
-) -> Models:
-    """Take from the index what was not asked for; what was asked for is checked when loaded."""
-    asked = get_preset(preset) if preset else None
-    finder = detector or (asked and asked.detector) or catalog.setting("detector")
-    encoder = clip or (asked and asked.clip) or catalog.setting("clip")
-    if finder is None or encoder is None:
-        raise ModelError(
-            f"{catalog.directory} was built with model objects; pass the same ones to build"
-        )
-    kept = DetectorSettings(**catalog.setting("detector_settings"))
-    if settings is not None and settings != kept:
-        raise ModelError(
-            f"{catalog.directory} was built with {kept}, not with {settings}; "
-            "leave the settings out to use its own, or build a new index"
-        )
-    return _absolute(finder), _absolute(encoder), kept
-
-
-def _absolute(model: Any) -> Any:
-    """Make the path of local weights absolute, so that the index can be opened from anywhere."""
-    if isinstance(model, str) and model != BUNDLED and Path(model).exists():
-        return os.path.abspath(model)  # noqa: PTH100
-    return model
-
-
-def _load(
-    detector: str | Detector, clip: str | Encoder, settings: DetectorSettings, device: str
-) -> tuple[Detector, Encoder]:
-    return (
-        load_detector(detector, settings, device) if isinstance(detector, str) else detector,
-        load_encoder(clip, device) if isinstance(clip, str) else clip,
-    )
-
-
-def _describe(
-    preset: str | None,
-    detector: str | Detector,
-    clip: str | Encoder,
-    settings: DetectorSettings,
-    loaded_detector: Detector,
-    loaded_encoder: Encoder,
-) -> dict[str, Any]:
-    from . import __version__
-
-    return {
-        "preset": preset or DEFAULT_PRESET,
-        "detector": detector if isinstance(detector, str) else None,
-        "clip": clip if isinstance(clip, str) else None,
-        "detector_settings": asdict(settings),
-        "detector_fingerprint": loaded_detector.fingerprint,
-        "encoder_fingerprint": asdict(loaded_encoder.fingerprint),
-        "dimension": loaded_encoder.dimension,
-        "created_with": __version__,
-    }
-
-
-def _check_models(catalog: Catalog, detector: Detector, encoder: Encoder) -> None:
-    built_with = Fingerprint(**catalog.setting("encoder_fingerprint"))
-    if not encoder.fingerprint.matches(built_with):
-        raise ModelError(
-            f"{catalog.directory} was built with the encoder {built_with}, not with "
-            f"{encoder.fingerprint}; leave the preset out to use its own, or build a new index"
-        )
-    if detector.fingerprint != catalog.setting("detector_fingerprint"):
-        raise ModelError(
-            f"{catalog.directory} was built with the detector "
-            f"{catalog.setting('detector_fingerprint')!r}, not with {detector.fingerprint!r}; "
-            "leave detector and settings out to use its own, or build a new index"
-        )
