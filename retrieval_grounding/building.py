@@ -9,13 +9,15 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from PIL import Image
 
+from .colours import region_colours
 from .detectors import Detector
-from .encoders import Encoder
+from .encoders import Encoder, embed_labels
 from .errors import ImageError, StoreError
 from .images import decode_image, read_image_bytes
 from .progress import progress_bar
@@ -221,7 +223,8 @@ class _ShardWriter:
             width, height = item.image.size
             rows = embeddings[start : start + len(found)]
             start += len(found)
-            self._records.append(ImageRecord(width, height, found, rows))
+            colours = region_colours(item.image, found.boxes)
+            self._records.append(ImageRecord(width, height, found, rows, colours))
             self._images.append(
                 StoredImage(item.path, item.size, item.mtime_ns, item.content_hash, width, height)
             )
@@ -239,6 +242,7 @@ class _ShardWriter:
             write_shard(
                 path,
                 self._records,
+                embed_labels=partial(embed_labels, self._encoder),
                 detector=self._detector.fingerprint,
                 encoder=str(self._encoder.fingerprint),
             )

@@ -23,9 +23,11 @@ from ._quiet import quiet_libraries
 from .devices import resolve_device
 from .errors import ModelError, PhraseError
 from .presets import BUNDLED, bundled_path
-from .regions import Regions
+from .regions import WHOLE_IMAGE, Regions
 
-__all__ = ["Encoder", "Fingerprint", "OpenClipEncoder", "load_encoder"]
+__all__ = [
+    "Encoder", "Fingerprint", "OpenClipEncoder", "clean_phrase", "embed_labels", "load_encoder",
+]  # fmt: skip
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -226,6 +228,18 @@ class OpenClipEncoder:
 def load_encoder(spec: str = "nano", device: str = "auto") -> OpenClipEncoder:
     """Load an encoder; the last two are kept in memory. See :class:`OpenClipEncoder`."""
     return OpenClipEncoder(spec, device)
+
+
+def embed_labels(encoder: Encoder, names: Sequence[str]) -> FloatArray:
+    """Embed a detector's class names as phrases (k, d); that of whole images gives zeros.
+
+    A name that is no phrase (some data sets have empty ones) gives zeros too.
+    """
+    embeddings = np.zeros((len(names), encoder.dimension), np.float32)
+    named = [row for row, name in enumerate(names) if name != WHOLE_IMAGE and name.strip()]
+    if named:
+        embeddings[named] = encoder.encode_phrases([names[row] for row in named])
+    return embeddings
 
 
 def clean_phrase(phrase: str) -> str:

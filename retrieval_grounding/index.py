@@ -8,19 +8,23 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 
+import numpy as np
+
 from . import building
 from .building import BuildOptions, BuildReport
 from .choosing import check_models, describe_models, existing_models, load_models, new_models
+from .colours import region_colours
 from .detectors import Detector, DetectorSettings
-from .encoders import Encoder, Fingerprint, clean_phrase, load_encoder
+from .encoders import Encoder, Fingerprint, clean_phrase, embed_labels, load_encoder
 from .errors import GroundingError, ModelError, StoreError
 from .hits import Hit
 from .images import PathLike, find_images, load_image
 from .matching import CosineMatcher, Matcher
 from .presets import DEFAULT_PRESET
-from .querying import Searcher, ground_regions
+from .querying import Searcher, rank_regions
 from .storage.catalog import Catalog, ImageRow, SkippedFile
 from .storage.lock import writer_lock
+from .tables import Phrases, RegionTable
 
 __all__ = ["Index", "build", "ground"]
 
@@ -127,8 +131,8 @@ class Index:
         cleaned = [clean_phrase(phrase) for phrase in asked]
         if not cleaned:
             return []
-        embeddings = self.encoder.encode_phrases(cleaned)
-        found = self._searcher.search(cleaned, embeddings, self._matcher, top, candidates)
+        wanted = Phrases(cleaned, self.encoder.encode_phrases(cleaned))
+        found = self._searcher.search(wanted, self._matcher, top, candidates)
         return found[0] if isinstance(phrases, str) else found
 
     def images(self) -> Iterable[ImageRow]:
@@ -305,11 +309,18 @@ def ground(
     pixels = load_image(image)
     finder, encoder = load_models(*new_models(preset, detector, clip, settings), device)
     [regions] = finder.detect([pixels])
-    embeddings = encoder.encode_regions([pixels], [regions])
-    hits = [
-        ground_regions(phrase, row, os.fspath(image), regions, embeddings, CosineMatcher(), top=1)[
-            0
-        ]
-        for phrase, row in zip(cleaned, encoder.encode_phrases(cleaned), strict=True)
-    ]
+    names = sorted(set(regions.labels))
+    table = RegionTable(
+        encoder.encode_regions([pixels], [regions]),
+        regions.boxes,
+        regions.scores,
+        np.array([names.index(label) for label in regions.labels]),
+        region_colours(pixels, regions.boxes),
+        np.array([0, len(regions)]),
+        names,
+        embed_labels(encoder, names),
+    )
+    wanted = Phrases(cleaned, encoder.encode_phrases(cleaned))
+    ranked = rank_regions(wanted, os.fspath(image), table, CosineMatcher(), top=1)
+    hits = [best for [best] in ranked]
     return hits[0] if isinstance(phrases, str) else hits

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
+from .gathering import ImageKey, RegionStore
 from .hits import Hit
-from .matching import ImageRegions, Matcher
-from .regions import Regions
+from .matching import Matcher
 from .storage.catalog import Catalog, ImageRow
-from .storage.shards import ShardReader, split_region_ids
+from .storage.shards import split_region_ids
+from .tables import Phrases, RegionTable
 from .vectors import VectorIndex
 
-__all__ = ["Searcher", "best_regions"]
-
-ImageKey = tuple[int, int]
-"""Shard number and image row."""
+__all__ = ["Searcher", "best_regions", "rank_regions"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +24,7 @@ class _Candidates:
     """The regions of all candidate images of a batch, and where each image's begin."""
 
     keys: list[ImageKey]
-    regions: ImageRegions
+    regions: RegionTable
     ids: npt.NDArray[np.int64]
 
 
@@ -45,13 +42,11 @@ class Searcher:
     def __init__(self, catalog: Catalog, vectors: VectorIndex) -> None:
         self._catalog = catalog
         self._vectors = vectors
-        self._files = catalog.shard_files()
-        self._reader = lru_cache(maxsize=256)(self._open_shard)
+        self._store = RegionStore(catalog)
 
     def search(
         self,
-        phrases: Sequence[str],
-        embeddings: npt.NDArray[np.float32],
+        phrases: Phrases,
         matcher: Matcher,
         top: int,
         candidates: int,
@@ -60,10 +55,8 @@ class Searcher:
 
         Parameters
         ----------
-        phrases : sequence of p str
-            For the hits.
-        embeddings : array of shape (p, d)
-            The phrases' embeddings.
+        phrases : Phrases
+            What to find.
         matcher : Matcher
             Scores the regions of candidate images.
         top : int
@@ -71,16 +64,16 @@ class Searcher:
         candidates : int
             Images taken from the vector index for each phrase.
         """
-        wanted = [self._candidate_images(row, max(candidates, top)) for row in embeddings]
+        wanted = [self._candidate_images(row, max(candidates, top)) for row in phrases.embeddings]
         keys = list(dict.fromkeys(key for images in wanted for key in images))
         if not keys:
-            return [[] for _ in phrases]
-        gathered = self._gather(keys)
-        scores = matcher.score(embeddings, gathered.regions)
+            return [[] for _ in phrases.texts]
+        gathered = _Candidates(keys, self._store.gather(keys), self._store.region_ids(keys))
+        scores = matcher.score(phrases, gathered.regions)
         position = {key: number for number, key in enumerate(gathered.keys)}
         return [
             self._hits(phrase, row, gathered, [position[key] for key in images], top)
-            for phrase, row, images in zip(phrases, scores, wanted, strict=True)
+            for phrase, row, images in zip(phrases.texts, scores, wanted, strict=True)
         ]
 
     def _candidate_images(
@@ -107,31 +100,12 @@ class Searcher:
         shards, rows = split_region_ids(ids)
         images = np.empty_like(rows)
         for number in np.unique(shards).tolist():
-            if number in self._files:
+            if number in self._store.files:
                 inside = shards == number
-                images[inside] = self._reader(number).image_rows(rows[inside])
-        known = np.isin(shards, list(self._files))
+                reader, _ = self._store.reader(number)
+                images[inside] = reader.image_rows(rows[inside])
+        known = np.isin(shards, list(self._store.files))
         return list(dict.fromkeys(zip(shards[known].tolist(), images[known].tolist(), strict=True)))
-
-    def _gather(self, keys: Sequence[ImageKey]) -> _Candidates:
-        embeddings, boxes, scores, labels, ids = [], [], [], [], []
-        for shard, row in keys:
-            reader = self._reader(shard)
-            rows = reader.image_slice(row)
-            embeddings.append(reader.embeddings[rows])
-            boxes.append(reader.boxes[rows])
-            scores.append(reader.scores[rows])
-            labels += [reader.label_names[code] for code in reader.labels[rows]]
-            ids.append(reader.ids[rows])
-        offsets = np.cumsum([0, *(len(part) for part in ids)]).astype(np.int64)
-        regions = ImageRegions(
-            np.concatenate(embeddings),
-            np.concatenate(boxes),
-            np.concatenate(scores),
-            labels,
-            offsets,
-        )
-        return _Candidates(list(keys), regions, np.concatenate(ids))
 
     def _hits(
         self,
@@ -155,16 +129,13 @@ class Searcher:
                         box=(float(box[0]), float(box[1]), float(box[2]), float(box[3])),
                         score=float(scores[row]),
                         probability=None,
-                        label=gathered.regions.labels[row],
+                        label=gathered.regions.label(row),
                         region_id=int(gathered.ids[row]),
                     )
                 )
             if len(hits) >= top:
                 break
         return hits[:top]
-
-    def _open_shard(self, number: int) -> ShardReader:
-        return ShardReader(self._catalog.directory / "shards" / self._files[number], number)
 
 
 def best_regions(
@@ -188,35 +159,25 @@ def best_regions(
     return np.array([start + int(np.argmax(scores[start:end])) for start, end in pairs], np.int64)
 
 
-def ground_regions(
-    phrase: str,
-    embedding: npt.NDArray[np.float32],
-    image: str,
-    regions: Regions,
-    region_embeddings: npt.NDArray[np.float32],
-    matcher: Matcher,
-    top: int,
-) -> list[Hit]:
-    """Return the `top` best regions of one image, best first."""
-    table = ImageRegions(
-        region_embeddings,
-        regions.boxes,
-        regions.scores,
-        list(regions.labels),
-        np.array([0, len(regions)]),
-    )
-    scores = matcher.score(embedding[None], table)[0]
-    order = np.argsort(-scores, kind="stable")[:top]
-    return [
-        Hit(
-            phrase=phrase,
-            image=image,
-            box=(float(x1), float(y1), float(x2), float(y2)),
-            score=float(scores[row]),
-            probability=None,
-            label=regions.labels[row],
-            region_id=None,
-        )
-        for row in order.tolist()
-        for x1, y1, x2, y2 in [regions.boxes[row]]
-    ]
+def rank_regions(
+    phrases: Phrases, image: str, regions: RegionTable, matcher: Matcher, top: int
+) -> list[list[Hit]]:
+    """Return the `top` best regions of the one image in `regions`, for each phrase."""
+    ranked = []
+    for phrase, scores in zip(phrases.texts, matcher.score(phrases, regions), strict=True):
+        hits = []
+        for row in np.argsort(-scores, kind="stable")[:top].tolist():
+            x1, y1, x2, y2 = regions.boxes[row].tolist()
+            hits.append(
+                Hit(
+                    phrase=phrase,
+                    image=image,
+                    box=(x1, y1, x2, y2),
+                    score=float(scores[row]),
+                    probability=None,
+                    label=regions.label(row),
+                    region_id=None,
+                )
+            )
+        ranked.append(hits)
+    return ranked

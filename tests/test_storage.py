@@ -25,6 +25,10 @@ from retrieval_grounding.storage.shards import (
 )
 
 
+def no_labels(names: list[str]) -> np.ndarray:
+    return np.zeros((len(names), 2), np.float32)
+
+
 def random_records(counts: list[int], dimension: int, seed: int) -> list[ImageRecord]:
     generator = np.random.default_rng(seed)
     records = []
@@ -34,8 +38,9 @@ def random_records(counts: list[int], dimension: int, seed: int) -> list[ImageRe
         labels = [str(label) for label in generator.choice(["dog", "café", "a b"], count)]
         vectors = generator.normal(size=(count, dimension)).astype(np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        colours = generator.integers(0, 256, (count, 11)).astype(np.uint8)
         regions = Regions(boxes, generator.uniform(0, 1, count), labels)
-        records.append(ImageRecord(640, 480, regions, vectors))
+        records.append(ImageRecord(640, 480, regions, vectors, colours))
     return records
 
 
@@ -48,7 +53,7 @@ def random_records(counts: list[int], dimension: int, seed: int) -> list[ImageRe
 def test_a_shard_gives_back_what_was_written(tmp_path_factory, counts, dimension, seed):
     path = tmp_path_factory.mktemp("shards") / "000007.h5"
     records = random_records(counts, dimension, seed)
-    write_shard(path, records, detector="d", encoder="e")
+    write_shard(path, records, embed_labels=no_labels, detector="d", encoder="e")
     reader = ShardReader(path, 7)
     assert reader.encoder == "e"
     for row, record in enumerate(records):
@@ -71,7 +76,7 @@ def test_region_ids_can_be_split_again(shard, row):
 
 def test_a_damaged_shard_is_named(tmp_path):
     path = tmp_path / "000001.h5"
-    write_shard(path, random_records([3], 4, 0), detector="d", encoder="e")
+    write_shard(path, random_records([3], 4, 0), embed_labels=no_labels, detector="d", encoder="e")
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(StoreError, match=r"000001\.h5"):
         ShardReader(path, 1)
@@ -79,7 +84,7 @@ def test_a_damaged_shard_is_named(tmp_path):
 
 def test_a_newer_shard_is_refused(tmp_path):
     path = tmp_path / "000001.h5"
-    write_shard(path, random_records([3], 4, 0), detector="d", encoder="e")
+    write_shard(path, random_records([3], 4, 0), embed_labels=no_labels, detector="d", encoder="e")
     with h5py.File(path, "a") as file:
         file.attrs["format_version"] = 99
     with pytest.raises(StoreError, match="format version 99"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -37,12 +37,15 @@ class ImageRecord:
         Region 0 is the whole image.
     embeddings : array of shape (len(regions), d)
         Unit-length vectors; stored as float16.
+    colours : uint8 array of shape (len(regions), 11)
+        What :func:`retrieval_grounding.colours.region_colours` measured.
     """
 
     width: int
     height: int
     regions: Regions
     embeddings: npt.NDArray[np.floating[Any]]
+    colours: npt.NDArray[np.uint8]
 
 
 def region_ids(shard: int, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -63,7 +66,14 @@ def split_region_ids(
     return ids >> _ROW_BITS, ids & ((1 << _ROW_BITS) - 1)
 
 
-def write_shard(path: Path, records: Sequence[ImageRecord], *, detector: str, encoder: str) -> None:
+def write_shard(
+    path: Path,
+    records: Sequence[ImageRecord],
+    *,
+    embed_labels: Callable[[list[str]], npt.NDArray[np.floating[Any]]],
+    detector: str,
+    encoder: str,
+) -> None:
     """Write `records` to `path` in one step.
 
     Datasets are contiguous and uncompressed: float16 embeddings hardly compress, and readers map
@@ -75,6 +85,9 @@ def write_shard(path: Path, records: Sequence[ImageRecord], *, detector: str, en
         The final name; the file appears there complete or not at all.
     records : sequence of ImageRecord
         At least one.
+    embed_labels : callable
+        Returns unit-length vectors (k, d) for k label names; stored, so that training and
+        querying need no encoder for them.
     detector, encoder : str
         Fingerprints, stored as attributes.
     """
@@ -94,6 +107,8 @@ def write_shard(path: Path, records: Sequence[ImageRecord], *, detector: str, en
         file["scores"] = np.concatenate([record.regions.scores for record in records])
         file["labels"] = np.array([code[label] for label in labels], dtype=np.int32)
         file["label_names"] = np.array(names, dtype=h5py.string_dtype())
+        file["label_embeddings"] = embed_labels(names).astype("f2")
+        file["colours"] = np.concatenate([record.colours for record in records])
         file["image_offsets"] = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         file["image_sizes"] = np.array([[r.width, r.height] for r in records], dtype=np.int32)
 
@@ -126,11 +141,12 @@ class ShardReader:
                     )
                 self.encoder = str(file.attrs["encoder"])
                 self.label_names = [name.decode() for name in file["label_names"][:]]
+                self.label_embeddings: npt.NDArray[np.float16] = file["label_embeddings"][:]
                 self.image_offsets: npt.NDArray[np.int64] = file["image_offsets"][:]
                 self.image_sizes: npt.NDArray[np.int32] = file["image_sizes"][:]
                 self._layout = {
                     name: (file[name].id.get_offset(), file[name].shape, file[name].dtype)
-                    for name in ("embeddings", "boxes", "scores", "labels")
+                    for name in ("embeddings", "boxes", "scores", "labels", "colours")
                 }
             with path.open("rb") as raw:
                 self._map = mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ)
@@ -161,6 +177,12 @@ class ShardReader:
     def labels(self) -> npt.NDArray[np.int32]:
         """Indices into `label_names`, (n,) int32."""
         view: npt.NDArray[np.int32] = self._view("labels")
+        return view
+
+    @cached_property
+    def colours(self) -> npt.NDArray[np.uint8]:
+        """Colour shares of all regions, (n, 11) uint8."""
+        view: npt.NDArray[np.uint8] = self._view("colours")
         return view
 
     @property

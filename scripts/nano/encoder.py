@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from open_clip import IMAGENET_CLASSNAMES
 from torch import nn
 from torch.nn import functional
 
@@ -29,6 +30,9 @@ from .texts import COCO_NAMES, Caption, class_words, read_captions
 FROZEN_STAGES = 5
 
 _LESSON_BATCH = 37
+_LESSON_CAPTIONS = 16_000
+_LESSON_EPOCHS = 3
+_LESSON_RATE = 4e-4
 _HIGHEST_SCALE = math.log(60)
 _NAME_WEIGHT = 0.5
 _PROMPTS = ("{}", "a {}", "a photo of a {}", "the {}")
@@ -132,15 +136,17 @@ def teach_student(
     training = [caption for caption in captions if caption.photo not in held_out]
     texts = sorted({caption.text for caption in training})
     nouns = sorted({phrase for caption in training for phrase in caption.noun_phrases})
-    names = [*COCO_NAMES, *class_words()]
+    names = [*COCO_NAMES, *class_words(), *IMAGENET_CLASSNAMES]
     master = Teacher(teacher, device)
     vocabulary = prune_vocabulary(master, [*texts, *nouns, *names * 3])
     student = Student(master, vocabulary).to(device)
     words = [word for word in vocabulary if word.isalpha() and len(word) > 2]
-    few = np.random.default_rng(seed).choice(texts, min(len(texts), 6000), replace=False)
+    few = np.random.default_rng(seed).choice(
+        texts, min(len(texts), _LESSON_CAPTIONS), replace=False
+    )
     phrases = [*few.tolist(), *nouns, *words, *names]
     lesson = Lesson(phrases, master.embed(phrases))
-    distil(student, phrases, lesson.states, epochs=1, rate=3e-4, seed=seed)
+    distil(student, phrases, lesson.states, epochs=_LESSON_EPOCHS, rate=_LESSON_RATE, seed=seed)
     return student, lesson
 
 

@@ -16,7 +16,7 @@ from retrieval_grounding.folding import fold_batch_norm
 from .text_tower import CONTEXT
 
 IMAGE_TOWER = "tf_efficientnet_lite0"
-INPUT_SIZE = 160
+INPUT_SIZE = 192
 DIMENSION = 256
 
 

@@ -12,13 +12,16 @@ import torch
 from PIL import Image
 from torch import nn
 
-from .texts import COLOURS, dominant_colour
+from retrieval_grounding.colours import region_colours
 
 WHOLE = -1
 """Class of a crop that shows the whole photograph."""
 
 _MIN_CONFIDENCE = 0.25
 _MIN_SIDE = 0.08
+_CLEAR_COLOUR = 0.45
+_ENOUGH_OF_A_CLASS = 600
+_MOST_VARIANTS = 4
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,9 @@ def lower_layers(tower: nn.Module, blocks: int) -> nn.Module:
 
 
 def cache_crops(photos: Path, labels: Path, lower: nn.Module, size: int, device: str) -> Crops:
-    """Cut, resize and run all crops, about 33,000.
+    """Cut, resize and run all crops, about 45,000.
+
+    Of classes that have few crops, each is cut several times with looser and tighter boxes.
 
     Parameters
     ----------
@@ -73,7 +78,10 @@ def cache_crops(photos: Path, labels: Path, lower: nn.Module, size: int, device:
     table = np.load(labels)
     names = [str(name) for name in table["names"]]
     detections = np.split(table["rows"], np.cumsum(table["counts"])[:-1])
-    jobs = [(number, photos / names[number], rows) for number, rows in enumerate(detections)]
+    variants = _variants(table["rows"])
+    jobs = [
+        (number, photos / names[number], rows, variants) for number, rows in enumerate(detections)
+    ]
     lower = lower.eval().to(device).to(memory_format=torch.channels_last)
     parts, meta = [], []
     with ThreadPoolExecutor(2) as pool, torch.inference_mode():
@@ -100,26 +108,41 @@ def _run(lower: nn.Module, pixels: np.ndarray, device: str) -> np.ndarray:
 
 
 def _photo_crops(
-    number: int, path: Path, rows: np.ndarray, size: int
+    number: int, path: Path, rows: np.ndarray, variants: np.ndarray, size: int
 ) -> tuple[np.ndarray, list[tuple[int, int, int, int]]]:
     """Return (n, size, size, 3) pixels and (photo, label, colour, alone) of each crop."""
     with Image.open(path) as file:
         image = file.convert("RGB")
     width, height = image.size
     crops, meta = [], []
-    for box, label, alone in _boxes(rows, width, height):
+    for box, label, alone in _boxes(rows, variants, width, height, np.random.default_rng(number)):
         crops.append(_cut(image, box, size))
-        colour = dominant_colour(crops[-1]) if label != WHOLE else None
-        meta.append((number, label, COLOURS.index(colour) if colour else -1, int(alone)))
+        shares = region_colours(image, box[None].clip(0).astype(np.float32))[0]
+        clear = label != WHOLE and shares.max() >= _CLEAR_COLOUR * 255
+        meta.append((number, label, int(shares.argmax()) if clear else -1, int(alone)))
     return np.stack(crops), meta
 
 
-def _boxes(rows: np.ndarray, width: int, height: int) -> Iterator[tuple[np.ndarray, int, bool]]:
+def _variants(rows: np.ndarray) -> np.ndarray:
+    """Return how often to cut a crop of each of the 80 classes."""
+    labels = rows[rows[:, 4] >= _MIN_CONFIDENCE, 5].astype(int)
+    counts = np.maximum(np.bincount(labels, minlength=80), 1)
+    return np.clip(_ENOUGH_OF_A_CLASS // counts, 1, _MOST_VARIANTS)
+
+
+def _boxes(
+    rows: np.ndarray, variants: np.ndarray, width: int, height: int, random: np.random.Generator
+) -> Iterator[tuple[np.ndarray, int, bool]]:
     yield np.array([0, 0, width, height], np.float64), WHOLE, True
     sides = np.minimum((rows[:, 2] - rows[:, 0]) / width, (rows[:, 3] - rows[:, 1]) / height)
     kept = rows[(rows[:, 4] >= _MIN_CONFIDENCE) & (sides >= _MIN_SIDE)]
     for row in kept:
-        yield row[:4].astype(np.float64), int(row[5]), int((kept[:, 5] == row[5]).sum()) == 1
+        box, label = row[:4].astype(np.float64), int(row[5])
+        alone = int((kept[:, 5] == label).sum()) == 1
+        yield box, label, alone
+        for _ in range(variants[label] - 1):
+            spans = np.tile(box[2:] - box[:2], 2) * [-1, -1, 1, 1]
+            yield box + spans * random.uniform(-0.08, 0.2, 4), label, alone
 
 
 def _cut(image: Image.Image, box: np.ndarray, size: int) -> np.ndarray:

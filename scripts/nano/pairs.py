@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from retrieval_grounding.colours import COLOURS
+
 from .features import WHOLE, Crops
 from .texts import (
     COCO_NAMES,
-    COLOURS,
     SUPERCLASSES,
     TEMPLATES,
     Caption,

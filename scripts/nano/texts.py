@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 COCO_NAMES: tuple[str, ...] = tuple(
     "person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,"
     "stop sign,parking meter,bench,bird,cat,dog,horse,sheep,cow,elephant,bear,zebra,giraffe,"
@@ -137,51 +135,3 @@ def phrase_class(phrase: str, words: dict[str, set[int]]) -> set[int]:
         if word in words:
             return words[word]
     return set()
-
-
-_HUES = (
-    (15, "red"), (40, "orange"), (65, "yellow"), (165, "green"), (255, "blue"), (290, "purple"),
-    (340, "pink"), (361, "red"),
-)  # fmt: skip
-COLOURS = ("black", "white", "gray", "brown", "red", "orange", "yellow", "green", "blue", "purple",
-           "pink")  # fmt: skip
-
-
-def dominant_colour(pixels: np.ndarray, share: float = 0.45) -> str | None:
-    """Name the colour that covers at least `share` of an RGB crop's middle, or return None.
-
-    Parameters
-    ----------
-    pixels : uint8 array of shape (h, w, 3)
-        The crop.
-    share : float
-        How clear it must be, 0 to 1.
-    """
-    height, width = pixels.shape[:2]
-    middle = pixels[height // 5 : -(height // 5) or None, width // 4 : -(width // 4) or None]
-    rgb = middle.reshape(-1, 3).astype(np.float32) / 255
-    top, bottom = rgb.max(1), rgb.min(1)
-    chroma = top - bottom
-    saturation = np.divide(chroma, top, out=np.zeros_like(top), where=top > 0)
-    safe = np.where(chroma > 0, chroma, 1)
-    red, green, blue = rgb.T
-    hue = (
-        np.where(
-            top == red,
-            ((green - blue) / safe) % 6,
-            np.where(top == green, (blue - red) / safe + 2, (red - green) / safe + 4),
-        )
-        * 60
-    )
-    names = np.full(len(rgb), -1)
-    for limit, name in reversed(_HUES):
-        names[hue < limit] = COLOURS.index(name)
-    warm_dark = (hue > 10) & (hue < 45) & (top < 0.65) & (saturation > 0.25)
-    names[warm_dark] = COLOURS.index("brown")
-    grey = saturation < 0.18
-    names[grey & (top > 0.75)] = COLOURS.index("white")
-    names[grey & (top <= 0.75)] = COLOURS.index("gray")
-    names[top < 0.22] = COLOURS.index("black")
-    counts = np.bincount(names, minlength=len(COLOURS)) / len(names)
-    best = int(counts.argmax())
-    return COLOURS[best] if counts[best] >= share else None

@@ -1,0 +1,90 @@
+"""Colour words for regions: which share of a region each of eleven basic colours covers."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+__all__ = ["COLOURS", "colour_shares", "region_colours"]
+
+COLOURS = (
+    "black", "white", "gray", "brown", "red", "orange", "yellow", "green", "blue", "purple", "pink",
+)  # fmt: skip
+"""The eleven basic colour terms of English (Berlin and Kay, 1969)."""
+
+_HUE_LIMITS = np.array([15, 40, 65, 165, 255, 290, 340])  # degrees
+_HUE_NAMES = np.array(
+    [COLOURS.index(name) for name in "red orange yellow green blue purple pink red".split()]
+)
+_SIDE = 24
+_FULL = 255
+
+
+def region_colours(image: Image.Image, boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """Measure the colours of regions, of which only the middle is looked at.
+
+    Parameters
+    ----------
+    image : PIL image
+        Upright RGB image.
+    boxes : array of shape (n, 4)
+        Corners in pixels, inside the image.
+
+    Returns
+    -------
+    uint8 array of shape (n, 11)
+        Shares of the colours in `COLOURS`; 255 is all of the region.
+
+    Examples
+    --------
+    >>> red = Image.new("RGB", (50, 50), (220, 20, 20))
+    >>> region_colours(red, np.array([[0, 0, 50, 50]], np.float32))[0, COLOURS.index("red")]
+    np.uint8(255)
+    """
+    centres, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
+    halves = sides * np.array([0.25, 0.3], np.float32)  # what is in front fills the middle
+    middles = np.concatenate([centres - halves, centres + halves], axis=1)
+    pixels = [
+        np.asarray(image.resize((_SIDE, _SIDE), Image.Resampling.NEAREST, tuple(box)))
+        for box in middles.tolist()
+    ]
+    if not pixels:
+        return np.zeros((0, len(COLOURS)), np.uint8)
+    return np.round(colour_shares(np.stack(pixels)) * _FULL).astype(np.uint8)
+
+
+def colour_shares(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Return which share of each picture every colour of `COLOURS` covers.
+
+    Parameters
+    ----------
+    pixels : uint8 array of shape (n, h, w, 3)
+        RGB pictures.
+
+    Returns
+    -------
+    float32 array of shape (n, 11)
+        Rows add up to 1.
+    """
+    rgb = pixels.reshape(len(pixels), -1, 3).astype(np.float32) / 255
+    top, bottom = rgb.max(-1), rgb.min(-1)
+    chroma = top - bottom
+    saturation = chroma / np.maximum(top, 1e-6)
+    safe = np.where(chroma > 0, chroma, 1)
+    red, green, blue = np.moveaxis(rgb, -1, 0)
+    sector = np.where(
+        top == red,
+        ((green - blue) / safe) % 6,
+        np.where(top == green, (blue - red) / safe + 2, (red - green) / safe + 4),
+    )
+    hue = sector * 60
+    names = _HUE_NAMES[np.searchsorted(_HUE_LIMITS, hue, side="right")]
+    earthy = (hue > 10) & (hue < 45) & (top < 0.65) & (saturation > 0.25)
+    names[earthy] = COLOURS.index("brown")
+    pale = saturation < 0.18
+    names[pale & (top > 0.75)] = COLOURS.index("white")
+    names[pale & (top <= 0.75)] = COLOURS.index("gray")
+    names[top < 0.22] = COLOURS.index("black")
+    shares = np.stack([(names == number).mean(-1) for number in range(len(COLOURS))], axis=-1)
+    return shares.astype(np.float32)

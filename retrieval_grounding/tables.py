@@ -1,0 +1,80 @@
+"""What matchers see: the regions of several images in one table, and the phrases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Phrases", "RegionTable"]
+
+
+@dataclass(frozen=True)
+class Phrases:
+    """Phrases and their embeddings.
+
+    Parameters
+    ----------
+    texts : sequence of p str
+        As :func:`retrieval_grounding.encoders.clean_phrase` returns them.
+    embeddings : float32 array of shape (p, d)
+        Unit length.
+    """
+
+    texts: Sequence[str]
+    embeddings: npt.NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def __getitem__(self, rows: npt.NDArray[np.integer] | slice) -> Phrases:
+        numbers = np.arange(len(self))[rows].tolist()
+        return Phrases([self.texts[row] for row in numbers], self.embeddings[rows])
+
+
+@dataclass(frozen=True)
+class RegionTable:
+    """The regions of several images, one image after the other.
+
+    Parameters
+    ----------
+    embeddings : floating array of shape (n, d)
+        Unit length.
+    boxes : float32 array of shape (n, 4)
+        Corners in pixels.
+    scores : float32 array of shape (n,)
+        Confidence of the detector.
+    labels : int64 array of shape (n,)
+        Numbers of class names, rows of `label_embeddings`.
+    colours : uint8 array of shape (n, 11)
+        Shares of the basic colours, see :func:`retrieval_grounding.colours.region_colours`.
+    offsets : int64 array of shape (images + 1,)
+        Rows ``offsets[i]:offsets[i + 1]`` belong to image i; the first is the whole image.
+    label_names : sequence of k str
+        The detector's class names.
+    label_embeddings : float32 array of shape (k, d)
+        Their embeddings as phrases; zeros for the label of whole images.
+    """
+
+    embeddings: npt.NDArray[np.floating]
+    boxes: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int64]
+    colours: npt.NDArray[np.uint8]
+    offsets: npt.NDArray[np.int64]
+    label_names: Sequence[str]
+    label_embeddings: npt.NDArray[np.float32]
+
+    def __len__(self) -> int:
+        """Return the number of regions."""
+        return len(self.boxes)
+
+    def label(self, row: int) -> str:
+        """Return the class name of a region."""
+        return self.label_names[int(self.labels[row])]
+
+    def image(self, number: int) -> slice:
+        """Return the rows of image `number`."""
+        return slice(int(self.offsets[number]), int(self.offsets[number + 1]))
