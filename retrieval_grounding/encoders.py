@@ -11,7 +11,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -59,6 +59,10 @@ class Fingerprint:
     def matches(self, other: Fingerprint) -> bool:
         """Tell whether embeddings of both are comparable."""
         return (self.weights, self.preprocessing) == (other.weights, other.preprocessing)
+
+    def as_dict(self) -> dict[str, str]:
+        """Return plain values, for JSON."""
+        return asdict(self)
 
     def __str__(self) -> str:
         return f"{self.name} ({self.weights}, {self.preprocessing})"

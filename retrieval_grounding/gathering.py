@@ -61,6 +61,15 @@ class RegionStore:
         readers = [(self.reader(shard)[0], row) for shard, row in keys]
         return np.concatenate([reader.ids[reader.image_slice(row)] for reader, row in readers])
 
+    def bytes_of(self, keys: Sequence[ImageKey]) -> int:
+        """Return about how many bytes :meth:`gather` needs for `keys`."""
+        readers = [(self.reader(shard)[0], row) for shard, row in keys]
+        return sum(
+            (rows.stop - rows.start) * (2 * reader.embeddings.shape[1] + 4 * 4 + 4 + 8 + 11)
+            for reader, row in readers
+            for rows in [reader.image_slice(row)]
+        )
+
     def _open(self, number: int) -> tuple[ShardReader, npt.NDArray[np.int64]]:
         """Return a shard and the numbers that its class names have over all shards."""
         reader = ShardReader(self._folder / self.files[number], number)

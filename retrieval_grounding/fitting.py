@@ -1,0 +1,280 @@
+"""Fitting a matcher: statements about images of an index → examples → training → calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import psutil
+import torch
+
+from .encoders import Encoder
+from .errors import GroundingError
+from .gathering import ImageKey, RegionStore
+from .matching import Matcher
+from .matching.batches import RegionTensors
+from .matching.calibration import Calibration, fit_calibration
+from .matching.examples import Examples, RegionSource, StreamedRegions, split_by_image
+from .matching.model import MatcherConfig, make_model
+from .matching.trained import TrainedMatcher
+from .matching.training import TrainingOptions, TrainingRun, train_model
+from .matching.words import frequent_words
+from .referring.wording import mirror_phrase
+from .regions import pairwise_iou
+from .tables import Phrases
+
+__all__ = ["Fit", "Statement", "answer_scores", "fit_matcher"]
+
+_VALIDATION_SHARE = 0.1
+_CALIBRATION_SHARE = 0.1
+_LEAST_USES = 8
+_MOST_WORDS = 4000
+_PHRASES_PER_CALL = 4096
+_MOST_CALIBRATED = 4000
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What somebody says of an image.
+
+    Parameters
+    ----------
+    key : (shard, row)
+        Where the image's regions lie.
+    phrase : str
+        The words.
+    box : tuple of 4 float, or None
+        Corners of what is meant, as fractions of the image's width and height; None if the
+        phrase holds for the image but nobody knows where.
+    """
+
+    key: ImageKey
+    phrase: str
+    box: tuple[float, float, float, float] | None
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted matcher and how it came about.
+
+    Parameters
+    ----------
+    matcher : TrainedMatcher
+        Calibrated if the held-out images allow it.
+    run : TrainingRun
+        Learning curve.
+    images, expressions : int
+        What was learnt from, held-out images included.
+    resident : bool
+        Whether all regions stayed on the device.
+    """
+
+    matcher: TrainedMatcher
+    run: TrainingRun
+    images: int
+    expressions: int
+    resident: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values, for JSON."""
+        best, calibration = self.run.best, self.matcher.calibration
+        return {
+            "kind": self.matcher.config.kind,
+            "images": self.images,
+            "expressions": self.expressions,
+            "epochs": len(self.run.epochs),
+            "best_epoch": best.number,
+            "validation_acc@0.5": best.accuracy,
+            "validation_mean_iou": best.mean_iou,
+            "calibration": None if calibration is None else calibration.as_dict(),
+            "resident": self.resident,
+        }
+
+
+def fit_matcher(
+    store: RegionStore,
+    encoder: Encoder,
+    statements: Sequence[Statement],
+    *,
+    kind: Literal["residual", "concat"] = "residual",
+    options: TrainingOptions | None = None,
+    device: str = "cpu",
+    checkpoint: Path | None = None,
+    trained_on: str = "",
+) -> Fit:
+    """Train a matcher on cached features and calibrate it on images that it has not seen.
+
+    Of the images, a tenth decides when training stops and a tenth calibrates. Regions stay on the
+    device if half of its free memory holds them, else they are read from the shards batch by batch.
+
+    Parameters
+    ----------
+    store : RegionStore
+        The index's regions.
+    encoder : Encoder
+        Embeds the phrases, each once.
+    statements : sequence of Statement
+        What to learn from.
+    kind : str
+        ``"residual"`` or ``"concat"``.
+    options : TrainingOptions, optional
+        How to train.
+    device : str
+        Where.
+    checkpoint : Path, optional
+        Lets a killed training go on; the caller deletes it afterwards.
+    trained_on : str
+        Kept with the matcher, for people.
+
+    Raises
+    ------
+    GroundingError
+        If there are fewer than ten images with statements.
+    """
+    options = options or TrainingOptions()
+    keys = list(dict.fromkeys(statement.key for statement in statements))
+    if len(keys) < 10:
+        raise GroundingError(
+            f"there are expressions for {len(keys)} images, and training needs at least 10; "
+            "give more expressions, or learn from the index itself with --refs pseudo"
+        )
+    examples = _examples(statements, keys, encoder)
+    regions, resident = _source(store, keys, device)
+    rest, calibrating = split_by_image(examples, _CALIBRATION_SHARE, options.seed)
+    training, validation = split_by_image(
+        rest, _VALIDATION_SHARE / (1 - _CALIBRATION_SHARE), options.seed + 1
+    )
+    texts = [examples.phrases.texts[number] for number in training.phrase]
+    vocabulary = frequent_words(texts, _LEAST_USES, _MOST_WORDS) if kind == "residual" else []
+    torch.manual_seed(options.seed)
+    config = MatcherConfig(kind, encoder.dimension, len(vocabulary))
+    model = make_model(config).to(device)
+    run = train_model(model, vocabulary, regions, training, validation, options, checkpoint)
+    matcher = TrainedMatcher(
+        model.requires_grad_(False), config, vocabulary, encoder.fingerprint, None, trained_on
+    )
+    matcher.calibration = _calibrate(matcher, store, keys, calibrating, options.seed)
+    return Fit(matcher, run, len(keys), len(examples), resident)
+
+
+def answer_scores(
+    matcher: Matcher,
+    store: RegionStore,
+    keys: Sequence[ImageKey],
+    examples: Examples,
+    images: npt.NDArray[np.int64],
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return score and IoU of each phrase's best region in the image given for it.
+
+    Parameters
+    ----------
+    matcher : Matcher
+        Scores.
+    store : RegionStore
+        Reads the regions.
+    keys : sequence of (shard, row)
+        Image i lies at ``keys[i]``.
+    examples : Examples
+        e phrases and truths.
+    images : int64 array of shape (e,)
+        Where each phrase is looked for. The IoU is that with the truth if this is the phrase's
+        own image, else 0; NaN if nobody knows the truth.
+
+    Returns
+    -------
+    float32 arrays of shape (e,)
+    """
+    scores = np.empty(len(examples), np.float32)
+    overlaps = np.zeros(len(examples), np.float32)
+    for image in np.unique(images).tolist():
+        asked = np.flatnonzero(images == image)
+        table = store.gather([keys[image]])
+        found = matcher.score(examples.phrases[examples.phrase[asked]], table)
+        best = found.argmax(1)
+        scores[asked] = found[np.arange(len(asked)), best]
+        own = examples.image[asked] == image
+        scale = np.tile(table.boxes[0, 2:], 2)
+        for row, answer in zip(asked[own], best[own], strict=True):
+            truth = examples.boxes[row] * scale
+            known = np.isfinite(truth).all()
+            overlaps[row] = (
+                pairwise_iou(truth[None], table.boxes[[answer]])[0, 0] if known else np.nan
+            )
+    return scores, overlaps
+
+
+def _examples(
+    statements: Sequence[Statement], keys: Sequence[ImageKey], encoder: Encoder
+) -> Examples:
+    turned = {s.phrase: mirror_phrase(s.phrase) for s in statements}
+    texts = list(dict.fromkeys([*turned, *turned.values()]))
+    parts = [
+        encoder.encode_phrases(texts[start : start + _PHRASES_PER_CALL])
+        for start in range(0, len(texts), _PHRASES_PER_CALL)
+    ]
+    place = {key: number for number, key in enumerate(keys)}
+    number = {text: row for row, text in enumerate(texts)}
+    nowhere = (np.nan,) * 4
+    return Examples(
+        Phrases(texts, np.concatenate(parts)),
+        np.array([number[s.phrase] for s in statements], np.int64),
+        np.array([number[turned[s.phrase]] for s in statements], np.int64),
+        np.array([place[s.key] for s in statements], np.int64),
+        np.array([s.box or nowhere for s in statements], np.float32),
+    )
+
+
+def _source(store: RegionStore, keys: Sequence[ImageKey], device: str) -> tuple[RegionSource, bool]:
+    """Return the regions of `keys`, and whether they are resident on the device."""
+    if store.bytes_of(keys) < _free_memory(device) / 2:
+        return RegionTensors(store.gather(keys), device), True
+    return StreamedRegions(store, keys, device), False
+
+
+def _free_memory(device: str) -> int:
+    if device.startswith("cuda"):
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
+
+
+def _calibrate(
+    matcher: Matcher,
+    store: RegionStore,
+    keys: Sequence[ImageKey],
+    examples: Examples,
+    seed: int,
+) -> Calibration | None:
+    """Fit probabilities to phrases asked of their own image and of another, half and half."""
+    located = np.flatnonzero(np.isfinite(examples.boxes).all(1))
+    random = np.random.default_rng(seed)
+    chosen = examples.take(random.permutation(located)[:_MOST_CALIBRATED])
+    images = np.unique(chosen.image)
+    if len(images) < 2:
+        return None
+    place = np.searchsorted(images, chosen.image)
+    others = images[(place + random.integers(1, len(images), len(chosen))) % len(images)]
+    own, overlaps = answer_scores(matcher, store, keys, chosen, chosen.image)
+    foreign, _ = answer_scores(matcher, store, keys, chosen, others)
+    right = np.concatenate([overlaps >= 0.5, np.zeros(len(foreign), bool)])
+    return fit_calibration(np.concatenate([own, foreign]), right)
+
+
+def pseudo_statements(store: RegionStore, keys: Iterable[ImageKey], seed: int) -> list[Statement]:
+    """Return pseudo-queries for the images at `keys`; see :mod:`.referring.pseudo`."""
+    from .referring.pseudo import pseudo_queries
+
+    wanted = list(keys)
+    statements: list[Statement] = []
+    for start in range(0, len(wanted), 1000):
+        part = wanted[start : start + 1000]
+        table = store.gather(part)
+        queries = pseudo_queries(table, seed)
+        whole = table.boxes[table.offsets[queries.images]]
+        boxes = table.boxes[queries.rows] / np.tile(whole[:, 2:], 2)
+        for image, phrase, box in zip(queries.images, queries.phrases, boxes.tolist(), strict=True):
+            statements.append(Statement(part[image], phrase, tuple(box)))
+    return statements

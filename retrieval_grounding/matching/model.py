@@ -1,0 +1,224 @@
+"""The matchers' networks: a residual on cosine with attention, and the classic concat MLP."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ..colours import COLOURS
+from .batches import ImageBatch
+from .geometry import PLACE_SIZE, RELATION_SIZE, pairwise_overlap, places, relations
+
+__all__ = ["ConcatModel", "MatcherConfig", "PhraseBatch", "ResidualModel", "make_model"]
+
+_HEADS = 6
+
+
+@dataclass(frozen=True)
+class MatcherConfig:
+    """What fixes a network's shape.
+
+    Parameters
+    ----------
+    kind : str
+        ``"residual"`` or ``"concat"``.
+    dimension : int
+        Length of the embeddings.
+    words : int
+        Size of the word vocabulary.
+    width : int
+        Hidden units, a multiple of 6.
+    """
+
+    kind: Literal["residual", "concat"]
+    dimension: int
+    words: int
+    width: int = 96
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values, for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class PhraseBatch:
+    """p phrases.
+
+    Parameters
+    ----------
+    embeddings : float tensor of shape (p, d)
+        Unit length.
+    words, starts : int64 tensors
+        As :func:`retrieval_grounding.matching.words.count_words` returns them.
+    """
+
+    embeddings: torch.Tensor
+    words: torch.Tensor
+    starts: torch.Tensor
+
+
+class ResidualModel(nn.Module):
+    """``logit = s·cos(region, phrase) + b + f(interaction, geometry, context)``, f zero at first.
+
+    f sees each region with the low-rank product of its embedding and the phrase's (Kim et al.,
+    Hadamard product for low-rank bilinear pooling, 2017), its colours, label and place, modulated
+    by the phrase (Perez et al., FiLM, 2018), then attends to the image's other regions with a bias
+    for how they lie towards it.
+
+    Parameters
+    ----------
+    config : MatcherConfig
+        Shape.
+    """
+
+    def __init__(self, config: MatcherConfig) -> None:
+        super().__init__()
+        width, size = config.width, config.dimension
+        self.scale = nn.Parameter(torch.tensor(math.log(20.0)))
+        self.bias = nn.Parameter(torch.tensor(-4.0))
+        self.words = nn.EmbeddingBag(max(config.words, 1), width, mode="sum")
+        nn.init.zeros_(self.words.weight)  # a word never met says nothing
+        self.phrase = nn.Sequential(
+            nn.Linear(size + width, 2 * width), nn.GELU(), nn.Linear(2 * width, 4 * width)
+        )
+        self.region = nn.Linear(2 * size, width)
+        self.facts = nn.Sequential(
+            nn.Linear(PLACE_SIZE + len(COLOURS), width), nn.GELU(), nn.Linear(width, width)
+        )
+        self.label = nn.Linear(size, width)
+        self.cosines = nn.Linear(3, width, bias=False)
+        self.interact = nn.Linear(size, width, bias=False)
+        self.attend = RelationAttention(width)
+        self.think = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+        )
+        last = nn.Linear(width, 1)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.answer = nn.Sequential(nn.LayerNorm(width), last)
+
+    def forward(
+        self, phrases: PhraseBatch, images: ImageBatch, phrase: torch.Tensor, image: torch.Tensor
+    ) -> torch.Tensor:
+        """Return logits of the regions of images for phrases, one row for each pair.
+
+        Parameters
+        ----------
+        phrases : PhraseBatch
+            p phrases.
+        images : ImageBatch
+            m images of n regions.
+        phrase, image : int64 tensors of shape (pairs,)
+            Which phrase meets which image.
+
+        Returns
+        -------
+        tensor of shape (pairs, n)
+            Minus infinity where there is no region.
+        """
+        overlap = pairwise_overlap(images.boxes)
+        facts = torch.cat([places(images, overlap), images.colours], dim=-1)
+        whole = images.embeddings[:, :1].expand_as(images.embeddings)
+        labels = self.label(images.label_embeddings)[images.labels]
+        shown = self.region(torch.cat([images.embeddings, whole], dim=-1))
+        regions = shown + self.facts(facts) + labels
+        bilinear = self.interact(images.embeddings)
+        nearness = self.attend.nearness(relations(images, overlap), images.present)
+
+        said = torch.cat([phrases.embeddings, self.words(phrases.words, phrases.starts)], dim=-1)
+        gain, shift, tone, query = self.phrase(said).chunk(4, dim=-1)
+        cosine = torch.einsum("knd,kd->kn", images.embeddings[image], phrases.embeddings[phrase])
+        named = (phrases.embeddings @ images.label_embeddings.T)[phrase]
+        named = named.gather(1, images.labels[image])
+        top = cosine.masked_fill(~images.present[image], -1).amax(1, keepdim=True)
+        cosines = torch.stack([cosine, named, cosine - top], dim=-1)
+
+        hidden = regions[image] * (1 + gain[phrase][:, None]) + shift[phrase][:, None]
+        hidden = hidden + bilinear[image] * tone[phrase][:, None] + self.cosines(8 * cosines)
+        hidden = functional.gelu(hidden)
+        hidden = hidden + self.attend(hidden, query[phrase], nearness[image])
+        hidden = hidden + self.think(hidden)
+        logits = self.scale.exp() * cosine + self.bias + self.answer(hidden).squeeze(-1)
+        masked: torch.Tensor = logits.masked_fill(~images.present[image], -torch.inf)
+        return masked
+
+
+class RelationAttention(nn.Module):
+    """Attention over the regions of an image, biased by how they lie towards each other."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.joint = nn.Linear(width, 3 * width, bias=False)
+        self.lie = nn.Sequential(nn.Linear(RELATION_SIZE, 24), nn.GELU(), nn.Linear(24, _HEADS))
+        self.out = nn.Linear(width, width)
+
+    def nearness(self, related: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+        """Return the bias (m, heads, n, n), minus infinity towards rows without a region."""
+        bias: torch.Tensor = 2 * self.lie(related).permute(0, 3, 1, 2)
+        return bias.masked_fill(~present[:, None, None], -torch.inf)
+
+    def forward(
+        self, hidden: torch.Tensor, wanted: torch.Tensor, nearness: torch.Tensor
+    ) -> torch.Tensor:
+        """Return what each region learns from the others, (k, n, width).
+
+        Parameters
+        ----------
+        hidden : tensor of shape (k, n, width)
+            Regions.
+        wanted : tensor of shape (k, width)
+            What the phrase looks for.
+        nearness : tensor of shape (k, heads, n, n)
+            Of `nearness`.
+        """
+        pairs, count, width = hidden.shape
+        query, key, value = self.joint(self.norm(hidden)).chunk(3, dim=-1)
+        query, key, value = (
+            part.view(pairs, count, _HEADS, -1).transpose(1, 2)
+            for part in (query + wanted[:, None], key, value)
+        )
+        seen = functional.scaled_dot_product_attention(query, key, value, attn_mask=nearness)
+        learnt: torch.Tensor = self.out(seen.transpose(1, 2).reshape(pairs, count, width))
+        return learnt
+
+
+class ConcatModel(nn.Module):
+    """The course project's classifier: an MLP on the concatenated region and phrase embeddings.
+
+    Parameters
+    ----------
+    config : MatcherConfig
+        Shape.
+    """
+
+    def __init__(self, config: MatcherConfig) -> None:
+        super().__init__()
+        self.region = nn.Linear(config.dimension + 4, 4 * config.width)
+        self.phrase = nn.Linear(config.dimension, 4 * config.width, bias=False)
+        self.rest = nn.Sequential(
+            nn.ReLU(),
+            nn.Linear(4 * config.width, 2 * config.width),
+            nn.ReLU(),
+            nn.Linear(2 * config.width, 1),
+        )
+
+    def forward(
+        self, phrases: PhraseBatch, images: ImageBatch, phrase: torch.Tensor, image: torch.Tensor
+    ) -> torch.Tensor:
+        """Return logits (pairs, n); see :class:`ResidualModel`."""
+        # One matrix over the concatenation is the sum of two over its halves.
+        regions = self.region(torch.cat([images.embeddings, images.boxes], dim=-1))
+        said = self.phrase(phrases.embeddings)
+        logits: torch.Tensor = self.rest(regions[image] + said[phrase][:, None]).squeeze(-1)
+        return logits.masked_fill(~images.present[image], -torch.inf)
+
+
+def make_model(config: MatcherConfig) -> ResidualModel | ConcatModel:
+    """Return an untrained network."""
+    return ResidualModel(config) if config.kind == "residual" else ConcatModel(config)

@@ -1,0 +1,164 @@
+"""A trained matcher: network, vocabulary and calibration in one safetensors file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from ..encoders import Fingerprint
+from ..errors import ModelError
+from ..storage.files import atomic_path
+from ..tables import Phrases, RegionTable
+from .batches import RegionTensors
+from .calibration import Calibration
+from .model import ConcatModel, MatcherConfig, PhraseBatch, ResidualModel, make_model
+from .words import count_words
+
+__all__ = ["TrainedMatcher"]
+
+_FORMAT = 1
+_PAIRS_PER_PASS = 256
+
+
+@dataclass
+class TrainedMatcher:
+    """Scores regions with a trained network; see :class:`retrieval_grounding.matching.Matcher`.
+
+    Parameters
+    ----------
+    model : ResidualModel or ConcatModel
+        In evaluation mode, on the device where it shall run.
+    config : MatcherConfig
+        Its shape.
+    vocabulary : list of str
+        Words that it knows.
+    encoder : Fingerprint
+        Of the embeddings that it was trained on.
+    calibration : Calibration or None
+        Turns scores into probabilities.
+    trained_on : str
+        For people: which data.
+    """
+
+    model: ResidualModel | ConcatModel
+    config: MatcherConfig
+    vocabulary: list[str]
+    encoder: Fingerprint
+    calibration: Calibration | None = None
+    trained_on: str = ""
+
+    def __post_init__(self) -> None:
+        self._numbers = {word: number for number, word in enumerate(self.vocabulary)}
+
+    @property
+    def name(self) -> str:
+        """How tables call it."""
+        return "matcher" if self.config.kind == "residual" else self.config.kind
+
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+        return next(self.model.parameters()).device
+
+    def phrase_batch(self, phrases: Phrases) -> PhraseBatch:
+        """Return phrases as the network takes them."""
+        words, starts = count_words(phrases.texts, self._numbers)
+        embeddings = torch.from_numpy(np.asarray(phrases.embeddings, np.float32))
+        return PhraseBatch(
+            embeddings.to(self.device), words.to(self.device), starts.to(self.device)
+        )
+
+    @torch.inference_mode()
+    def score(self, phrases: Phrases, regions: RegionTable) -> npt.NDArray[np.float32]:
+        """Return logits (p, n) of all n regions for p phrases."""
+        said = self.phrase_batch(phrases)
+        tensors = RegionTensors(regions, self.device)
+        scores = np.empty((len(phrases), len(regions)), np.float32)
+        step = max(1, _PAIRS_PER_PASS // max(len(phrases), 1))
+        numbers = torch.arange(len(phrases), device=self.device)
+        for start in range(0, len(tensors), step):
+            images = torch.arange(start, min(start + step, len(tensors)), device=self.device)
+            batch = tensors.batch(images)
+            rows = slice(int(regions.offsets[start]), int(regions.offsets[start + len(images)]))
+            for group in torch.split(numbers, max(1, _PAIRS_PER_PASS // len(images))):
+                pairs = torch.cartesian_prod(group, torch.arange(len(images), device=self.device))
+                logits = self.model(said, batch, pairs[:, 0], pairs[:, 1])
+                kept = logits.view(len(group), -1)[:, batch.present.flatten()]
+                scores[group.cpu().numpy(), rows] = kept.float().cpu().numpy()
+        return scores
+
+    def probabilities(self, scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32] | None:
+        """Return calibrated probabilities of scores, or None if it was never calibrated."""
+        return None if self.calibration is None else self.calibration(scores)
+
+    def save(self, path: Path) -> None:
+        """Write the matcher in one step; the file appears complete or not at all."""
+        description: dict[str, Any] = {
+            "format": _FORMAT,
+            "config": self.config.as_dict(),
+            "vocabulary": self.vocabulary,
+            "encoder": self.encoder.as_dict(),
+            "calibration": None if self.calibration is None else self.calibration.as_dict(),
+            "trained_on": self.trained_on,
+        }
+        tensors = {
+            name: value.detach().half().contiguous().cpu()
+            for name, value in self.model.state_dict().items()
+        }
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(save(tensors, {"matcher": json.dumps(description)}))
+
+    @classmethod
+    def load(cls, path: Path, device: str) -> TrainedMatcher:
+        """Read a matcher.
+
+        Raises
+        ------
+        ModelError
+            If the file is missing, no matcher, damaged, or of a newer release.
+        """
+        try:
+            with safe_open(path, "pt") as file:
+                description = json.loads((file.metadata() or {})["matcher"])
+                tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+            if description["format"] > _FORMAT:
+                raise ModelError(f"{path} is from a newer release; upgrade retrieval_grounding")
+            config = MatcherConfig(**description["config"])
+            model = make_model(config)
+            model.load_state_dict(tensors)
+            calibration = description["calibration"]
+            return cls(
+                model.eval().requires_grad_(False).to(device),
+                config,
+                list(description["vocabulary"]),
+                Fingerprint(**description["encoder"]),
+                Calibration(**calibration) if calibration else None,
+                str(description["trained_on"]),
+            )
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise ModelError(
+                f"{path} is no matcher of this release ({error}); train one with "
+                "'retrieval-grounding train'"
+            ) from error
+
+    def check(self, encoder: Fingerprint) -> None:
+        """Refuse embeddings of another encoder.
+
+        Raises
+        ------
+        ModelError
+            If `encoder` is not the one that it was trained with.
+        """
+        if not self.encoder.matches(encoder):
+            raise ModelError(
+                f"the matcher was trained on embeddings of {self.encoder}, and these are of "
+                f"{encoder}; train it again with 'retrieval-grounding train'"
+            )
