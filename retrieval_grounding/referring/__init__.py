@@ -1,0 +1,1 @@
+"""Referring expressions: read from files, or made from what an index holds."""
