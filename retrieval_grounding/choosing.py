@@ -97,14 +97,20 @@ def describe_models(
     }
 
 
-def check_models(catalog: Catalog, detector: Detector, encoder: Encoder) -> None:
-    """Raise :class:`ModelError` if the models are not those that built the index."""
+def check_encoder(catalog: Catalog, encoder: Encoder) -> None:
+    """Raise :class:`ModelError` if `encoder` is not the one that built the index."""
     built_with = Fingerprint(**catalog.setting("encoder_fingerprint"))
     if not encoder.fingerprint.matches(built_with):
         raise ModelError(
-            f"{catalog.directory} was built with the encoder {built_with}, not with "
-            f"{encoder.fingerprint}; leave the preset out to use its own, or build a new index"
+            f"{catalog.directory} was built with the encoder {built_with}, and this is "
+            f"{encoder.fingerprint}: their embeddings cannot be compared; "
+            "use the weights that built it, or build a new index"
         )
+
+
+def check_models(catalog: Catalog, detector: Detector, encoder: Encoder) -> None:
+    """Raise :class:`ModelError` if the models are not those that built the index."""
+    check_encoder(catalog, encoder)
     if detector.fingerprint != catalog.setting("detector_fingerprint"):
         raise ModelError(
             f"{catalog.directory} was built with the detector "

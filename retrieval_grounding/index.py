@@ -12,7 +12,7 @@ import numpy as np
 
 from . import building
 from .building import BuildOptions, BuildReport
-from .choosing import check_models, describe_models, existing_models, load_models, new_models
+from .choosing import check_encoder, check_models, describe_models, existing_models, load_models, new_models
 from .colours import region_colours
 from .detectors import Detector, DetectorSettings
 from .encoders import Encoder, Fingerprint, clean_phrase, embed_labels, load_encoder
@@ -66,7 +66,7 @@ class Index:
         self._device = device
         self._matcher: Matcher = CosineMatcher()
         if encoder is not None:
-            self._check_encoder(encoder)
+            check_encoder(self._catalog, encoder)
             self.__dict__["encoder"] = encoder
 
     @classmethod
@@ -86,7 +86,7 @@ class Index:
                 "pass the same one: Index.open(..., encoder=...)"
             )
         encoder = load_encoder(spec, self._device)
-        self._check_encoder(encoder)
+        check_encoder(self._catalog, encoder)
         return encoder
 
     @cached_property
@@ -159,15 +159,6 @@ class Index:
     def __len__(self) -> int:
         """Return the number of images."""
         return self._catalog.counts()["images"]
-
-    def _check_encoder(self, encoder: Encoder) -> None:
-        built_with = Fingerprint(**self._catalog.setting("encoder_fingerprint"))
-        if not encoder.fingerprint.matches(built_with):
-            raise ModelError(
-                f"{self.directory} was built with the encoder {built_with}, and this is "
-                f"{encoder.fingerprint}: their embeddings cannot be compared; "
-                "use the same weights or build a new index"
-            )
 
 
 def build(

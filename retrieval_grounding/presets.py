@@ -64,7 +64,11 @@ PRESETS: dict[str, Preset] = {
     )
 }
 
-_BUNDLED_FILES = {"detector": _BUNDLED / "nano-detector.pt", "clip": _BUNDLED / "nano-clip"}
+_BUNDLED_FILES = {
+    "detector": _BUNDLED / "nano-detector.pt",
+    "clip": _BUNDLED / "nano-clip",
+    "matcher": _BUNDLED / "nano-matcher.safetensors",
+}
 
 
 def get_preset(name: str) -> Preset:
@@ -75,7 +79,7 @@ def get_preset(name: str) -> Preset:
 
 
 def bundled_path(kind: str) -> Path:
-    """Return where the bundled ``"detector"`` or ``"clip"`` weights lie."""
+    """Return where the bundled ``"detector"``, ``"clip"`` or ``"matcher"`` weights lie."""
     path = _BUNDLED_FILES[kind]
     if not path.exists():
         raise ModelError(

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from ..tables import Phrases, RegionTable
+from .calibration import Calibration
 
 __all__ = ["CosineMatcher", "Matcher"]
 
 
 class Matcher(Protocol):
     """Anything that scores regions for phrases."""
+
+    @property
+    def name(self) -> str:
+        """How tables call it."""
+        ...
 
     def score(self, phrases: Phrases, regions: RegionTable) -> npt.NDArray[np.float32]:
         """Return scores (p, n) of all n regions for p phrases; higher fits better.
@@ -22,9 +29,30 @@ class Matcher(Protocol):
         """
         ...
 
+    def probabilities(self, scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32] | None:
+        """Return the probability that each score's region matches and the phrase is there.
 
+        None if the matcher was never calibrated. Probabilities grow with scores.
+        """
+        ...
+
+
+@dataclass(frozen=True)
 class CosineMatcher:
-    """Scores a region by the cosine of its embedding and the phrase's."""
+    """Scores a region by the cosine of its embedding and the phrase's.
+
+    Parameters
+    ----------
+    calibration : Calibration or None
+        Turns cosines into probabilities; each encoder and collection needs its own.
+    """
+
+    calibration: Calibration | None = None
+
+    @property
+    def name(self) -> str:
+        """How tables call it."""
+        return "cosine"
 
     def score(self, phrases: Phrases, regions: RegionTable) -> npt.NDArray[np.float32]:
         """Return cosines, (p, n); see :class:`Matcher`."""
@@ -32,3 +60,7 @@ class CosineMatcher:
             phrases.embeddings @ regions.embeddings.astype(np.float32).T
         )
         return cosines
+
+    def probabilities(self, scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32] | None:
+        """Return calibrated probabilities, or None."""
+        return None if self.calibration is None else self.calibration(scores)
