@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from ..storage.catalog import ImageRow
 from .expressions import Expression, clipped_box
 
-__all__ = ["Resolved", "resolve_images"]
+__all__ = ["ImageNames", "Resolved", "resolve_images"]
 
 _COCO = re.compile(r"(?:COCO_[A-Za-z]+\d{4}_)?(\d{12})(?:_\d+)?")
 
@@ -57,7 +57,7 @@ def resolve_images(expressions: Iterable[Expression], images: Iterable[ImageRow]
     images : iterable of ImageRow
         All images of an index.
     """
-    names = _Names(images)
+    names = ImageNames(images)
     pairs, positions = [], []
     skipped: Counter[str] = Counter()
     for position, expression in enumerate(expressions):
@@ -74,8 +74,14 @@ def resolve_images(expressions: Iterable[Expression], images: Iterable[ImageRow]
     return Resolved(pairs, positions, skipped)
 
 
-class _Names:
-    """Images by path, by file name, and by COCO's number."""
+class ImageNames:
+    """The images of an index by path, by file name, and by COCO's number.
+
+    Parameters
+    ----------
+    images : iterable of ImageRow
+        All images of the index.
+    """
 
     def __init__(self, images: Iterable[ImageRow]) -> None:
         self._by_path: dict[str, list[ImageRow]] = defaultdict(list)
@@ -89,7 +95,10 @@ class _Names:
                 self._by_number[number].append(image)
 
     def find(self, name: str) -> list[ImageRow]:
-        """Return the images that `name` fits, by the first rule that finds one."""
+        """Return the images that `name` fits, by the rules of :func:`resolve_images`.
+
+        Copies of one file have the same shard and row.
+        """
         wanted = _slashes(name).removeprefix("./")
         if exact := self._by_path.get(wanted):
             return exact
