@@ -130,9 +130,10 @@ def write_html(path: PathLike, title: str, body: str, style: str = "") -> None:
 
 def embed_image(image: Image.Image, alt: str) -> str:
     """Return a picture as an HTML element that holds it, scaled down if it is large."""
-    image.thumbnail((_PAGE_IMAGE_SIDE, _PAGE_IMAGE_SIDE))
+    small = image.copy()
+    small.thumbnail((_PAGE_IMAGE_SIDE, _PAGE_IMAGE_SIDE))
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=85)
+    small.save(buffer, "JPEG", quality=85)
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
     return f'<img src="data:image/jpeg;base64,{data}" alt="{html.escape(alt)}">'
 

@@ -472,3 +472,16 @@ def test_boxes_follow_the_size_of_the_indexed_image():
 def test_published_expressions_are_read_whole(shared, name, count):
     read = read_expressions(shared(f"refs/{name}"))
     assert (len(read), read.skipped) == (count, Counter())
+    # All are found again in an index of photographs at half the size and under val2017's names.
+    sizes = {e.image: e.image_size for e in read if e.image_size}
+    images = [
+        image(f"/photos/{name[-16:]}", row, (round(w / 2), round(h / 2)))
+        for row, (name, (w, h)) in enumerate(sizes.items())
+        if name.startswith("COCO")
+    ]
+    wanted = [e for e in read if e.image.startswith("COCO") and e.image in sizes]
+    resolved = resolve_images(wanted, images)
+    assert len(resolved) == len(wanted)
+    for (found, row), asked in zip(resolved.pairs, wanted, strict=True):
+        assert asked.image.endswith(row.path[-16:])
+        assert found.box == pytest.approx([side / 2 for side in asked.box], rel=0.01, abs=1)

@@ -15,6 +15,7 @@ from ..errors import ExpressionError
 from ..gathering import RegionStore
 from ..images import PathLike
 from ..matching import Matcher
+from ..progress import progress_bar
 from ..referring import ExpressionSet, Resolved, resolve_images
 from ..referring.resolving import ImageNames
 from ..storage.catalog import Catalog
@@ -39,6 +40,7 @@ BASELINE = "cosine"
 """The matcher from which gains are counted."""
 
 _CASES = 12
+_PHRASES_AT_ONCE = 1024
 
 
 @runtime_checkable
@@ -163,13 +165,23 @@ def _questions(resolved: Resolved, encoder: Encoder) -> Questions:
     numbers = {key: number for number, key in enumerate(dict.fromkeys(places))}
     texts = [expression.phrase for expression, _ in resolved.pairs]
     rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
-    embeddings = encoder.encode_phrases(list(rows))
+    embeddings = _embed(list(rows), encoder)
     return Questions(
         phrases=Phrases(texts, embeddings[[rows[text] for text in texts]]),
         truth=np.array([expression.box for expression, _ in resolved.pairs], np.float64),
         images=np.array([numbers[place] for place in places], np.int64),
         keys=list(numbers),
     )
+
+
+def _embed(texts: list[str], encoder: Encoder) -> npt.NDArray[np.float32]:
+    parts = []
+    with progress_bar("embedding", len(texts), "phrases") as advance:
+        for start in range(0, len(texts), _PHRASES_AT_ONCE):
+            part = texts[start : start + _PHRASES_AT_ONCE]
+            parts.append(encoder.encode_phrases(part))
+            advance(len(part))
+    return np.concatenate(parts)
 
 
 def _score_references(
