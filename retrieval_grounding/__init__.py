@@ -16,6 +16,8 @@ _HOMES = {
     "Detector": "detectors",
     "DetectorSettings": "detectors",
     "Encoder": "encoders",
+    "EvaluationReport": "evaluation",
+    "ExpressionError": "errors",
     "GroundingError": "errors",
     "Hit": "hits",
     "ImageError": "errors",
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from .detectors import Detector, DetectorSettings, load_detector
     from .encoders import Encoder, load_encoder
     from .errors import (
+        ExpressionError,
         GroundingError,
         ImageError,
         ModelError,
@@ -52,6 +55,7 @@ if TYPE_CHECKING:
         StoreError,
         StoreLockedError,
     )
+    from .evaluation import EvaluationReport
     from .hits import Hit
     from .images import find_images, load_image
     from .index import Index, build, ground

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "ExpressionError",
     "GroundingError",
     "ImageError",
     "ModelError",
@@ -44,6 +45,10 @@ class ModelError(GroundingError):
 
 class PhraseError(GroundingError, ValueError):
     """A phrase is empty or not text."""
+
+
+class ExpressionError(GroundingError):
+    """A file of referring expressions or predictions cannot be read, or none of it can be used."""
 
 
 class StoreError(GroundingError):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from .querying import Searcher, rank_regions
 from .storage.catalog import Catalog, ImageRow, SkippedFile
 from .storage.lock import writer_lock
 from .tables import Phrases, RegionTable
+
+if TYPE_CHECKING:
+    from .evaluation import EvaluationReport
 
 __all__ = ["Index", "build", "ground"]
 
@@ -134,6 +137,59 @@ class Index:
         wanted = Phrases(cleaned, self.encoder.encode_phrases(cleaned))
         found = self._searcher.search(wanted, self._matcher, top, candidates)
         return found[0] if isinstance(phrases, str) else found
+
+    def evaluate(
+        self,
+        source: PathLike,
+        *,
+        splits: Sequence[str] | None = None,
+        matchers: Mapping[str, Matcher] | None = None,
+        references: Iterable[PathLike] = (),
+        first_sentence_only: bool = False,
+        one_object_per_image: bool = False,
+        gallery: int = 1000,
+    ) -> EvaluationReport:
+        """Measure how well expressions with known boxes are grounded; no image file is read.
+
+        Parameters
+        ----------
+        source : path
+            A file of expressions, or a folder of the REFER layout; see
+            :func:`retrieval_grounding.referring.read_expressions`, also for `splits`,
+            `first_sentence_only` and `one_object_per_image`.
+        matchers : mapping of str to Matcher, optional
+            What to compare, by name; the index's own if left out.
+        references : iterable of paths
+            Files of others' predictions to put in the same table.
+        gallery : int
+            At most so many phrases are searched in all images; 0 leaves BoxRecall out.
+
+        Returns
+        -------
+        EvaluationReport
+
+        Raises
+        ------
+        ExpressionError
+            If a file cannot be used, or no expression is about an image of the index.
+        """
+        from .evaluation import evaluate
+        from .referring import read_expressions
+
+        expressions = read_expressions(
+            source,
+            splits=splits,
+            first_sentence_only=first_sentence_only,
+            one_object_per_image=one_object_per_image,
+        )
+        return evaluate(
+            self._catalog,
+            self.encoder,
+            {"cosine": self._matcher} if matchers is None else matchers,
+            expressions,
+            references=references,
+            gallery=gallery,
+        )
 
     def images(self) -> Iterable[ImageRow]:
         """Yield every image of the index, by path."""

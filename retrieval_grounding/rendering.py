@@ -15,7 +15,10 @@ from .hits import Hit
 from .images import PathLike, load_image
 from .storage.files import atomic_path, atomic_write_bytes
 
-__all__ = ["draw_hit", "render_html", "save_hit"]
+__all__ = [
+    "draw_boxes", "draw_hit", "embed_image", "missing_image", "render_html", "save_hit",
+    "write_html",
+]  # fmt: skip
 
 _BOX_COLOUR = (230, 30, 90)
 _PAGE_IMAGE_SIDE = 640
@@ -33,12 +36,22 @@ b { font-variant-numeric: tabular-nums; }
 """
 
 
-def draw_hit(image: Image.Image, hit: Hit) -> Image.Image:
-    """Return a copy of an upright RGB image with the hit's box, phrase and score on it."""
+def draw_boxes(
+    image: Image.Image, boxes: Sequence[tuple[Sequence[float], tuple[int, int, int]]]
+) -> Image.Image:
+    """Return a copy of an upright RGB image with boxes (corners and colour) drawn in order."""
     canvas = image.copy()
     draw = ImageDraw.Draw(canvas)
-    line = max(2, round(max(image.size) / 250))
-    draw.rectangle(hit.box, outline=_BOX_COLOUR, width=line)
+    for box, colour in boxes:
+        draw.rectangle(tuple(box), outline=colour, width=_line_width(image))
+    return canvas
+
+
+def draw_hit(image: Image.Image, hit: Hit) -> Image.Image:
+    """Return a copy of an upright RGB image with the hit's box, phrase and score on it."""
+    canvas = draw_boxes(image, [(hit.box, _BOX_COLOUR)])
+    draw = ImageDraw.Draw(canvas)
+    line = _line_width(image)
     font = ImageFont.load_default(size=max(12, round(max(image.size) / 45)))
     text = f"{hit.phrase[:60]}  {hit.score:.2f}"
     x1, y1 = hit.box[:2]
@@ -92,16 +105,42 @@ def render_html(hits: Sequence[Hit], path: PathLike, title: str = "retrieval_gro
         figures = "\n".join(_figure(hit) for hit in hits if hit.phrase == phrase)
         sections.append(f'<h2>{html.escape(phrase)}</h2>\n<div class="hits">\n{figures}\n</div>')
     body = "\n".join(sections) or "<p>Nothing was found.</p>"
+    write_html(path, title, body)
+
+
+def write_html(path: PathLike, title: str, body: str, style: str = "") -> None:
+    """Write a page in the project's style in one step; `body` is HTML, `title` is text.
+
+    Raises
+    ------
+    GroundingError
+        If the file cannot be written.
+    """
     page = (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n"
+        f"<title>{html.escape(title)}</title>\n<style>{_STYLE}{style}</style>\n</head>\n"
         f"<body>\n<h1>{html.escape(title)}</h1>\n{body}\n</body>\n</html>\n"
     )
     try:
         atomic_write_bytes(Path(path), page.encode("utf-8", "replace"))
     except OSError as error:
         raise GroundingError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def embed_image(image: Image.Image, alt: str) -> str:
+    """Return a picture as an HTML element that holds it, scaled down if it is large."""
+    small = image.copy()
+    small.thumbnail((_PAGE_IMAGE_SIDE, _PAGE_IMAGE_SIDE))
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=85)
+    data = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return f'<img src="data:image/jpeg;base64,{data}" alt="{html.escape(alt)}">'
+
+
+def missing_image(error: ImageError) -> str:
+    """Return what stands on a page in the place of an image that cannot be read."""
+    return f'<div class="missing">{html.escape(error.reason)}</div>'
 
 
 def _figure(hit: Hit) -> str:
@@ -111,11 +150,10 @@ def _figure(hit: Hit) -> str:
 
 def _picture(hit: Hit) -> str:
     try:
-        drawn = draw_hit(load_image(hit.image), hit)
+        return embed_image(draw_hit(load_image(hit.image), hit), hit.phrase)
     except ImageError as error:
-        return f'<div class="missing">{html.escape(error.reason)}</div>'
-    drawn.thumbnail((_PAGE_IMAGE_SIDE, _PAGE_IMAGE_SIDE))
-    buffer = io.BytesIO()
-    drawn.save(buffer, "JPEG", quality=85)
-    data = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return f'<img src="data:image/jpeg;base64,{data}" alt="{html.escape(hit.phrase)}">'
+        return missing_image(error)
+
+
+def _line_width(image: Image.Image) -> int:
+    return max(2, round(max(image.size) / 250))

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from retrieval_grounding import PRESETS
 from retrieval_grounding.cli import app
 
-COMMANDS = ("build", "query", "ground", "info", "models", "demo")
+COMMANDS = ("build", "query", "ground", "evaluate", "info", "models", "demo")
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -54,6 +54,7 @@ def test_models_lists_the_presets():
     [
         (["query", "nowhere", "a dog"], 1, "there is no index in nowhere"),
         (["info", "nowhere"], 1, "there is no index in nowhere"),
+        (["evaluate", "nowhere", "--refs", "x"], 1, "there is no index in nowhere"),
         (["build", "nowhere"], 1, "'nowhere' does not exist"),
         (["ground", "nowhere.jpg", "a dog"], 1, "missing: nowhere.jpg"),
         (["ground", "nowhere.jpg", "  "], 1, "the phrase is empty"),

@@ -1,0 +1,9 @@
+"""Measuring how well phrases are grounded in an index; no image file is read."""
+
+from __future__ import annotations
+
+from .measuring import Calibrated, evaluate
+from .page import write_page
+from .report import EvaluationReport
+
+__all__ = ["Calibrated", "EvaluationReport", "evaluate", "write_page"]

@@ -1,0 +1,80 @@
+"""Parts of a set of expressions whose figures are shown apart."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ..referring import Expression
+from ..regions import WHOLE_IMAGE
+from .answers import SAME_OBJECT, Facts
+
+__all__ = ["slice_members"]
+
+_SPATIAL = re.compile(
+    r"\b(left|right|top|bottom|upper|lower|middle|cent(er|re)|corner|side|edge|front|back"
+    r"|behind|above|below|under|beneath|between|near|nearest|next|beside|closest|close"
+    r"|closer|far|farther|farthest|furthest|first|second|third|last|leftmost|rightmost|[0-9]+(st|nd"
+    r"|rd|th)|background|foreground|around|inside|outside|against)\b",
+    re.IGNORECASE,
+)
+_PEOPLE = frozenset("person man woman boy girl child people human baby".split())
+
+
+def slice_members(
+    expressions: Sequence[Expression], facts: Facts
+) -> dict[str, npt.NDArray[np.bool_]]:
+    """Return which of n expressions belong to each slice, shape (n,); slices may overlap.
+
+    An expression whose object no detected region covers (IoU below 0.5) has no known class: it is
+    in neither of the slices by distractors, and among people or things only if its file says so.
+
+    Parameters
+    ----------
+    expressions : sequence of n Expression
+        With boxes and image sizes of the index.
+    facts : Facts
+        About the same expressions.
+
+    Returns
+    -------
+    dict of str to bool array
+        Only slices that have members.
+    """
+    whole = np.array([label == WHOLE_IMAGE for label in facts.label])
+    covered = (facts.oracle >= SAME_OBJECT) & ~whole
+    spatial = np.array([bool(_SPATIAL.search(e.phrase)) for e in expressions])
+    classes = [
+        expression.category or (label if known else "")
+        for expression, label, known in zip(expressions, facts.label, covered, strict=True)
+    ]
+    people = np.array([name.lower() in _PEOPLE for name in classes])
+    named = np.array([bool(name) for name in classes])
+    shares = np.array([_share(expression) for expression in expressions])
+    small, large = np.quantile(shares, [1 / 3, 2 / 3])
+    slices = {
+        "spatial words": spatial,
+        "no spatial words": ~spatial,
+        "others of its class": covered & facts.distractors,
+        "alone of its class": covered & ~facts.distractors,
+        "people": named & people,
+        "things": named & ~people,
+        "small third": shares <= small,
+        "middle third": (shares > small) & (shares <= large),
+        "large third": shares > large,
+    }
+    origins = [f"{e.dataset} {e.split}".strip() for e in expressions]
+    if len(names := [name for name in dict.fromkeys(origins) if name]) > 1:
+        slices = {name: np.array([o == name for o in origins]) for name in names} | slices
+    return {name: members for name, members in slices.items() if members.any()}
+
+
+def _share(expression: Expression) -> float:
+    """Return the part of its image that the box covers."""
+    x1, y1, x2, y2 = expression.box
+    assert expression.image_size is not None  # resolving sets it
+    width, height = expression.image_size
+    return (x2 - x1) * (y2 - y1) / (width * height)

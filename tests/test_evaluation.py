@@ -1,0 +1,387 @@
+"""Figures against hand-counted cases and scikit-learn, and an evaluation from end to end."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes import ColourEncoder, draw_squares
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import roc_auc_score
+from typer.testing import CliRunner
+
+import retrieval_grounding as rg
+from retrieval_grounding.cli import app
+from retrieval_grounding.errors import ExpressionError
+from retrieval_grounding.evaluation import write_page
+from retrieval_grounding.evaluation.metrics import (
+    auroc,
+    bootstrap_means,
+    expected_calibration_error,
+    reliability_curve,
+)
+from retrieval_grounding.matching import CosineMatcher
+
+
+def test_bootstrap_resamples_images_not_expressions():
+    random = np.random.default_rng(0)
+    images = np.repeat(np.arange(100), 10)
+    values = np.repeat(random.normal(size=100), 10)  # all that varies, varies between images
+    [by_image] = bootstrap_means(values[:, None], images)
+    [by_row] = bootstrap_means(values[:, None], np.arange(1000))
+    error = values[::10].std() / 10
+    assert by_image.value == pytest.approx(values.mean())
+    assert by_image.high - by_image.low == pytest.approx(2 * 1.96 * error, rel=0.15)
+    assert by_row.high - by_row.low < 0.5 * (by_image.high - by_image.low)
+
+
+def test_bootstrap_intervals_cover_the_truth_as_often_as_they_say():
+    random = np.random.default_rng(1)
+    covered = 0
+    for _ in range(200):
+        values = random.exponential(size=(60, 1))
+        [found] = bootstrap_means(values, np.arange(60), samples=300)
+        covered += found.low <= 1 <= found.high
+    assert 170 <= covered <= 199
+
+
+def test_bootstrap_of_paired_differences_is_narrow_and_leaves_out_what_is_missing():
+    random = np.random.default_rng(2)
+    base = random.random(300)
+    columns = np.stack([base, base + 0.01, np.full(300, 0.01), np.full(300, np.nan)], axis=1)
+    columns[7, 0] = np.nan
+    first, second, gain, empty = bootstrap_means(columns, np.arange(300) // 3)
+    assert first.value == pytest.approx(np.delete(base, 7).mean())
+    assert first.low < second.value < first.high
+    assert gain.excludes_zero and gain.low == pytest.approx(0.01)
+    assert math.isnan(empty.value) and math.isnan(empty.low)
+    assert bootstrap_means(columns, np.arange(300) // 3)[0] == first
+
+
+def test_bootstrap_of_no_expressions_is_empty():
+    assert bootstrap_means(np.zeros((4, 0)), np.arange(4)) == []
+
+
+probabilities = hnp.arrays(np.float64, st.integers(2, 80), elements=st.floats(0, 1))
+
+
+@given(probabilities, st.integers(1, 20), st.randoms(use_true_random=False))
+def test_reliability_agrees_with_scikit_learn(shown, bins, random):
+    right = np.array([random.random() < p for p in shown])
+    curve = reliability_curve(shown, right, bins)
+    assert sum(part.count for part in curve) == len(shown)
+    edges = shown * bins
+    if np.abs(edges - edges.round()).min() > 1e-6:  # on an edge, the two differ by intent
+        frequency, probability = calibration_curve(right, shown, n_bins=bins)
+        assert [part.frequency for part in curve] == pytest.approx(frequency)
+        assert [part.probability for part in curve] == pytest.approx(probability)
+    error = expected_calibration_error(shown, right, bins)
+    assert 0 <= error <= 1
+    assert error >= abs(shown.mean() - right.mean()) - 1e-9
+
+
+def test_calibration_error_by_hand():
+    # Bin 0.1: shown 0.1, right 1 of 2; bin 0.9: shown 0.9, right 1 of 1.
+    assert expected_calibration_error([0.1, 0.1, 0.9], [True, False, True]) == pytest.approx(
+        (2 * 0.4 + 1 * 0.1) / 3
+    )
+    assert expected_calibration_error([0.0, 1.0], [False, True]) == 0
+
+
+def test_auroc_is_scikit_learns():
+    random = np.random.default_rng(3)
+    present, absent = random.normal(1, 1, 50), random.normal(0, 1, 70)
+    expected = roc_auc_score([1] * 50 + [0] * 70, [*present, *absent])
+    assert auroc(present, absent) == pytest.approx(expected)
+
+
+PICTURES = {
+    "a.png": {"red": (5, 5, 25, 25), "blue": (40, 20, 70, 50)},
+    "b.png": {"green": (30, 10, 60, 40)},
+    "c.png": {"red": (40, 30, 70, 55), "yellow": (2, 2, 20, 20)},
+    "d.png": {},
+}
+
+# phrase, image, truth (x, y, w, h)
+REFS = [
+    ("a red square", "a.png", [5, 5, 20, 20]),  # found exactly
+    ("the blue one on the right", "a.png", [40, 20, 30, 15]),  # IoU 0.5 exactly
+    ("a green square", "b.png", [30, 10, 30, 30]),
+    ("the red square", "c.png", [2, 2, 18, 18]),  # the truth is the yellow one: IoU 0
+    ("yellow", "d.png", [0, 0, 80, 60]),  # nothing but the whole image
+]
+
+
+class RandomMatcher:
+    """Knows nothing: scores of equal height everywhere."""
+
+    def score(self, phrases, regions):
+        return np.zeros((len(phrases), len(regions)), np.float32)
+
+
+class ProbableMatcher(CosineMatcher):
+    def calibrated(self, scores):
+        return np.where(scores > 0.9, 0.9, 0.1)
+
+
+@pytest.fixture
+def index(tmp_path, models) -> rg.Index:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name, squares in PICTURES.items():
+        draw_squares(folder / name, squares)
+    return rg.build(folder, tmp_path / "index", **models)
+
+
+@pytest.fixture
+def refs(tmp_path) -> Path:
+    return write_refs(tmp_path / "refs.jsonl", REFS)
+
+
+def write_refs(path: Path, rows, **more) -> Path:
+    records = [
+        {"image": image, "expression": phrase, "bbox_xywh": box, "split": "val"} | more
+        for phrase, image, box in rows
+    ]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def test_figures_of_hand_counted_answers(index, refs):
+    report = index.evaluate(refs)
+    assert (report.expressions, report.images, report.covered) == (5, 4, 5)
+    cosine, oracle = report.figures["cosine"], report.figures["oracle"]
+    assert cosine.mean_iou.value == pytest.approx((1 + 0.5 + 1 + 0 + 1) / 5)
+    assert oracle.mean_iou.value == pytest.approx((1 + 0.5 + 1 + 1 + 1) / 5)
+    assert cosine.accuracy.value == pytest.approx(4 / 5)
+    assert cosine.accuracy_at(0.25) == pytest.approx(4 / 5)
+    assert cosine.accuracy_at(0.75) == pytest.approx(3 / 5)
+    assert oracle.accuracy.value == 1
+    assert cosine.given_box == pytest.approx(4 / 5)
+    # The largest box: blue (IoU 0 and 0.5), green, red (0), and where there is none, the image.
+    largest = report.figures["largest box"].mean_iou.value
+    assert largest == pytest.approx((0 + 0.5 + 1 + 0 + 1) / 5)
+    for figures in report.figures.values():
+        assert figures.mean_iou.low <= figures.mean_iou.value <= figures.mean_iou.high
+
+
+def test_gallery_ranks_images_by_their_best_region(index, refs):
+    # Both red phrases fit a.png and c.png alike, and ties rank last; in c.png the box is wrong.
+    # "yellow" belongs to d.png, where c.png's yellow square and others rank before it.
+    recall = index.evaluate(refs).figures["cosine"].box_recall
+    assert recall == pytest.approx({1: 2 / 5, 5: 4 / 5, 10: 4 / 5})
+    assert index.evaluate(refs, gallery=0).figures["cosine"].box_recall is None
+    assert index.evaluate(refs, gallery=2).gallery_phrases == 2
+
+
+def test_a_matcher_that_scores_everything_alike_gains_nothing(index, refs):
+    report = index.evaluate(refs, matchers={"cosine": CosineMatcher(), "equal": RandomMatcher()})
+    equal = report.figures["equal"]
+    assert equal.auroc == pytest.approx(0.5)
+    assert equal.box_recall[1] == 0  # all other images rank before
+    assert equal.mean_iou_gain.value == pytest.approx(
+        equal.mean_iou.value - report.figures["cosine"].mean_iou.value
+    )
+    assert report.figures["cosine"].mean_iou_gain is None
+    assert report.shown == "equal"
+
+
+def test_slices_partition_the_expressions(index, refs, tmp_path):
+    slices = index.evaluate(refs).slices
+    sizes = {name: part.expressions for name, part in slices.items()}
+    assert (sizes["spatial words"], sizes["no spatial words"]) == (1, 4)
+    assert "others of its class" not in sizes  # every colour is drawn once in a picture
+    assert sizes["alone of its class"] == 4  # the whole image has no class
+    assert sizes["things"] == 4
+    assert sizes["small third"] + sizes["middle third"] + sizes["large third"] == 5
+    assert "val" not in sizes  # only one
+    spatial = slices["spatial words"].mean_iou["cosine"]
+    assert (spatial.value, spatial.low, spatial.high) == pytest.approx((0.5, 0.5, 0.5))
+    lines = write_refs(tmp_path / "b.jsonl", REFS[:2], split="test", category="person").read_text()
+    both = tmp_path / "both.jsonl"
+    both.write_text(refs.read_text() + lines)
+    sizes = {name: part.expressions for name, part in index.evaluate(both).slices.items()}
+    assert (sizes["val"], sizes["test"], sizes["people"]) == (5, 2, 2)
+    assert index.evaluate(both, splits=["test"]).expressions == 2
+
+
+def test_distractors_are_other_objects_of_the_class(tmp_path):
+    class TwoRedsDetector:
+        fingerprint = "two reds 1"
+
+        def detect(self, images):
+            boxes = [[0, 0, 80, 60], [0, 0, 20, 20], [1, 1, 21, 21], [50, 30, 70, 50]]
+            kinds = {"near.png": 3, "far.png": 4}
+            labels = ["whole image", "red", "red", "red"]
+            return [
+                rg.Regions(boxes[:n], np.ones(n), labels[:n])
+                for n in [kinds["far.png" if i.getpixel((60, 40)) == (220, 20, 20) else "near.png"]
+                          for i in images]
+            ]  # fmt: skip
+
+    draw_squares(tmp_path / "near.png", {"red": (0, 0, 20, 20)})
+    draw_squares(tmp_path / "far.png", {"red": (50, 30, 70, 50)})
+    index = rg.build(tmp_path, tmp_path / "i", detector=TwoRedsDetector(), clip=ColourEncoder())
+    rows = [("red", "near.png", [0, 0, 20, 20]), ("red", "far.png", [50, 30, 20, 20])]
+    slices = index.evaluate(write_refs(tmp_path / "r.jsonl", rows)).slices
+    # Two boxes of one object are no distractors of each other.
+    assert slices["alone of its class"].expressions == 1
+    assert slices["others of its class"].expressions == 1
+
+
+def test_probabilities_are_checked_where_a_matcher_has_them(index, refs):
+    figures = index.evaluate(refs, matchers={"sure": ProbableMatcher()}).figures["sure"]
+    assert 0 <= figures.calibration_error <= 1
+    assert sum(part.count for part in figures.reliability) == 10  # present and absent
+    assert index.evaluate(refs).figures["cosine"].calibration_error is None
+
+
+def test_no_image_is_read_and_names_may_come_from_elsewhere(index, refs, tmp_path):
+    before = index.evaluate(refs).as_dict()
+    for path in (tmp_path / "photos").iterdir():
+        path.unlink()
+    assert index.evaluate(refs).as_dict() == before
+
+
+def test_predictions_of_others_stand_in_the_same_table(index, refs, tmp_path):
+    predictions = tmp_path / "peer.jsonl"
+    rows = [
+        {"image": "a.png", "expression": "A red  square", "bbox": [5, 5, 20, 10]},  # IoU 0.5
+        {"image": "photos/b.png", "expression": "a green square", "bbox_xywh": [30, 10, 30, 30]},
+        {"image": "c.png", "expression": "the red square", "bbox": None},
+        {"image": "c.png", "expression": "", "bbox": [1, 1, 2, 2]},
+        {"image": "unknown.png", "expression": "yellow", "bbox": [1, 1, 2, 2]},
+    ]
+    predictions.write_text("\n".join(map(json.dumps, rows)))
+    report = index.evaluate(refs, references=[predictions])
+    peer = report.figures["peer"]
+    assert peer.mean_iou.value == pytest.approx((0.5 + 1) / 5)
+    assert peer.accuracy.value == pytest.approx(2 / 5)
+    assert peer.missing == 3
+    assert (peer.box_recall, peer.auroc) == (None, None)
+    expected = peer.mean_iou.value - report.figures["cosine"].mean_iou.value
+    assert peer.mean_iou_gain.value == pytest.approx(expected)
+    assert report.slices["spatial words"].accuracy["peer"].value == 0
+
+
+def test_predictions_are_in_the_pixels_of_the_expressions(index, tmp_path):
+    rows = [("a red square", "a.png", [10, 10, 40, 40])]  # for a picture of twice the size
+    refs = write_refs(tmp_path / "refs.jsonl", rows, width=160, height=120)
+    peer = write_refs(tmp_path / "peer.jsonl", rows)
+    report = index.evaluate(refs, references=[peer])
+    assert report.figures["cosine"].mean_iou.value == pytest.approx(1)
+    assert report.figures["peer"].mean_iou.value == pytest.approx(1)
+
+
+def test_what_cannot_be_evaluated_is_said_in_one_sentence(index, refs, tmp_path):
+    other = write_refs(tmp_path / "other.jsonl", [("a dog", "z.png", [1, 1, 2, 2])])
+    with pytest.raises(ExpressionError, match=r"such as z\.png.*build the index over"):
+        index.evaluate(other)
+    with pytest.raises(ExpressionError, match=r"no line of .* is about an expression"):
+        index.evaluate(refs, references=[other])
+    with pytest.raises(ExpressionError, match="no file of predictions"):
+        index.evaluate(refs, references=[tmp_path / "gone.jsonl"])
+    with pytest.raises(ExpressionError, match="would be called cosine"):
+        index.evaluate(refs, references=[tmp_path / "cosine.jsonl"])
+    with pytest.raises(ExpressionError, match="at least one matcher"):
+        index.evaluate(refs, matchers={})
+    mixed = tmp_path / "mixed.jsonl"
+    mixed.write_text(refs.read_text() + other.read_text() + "{\n")
+    skipped = index.evaluate(mixed).skipped
+    assert skipped == {"not-json": 1, "image-not-in-index": 1}
+
+
+def test_one_expression_about_one_image_has_what_can_be_known(index, tmp_path):
+    refs = write_refs(tmp_path / "one.jsonl", REFS[:1])
+    figures = index.evaluate(refs).figures["cosine"]
+    assert figures.auroc is None  # there is no other image to be absent from
+    assert figures.box_recall[1] == 1
+    assert (figures.mean_iou.low, figures.mean_iou.high) == (1, 1)
+
+
+def test_the_report_is_json_without_nan(index, refs):
+    plain = index.evaluate(refs).as_dict()
+    text = json.dumps(plain, allow_nan=False)
+    assert json.loads(text)["figures"]["cosine"]["mean_iou"]["value"] == pytest.approx(0.7)
+    assert any("COCO" in note for note in plain["notes"])
+
+
+class Page(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_the_page_is_self_contained_and_escapes_everything(index, tmp_path):
+    evil = "<script>alert('x')</script> & \"red\""
+    rows = [(evil, "a.png", [5, 5, 20, 20]), (f"{evil}!", "c.png", [2, 2, 18, 18])]
+    rows += [("green", "b.png", [30, 10, 30, 30])]
+    refs = write_refs(tmp_path / "<b>&.jsonl", rows)
+    report = index.evaluate(refs, matchers={"<i>cosine</i>": ProbableMatcher()})
+    (tmp_path / "photos" / "b.png").unlink()
+    write_page(report, tmp_path / "page.html")
+    source = (tmp_path / "page.html").read_text(encoding="utf-8")
+    page = Page(source)
+    names = [tag for tag, _ in page.tags]
+    assert not {"script", "i", "link", "iframe"} & set(names)
+    assert evil in page.text and "COCO" in page.text and "missing" in page.text
+    assert names.count("svg") == 2  # accuracy and reliability
+    # Best: three images, one of them gone; worst: c.png, where the answer is the wrong square.
+    pictures = [attributes for tag, attributes in page.tags if tag == "img"]
+    assert len(pictures) == 3
+    assert all(picture["src"].startswith("data:image/jpeg;base64,") for picture in pictures)
+    assert not re.search(r"(src|href)=\"(?!data:)", source)
+
+
+def run(index: rg.Index, monkeypatch, *arguments: str):
+    monkeypatch.setattr("retrieval_grounding.index.load_encoder", lambda *_: ColourEncoder())
+    original = rg.Index.open
+
+    def opened(directory, device="auto"):
+        return original(directory, encoder=ColourEncoder(), device=device)
+
+    monkeypatch.setattr(rg.Index, "open", opened)
+    return CliRunner().invoke(app, ["evaluate", str(index.directory), *arguments])
+
+
+def test_the_command_prints_tables_with_the_warning(index, refs, tmp_path, monkeypatch):
+    peer = write_refs(tmp_path / "peer.jsonl", REFS[:2])
+    done = run(index, monkeypatch, "--refs", str(refs), "--reference", f"grounding={peer}")
+    assert done.exit_code == 0, done.output
+    lines = [line.split("\t") for line in done.output.splitlines()]
+    table = {line[0]: line for line in lines if len(line) == 8}
+    assert table[""][1:4] == ["n", "mean IoU", "gain on cosine"]
+    assert table["cosine"][1:3] == ["5", table["cosine"][2]]
+    assert table["cosine"][2].startswith("0.700 [")
+    assert table["peer"][-1] == "3"
+    assert "has seen the photographs of RefCOCO" in done.output
+
+
+def test_the_command_writes_json_and_a_page(index, refs, tmp_path, monkeypatch):
+    page = tmp_path / "page.html"
+    done = run(index, monkeypatch, "-r", str(refs), "--json", "--html", str(page), "--split", "val")
+    assert json.loads(done.stdout)["expressions"] == 5
+    assert page.read_text().startswith("<!doctype html>")
+
+
+def test_wrong_use_of_the_command_is_said(index, refs, monkeypatch):
+    done = run(index, monkeypatch, "--refs", str(refs), "--reference", "peer.jsonl")
+    assert done.exit_code == 2
+    assert "grounding=FILE" in done.output
+    assert run(index, monkeypatch).exit_code == 2
