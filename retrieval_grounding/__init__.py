@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "BuildInterrupted": "errors",
     "BuildOptions": "building",
     "BuildReport": "building",
+    "CompactReport": "maintaining",
     "Detector": "detectors",
     "DetectorSettings": "detectors",
     "Encoder": "encoders",
@@ -34,6 +36,7 @@ _HOMES = {
     "load_encoder": "encoders",
     "load_image": "images",
     "pairwise_iou": "regions",
+    "preview_build": "index",
     "render_html": "rendering",
 }
 
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
     from .detectors import Detector, DetectorSettings, load_detector
     from .encoders import Encoder, load_encoder
     from .errors import (
+        BuildInterrupted,
         GroundingError,
         ImageError,
         ModelError,
@@ -54,7 +58,8 @@ if TYPE_CHECKING:
     )
     from .hits import Hit
     from .images import find_images, load_image
-    from .index import Index, build, ground
+    from .index import Index, build, ground, preview_build
+    from .maintaining import CompactReport
     from .presets import PRESETS
     from .regions import Regions, pairwise_iou
     from .rendering import render_html
