@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "BuildInterrupted": "errors",
     "BuildOptions": "building",
     "BuildReport": "building",
+    "CompactReport": "maintaining",
     "Detector": "detectors",
     "DetectorSettings": "detectors",
     "Encoder": "encoders",
@@ -36,6 +38,7 @@ _HOMES = {
     "load_encoder": "encoders",
     "load_image": "images",
     "pairwise_iou": "regions",
+    "preview_build": "index",
     "render_html": "rendering",
 }
 
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
     from .encoders import Encoder, load_encoder
     from .errors import (
         ExpressionError,
+        BuildInterrupted,
         GroundingError,
         ImageError,
         ModelError,
@@ -58,7 +62,8 @@ if TYPE_CHECKING:
     from .evaluation import EvaluationReport
     from .hits import Hit
     from .images import find_images, load_image
-    from .index import Index, build, ground
+    from .index import Index, build, ground, preview_build
+    from .maintaining import CompactReport
     from .presets import PRESETS
     from .regions import Regions, pairwise_iou
     from .rendering import render_html

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from . import __version__
-from .errors import GroundingError
+from .commands import learning, maintenance
+from .commands.shared import Device, Html, IndexDirectory, Json
+from .commands.shared import print_json as _print_json
+from .commands.shared import print_table as _print_table
+from .errors import BuildInterrupted, GroundingError
 from .presets import DEFAULT_PRESET, PRESETS
 
 if TYPE_CHECKING:
@@ -27,11 +29,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of a table.")]
-Html = Annotated[
-    Path | None, typer.Option("--html", help="Also write one self-contained page with pictures.")
-]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 PresetName = Annotated[
     str | None, typer.Option("--preset", "-p", help=f"{', '.join(PRESETS)}; see 'models'.")
 ]
@@ -48,7 +45,6 @@ Confidence = Annotated[
 ]
 Iou = Annotated[float | None, typer.Option(help="Merge boxes that overlap more (default 0.6).")]
 MaxBoxes = Annotated[int | None, typer.Option(help="Boxes kept an image (default 50).")]
-IndexDirectory = Annotated[Path, typer.Argument(help="Folder of an index.", metavar="INDEX")]
 Top = Annotated[int, typer.Option("--top", "-k", min=1, help="Hits for each phrase.")]
 
 
@@ -74,6 +70,12 @@ def build(
     ] = None,
     batch_images: Annotated[int, typer.Option(min=1, help="Images in a batch of the models.")] = 16,
     shard_images: Annotated[int, typer.Option(min=1, help="Images in a shard.")] = 512,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Forget images whose files have been deleted.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be done.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Build an index over images, or add to one what is new or has changed.
@@ -82,10 +84,16 @@ def build(
     """
     from .building import BuildOptions
     from .index import build as build_index
+    from .index import preview_build
 
     directory = index or Path("indexes") / (Path(sources[0]).absolute().stem or "images")
     chosen: dict[str, Any] = {"workers": workers} if workers else {}
-    options = BuildOptions(batch_images=batch_images, shard_images=shard_images, **chosen)
+    options = BuildOptions(
+        batch_images=batch_images, shard_images=shard_images, prune=prune, **chosen
+    )
+    if dry_run:
+        _show_report(preview_build(sources, directory, options=options), directory, as_json, True)
+        return
     try:
         built = build_index(
             sources,
@@ -97,14 +105,15 @@ def build(
             device=device,
             options=options,
         )
+    except BuildInterrupted as stopped:
+        _show_report(stopped.report, directory, as_json)
+        typer.echo("stopped: all of this is safe, build again to go on", err=True)
+        raise typer.Exit(130) from None
     except KeyboardInterrupt:
         typer.echo("stopped: finished shards are safe, build again to go on", err=True)
         raise typer.Exit(130) from None
     assert built.build_report is not None
-    if as_json:
-        _print_json(_report_dict(built.build_report) | {"index": str(directory)})
-    else:
-        _print_report(built.build_report, directory)
+    _show_report(built.build_report, directory, as_json)
 
 
 @app.command()
@@ -169,71 +178,6 @@ def ground(
 
 
 @app.command()
-def evaluate(
-    index: IndexDirectory,
-    refs: Annotated[
-        Path,
-        typer.Option(
-            "--refs", "-r", help="Expressions: .jsonl, .jsonl.gz, .csv, or a folder like REFER's."
-        ),
-    ],
-    split: Annotated[
-        list[str] | None, typer.Option("--split", help="Take only this split; may be repeated.")
-    ] = None,
-    first_sentence: Annotated[
-        bool, typer.Option("--first-sentence", help="Take one expression for each object.")
-    ] = False,
-    one_object: Annotated[
-        bool, typer.Option("--one-object", help="Take one object of each image.")
-    ] = False,
-    gallery: Annotated[
-        int, typer.Option(min=0, help="Phrases searched in all images, for BoxRecall.")
-    ] = 1000,
-    reference: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--reference",
-            metavar="grounding=FILE",
-            help="Score others' predictions (JSON lines: image, expression, bbox); repeatable.",
-        ),
-    ] = None,
-    device: Device = "auto",
-    html: Html = None,
-    as_json: Json = False,
-) -> None:
-    """Measure how well expressions with known boxes are grounded in an index.
-
-    Example: retrieval-grounding evaluate indexes/coco --refs refcocog/ --split val
-    """
-    references = [_reference_file(text) for text in reference or ()]
-    from .index import Index
-
-    report = Index.open(index, device=device).evaluate(
-        refs,
-        splits=split,
-        references=references,
-        first_sentence_only=first_sentence,
-        one_object_per_image=one_object,
-        gallery=gallery,
-    )
-    if html is not None:
-        from .evaluation import write_page
-
-        write_page(report, html)
-    if as_json:
-        _print_json(report.as_dict())
-        return
-    typer.echo(report.summary)
-    for table in report.tables():
-        typer.echo(f"\n{table.title}")
-        _print_table(table.header, table.rows, header_in_pipe=True)
-    for note in ("", *report.notes):
-        typer.echo(note)
-    if html is not None:
-        typer.echo(f"The page with the curves and pictures: {html}")
-
-
-@app.command()
 def info(index: IndexDirectory, as_json: Json = False) -> None:
     """Say what an index holds, which models built it, and which files were skipped."""
     from .index import Index
@@ -280,6 +224,10 @@ def demo(
     typer.echo(f"The page with the pictures: {output / 'demo.html'}")
 
 
+for command in (*learning.COMMANDS, *maintenance.COMMANDS):
+    app.command()(command)
+
+
 def main() -> None:
     """Run the command line; an error is one sentence on stderr and exit code 1."""
     import warnings
@@ -323,15 +271,6 @@ def _settings(
     return DetectorSettings(**chosen) if chosen else None
 
 
-def _reference_file(text: str) -> Path:
-    kind, _, file = text.partition("=")
-    if kind != "grounding" or not file:
-        raise typer.BadParameter(
-            f"{text!r} is not of the form grounding=FILE", param_hint="--reference"
-        )
-    return Path(file)
-
-
 def _show(hits: list[Hit], html: Path | None, as_json: bool) -> None:
     if html is not None:
         from .rendering import render_html
@@ -368,6 +307,11 @@ def _report_dict(report: BuildReport) -> dict[str, Any]:
         "unchanged": report.unchanged,
         "added": report.added,
         "updated": report.updated,
+        "moved": report.moved,
+        "duplicates": report.duplicates,
+        "missing": report.missing,
+        "pruned": report.pruned,
+        "embedded": report.embedded,
         "regions": report.regions,
         "seconds": round(report.seconds, 3),
         "images_per_second": round(report.images_per_second, 2),
@@ -378,38 +322,40 @@ def _report_dict(report: BuildReport) -> dict[str, Any]:
     }
 
 
-def _print_report(report: BuildReport, directory: Path) -> None:
-    typer.echo(
-        f"{directory}: {report.added} added, {report.updated} updated, {report.unchanged} "
-        f"unchanged, {len(report.skipped)} skipped; {report.regions} regions in "
-        f"{report.seconds:.1f} s ({report.images_per_second:.1f} images/s)"
+def _show_report(
+    report: BuildReport, directory: Path, as_json: bool, dry_run: bool = False
+) -> None:
+    if as_json:
+        _print_json(_report_dict(report) | {"index": str(directory), "dry_run": dry_run})
+    else:
+        _print_report(report, directory, dry_run)
+
+
+def _print_report(report: BuildReport, directory: Path, dry_run: bool = False) -> None:
+    numbers = [
+        f"{report.added} {'to add' if dry_run else 'added'}",
+        f"{report.updated} {'to update' if dry_run else 'updated'}",
+        *([f"{report.moved} moved"] if report.moved else []),
+        *([f"{report.duplicates} duplicates"] if report.duplicates else []),
+        f"{report.unchanged} unchanged",
+        f"{len(report.skipped)} skipped",
+    ]
+    if report.missing:
+        fate = "to forget" if dry_run else "forgotten"
+        fate = fate if report.pruned else "missing (--prune forgets them)"
+        numbers.append(f"{len(report.missing)} {fate}")
+    work = (
+        ""
+        if dry_run
+        else (
+            f"; {report.regions} regions in {report.seconds:.1f} s "
+            f"({report.images_per_second:.1f} images/s)"
+        )
     )
+    typer.echo(f"{directory}: {', '.join(numbers)}{work}")
     _print_skipped([(file.path, file.reason, file.detail) for file in report.skipped])
 
 
 def _print_skipped(rows: list[tuple[str, str, str]]) -> None:
     if rows:
         _print_table(("skipped", "reason", "detail"), rows)
-
-
-def _print_table(
-    header: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, header_in_pipe: bool = False
-) -> None:
-    """Print a table to a terminal, and tab-separated lines into a pipe."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    console = Console()
-    if not console.is_terminal:
-        for row in (header, *rows) if header_in_pipe else rows:
-            typer.echo("\t".join(" ".join(cell.split()) for cell in row))
-        return
-    table = Table(*header, box=None, header_style="bold", show_header=any(header))
-    for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
-    console.print(table)
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+import sys
+
 from .errors import ModelError
 
-__all__ = ["resolve_device"]
+__all__ = ["free_memory", "is_out_of_memory", "resolve_device"]
 
 
 def resolve_device(device: str = "auto") -> str:
@@ -26,3 +29,17 @@ def resolve_device(device: str = "auto") -> str:
     if kind == "cuda" and not torch.cuda.is_available():
         raise ModelError(f"device {device!r} was asked for, but no CUDA GPU is usable; use cpu")
     return device
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error says that the memory of the device, or of the machine, is full."""
+    # By name: PyTorch's own class is a RuntimeError, and needs no import where it is not used.
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+
+
+def free_memory() -> None:
+    """Give memory of the GPU that is cached but unused back, before a smaller batch is tried."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .building import BuildReport
+
 __all__ = [
     "ExpressionError",
+    "BuildInterrupted",
     "GroundingError",
     "ImageError",
     "ModelError",
@@ -57,3 +63,17 @@ class StoreError(GroundingError):
 
 class StoreLockedError(StoreError):
     """Another process is writing to the index."""
+
+
+class BuildInterrupted(KeyboardInterrupt):
+    """Ctrl-C ended a build; what it had embedded is committed.
+
+    Parameters
+    ----------
+    report : BuildReport
+        What was done until then.
+    """
+
+    def __init__(self, report: BuildReport) -> None:
+        super().__init__("the build was stopped; all that it had embedded is safe")
+        self.report = report

@@ -32,11 +32,16 @@ class RegionStore:
     """
 
     def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
         self._folder = catalog.directory / "shards"
         self.files = catalog.shard_files()
         self.reader = lru_cache(maxsize=_OPEN_SHARDS)(self._open)
         self._codes: dict[str, int] = {}
         self._label_embeddings: list[npt.NDArray[np.float32]] = []
+
+    def refresh(self) -> None:
+        """Learn of shards that were added since; numbers of shards are never used twice."""
+        self.files = self._catalog.shard_files()
 
     def gather(self, keys: Sequence[ImageKey]) -> RegionTable:
         """Return the regions of images as one table, in the order of `keys`."""

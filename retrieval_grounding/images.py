@@ -16,7 +16,16 @@ from PIL import Image, UnidentifiedImageError
 
 from .errors import ImageError, SourceError
 
-__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "decode_image", "find_images", "load_image"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "MAX_PIXELS",
+    "TRANSIENT_REASONS",
+    "as_list",
+    "decode_image",
+    "find_images",
+    "load_image",
+    "source_folders",
+]
 
 PathLike = str | os.PathLike[str]
 
@@ -30,6 +39,9 @@ MAX_PIXELS = 178_956_970
 
 MAX_BYTES = 1 << 29
 """Larger files are refused as ``too-large`` before they are read."""
+
+TRANSIENT_REASONS = frozenset(("missing", "unreadable", "out-of-memory"))
+"""Reasons that say nothing about what is in a file: it may be usable the next time."""
 
 # EPS, PDF, WMF and the like start other programs or draw instead of decoding: never opened.
 _FORMATS = (
@@ -46,6 +58,11 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+
+def as_list(paths: PathLike | Iterable[PathLike]) -> list[PathLike]:
+    """Return one path, or several, as a list."""
+    return [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
 
 
 def find_images(sources: PathLike | Iterable[PathLike]) -> list[str]:
@@ -68,10 +85,8 @@ def find_images(sources: PathLike | Iterable[PathLike]) -> list[str]:
     SourceError
         If a source does not exist, or no image is found at all.
     """
-    if isinstance(sources, (str, os.PathLike)):
-        sources = [sources]
     found: dict[str, None] = {}
-    for source in sources:
+    for source in as_list(sources):
         for path in _expand(os.fspath(source)):
             found[os.path.abspath(path)] = None  # noqa: PTH100 - links must not be resolved
     if not found:
@@ -80,6 +95,22 @@ def find_images(sources: PathLike | Iterable[PathLike]) -> list[str]:
             f"{', '.join(sorted(IMAGE_SUFFIXES)[:6])} …"
         )
     return list(found)
+
+
+def source_folders(sources: PathLike | Iterable[PathLike]) -> list[str]:
+    """Return the absolute folders that `sources` name; of a pattern, the folder before it.
+
+    A file of an index that lies in one of them and cannot be found there has been deleted. Of
+    other files that is not known: their drive may only be unplugged.
+    """
+    folders = []
+    for source in as_list(sources):
+        path = Path(source)
+        while glob.has_magic(str(path)) and not path.exists():
+            path = path.parent
+        if path.is_dir():
+            folders.append(os.path.abspath(path))  # noqa: PTH100 - links must not be resolved
+    return folders
 
 
 def load_image(path: PathLike) -> Image.Image:
@@ -103,10 +134,12 @@ def read_image_bytes(path: PathLike) -> bytes:
         if size > MAX_BYTES:
             raise ImageError("too-large", f"the file has {size:,} bytes, more than {MAX_BYTES:,}")
         return file.read_bytes()
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise ImageError("missing", f"{file} does not exist") from error
     except OSError as error:
         raise ImageError("unreadable", f"{file} cannot be read: {error.strerror}") from error
+    except MemoryError as error:
+        raise ImageError("out-of-memory", f"{file} does not fit into memory") from error
 
 
 def decode_image(data: bytes) -> Image.Image:
@@ -128,7 +161,8 @@ def decode_image(data: bytes) -> Image.Image:
     Raises
     ------
     ImageError
-        With reason ``empty``, ``not-an-image``, ``too-large``, ``truncated`` or ``corrupt``.
+        With reason ``empty``, ``not-an-image``, ``too-large``, ``truncated``, ``corrupt`` or
+        ``out-of-memory``.
     """
     if not data:
         raise ImageError("empty", "the file has no bytes")
@@ -145,6 +179,8 @@ def decode_image(data: bytes) -> Image.Image:
         raise ImageError("not-an-image", "the bytes are no known image format") from error
     except Image.DecompressionBombError as error:
         raise ImageError("too-large", f"more than {MAX_PIXELS:,} pixels") from error
+    except MemoryError as error:
+        raise ImageError("out-of-memory", "the pixels do not fit into memory") from error
     except Exception as error:  # Pillow's plugins raise nearly anything on damaged bytes
         reason = "truncated" if "truncated" in str(error).lower() else "corrupt"
         raise ImageError(reason, str(error) or type(error).__name__) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -10,26 +11,37 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from . import building
-from .building import BuildOptions, BuildReport
-from .choosing import check_encoder, check_models, describe_models, existing_models, load_models, new_models
+if TYPE_CHECKING:
+    from .evaluation import EvaluationReport
+
+__all__ = ["Index", "build", "ground", "preview_build"]
 from .colours import region_colours
 from .detectors import Detector, DetectorSettings
 from .encoders import Encoder, Fingerprint, clean_phrase, embed_labels, load_encoder
 from .errors import GroundingError, ModelError, StoreError
 from .hits import Hit
-from .images import PathLike, find_images, load_image
+from .images import PathLike, as_list, find_images, load_image, source_folders
+from .maintaining import (
+    CompactReport,
+    choose_shards,
+    matching_images,
+    remove_images,
+    rewrite_shards,
+    sweep_leftovers,
+    writing,
+)
 from .matching import CosineMatcher, Matcher
 from .presets import DEFAULT_PRESET
 from .querying import Searcher, rank_regions
 from .storage.catalog import Catalog, ImageRow, SkippedFile
 from .storage.lock import writer_lock
 from .tables import Phrases, RegionTable
+from .vectors.following import refresh_vectors
 
 if TYPE_CHECKING:
     from .evaluation import EvaluationReport
 
-__all__ = ["Index", "build", "ground"]
+__all__ = ["Index", "build", "ground", "preview_build"]
 
 
 class Index:
@@ -94,7 +106,7 @@ class Index:
 
     @cached_property
     def _searcher(self) -> Searcher:
-        return Searcher(self._catalog, building.refresh_vectors(self._catalog, save=False))
+        return Searcher(self._catalog)
 
     @overload
     def query(self, phrases: str, top: int = 10, candidates: int = 100) -> list[Hit]: ...
@@ -199,6 +211,46 @@ class Index:
         """Return the files that could not be indexed, and why."""
         return self._catalog.skipped()
 
+    def remove(self, paths: PathLike | Iterable[PathLike] = (), glob: str | None = None) -> int:
+        """Forget images; the next build of a folder that still has them adds them again.
+
+        Parameters
+        ----------
+        paths : path or iterable of paths
+            Images, or folders with all that is below them.
+        glob : str, optional
+            A pattern for absolute paths, in which ``*`` matches everything, ``/`` too.
+
+        Returns
+        -------
+        int
+            Number of images that were removed.
+
+        Raises
+        ------
+        StoreError
+            If a path or the pattern names no image of the index.
+        """
+        named = as_list(paths)
+        with writing(self.directory) as catalog:
+            chosen = matching_images(catalog, named, glob)
+            remove_images(catalog, chosen)
+        return len(chosen)
+
+    def compact(self, max_unused: float = 0.2, shard_images: int = 512) -> CompactReport:
+        """Rewrite shards that are partly unused, and put small ones together.
+
+        Parameters
+        ----------
+        max_unused : float
+            Share of a shard's regions that may be unused, left by changed and removed images.
+        shard_images : int
+            Images in a new shard.
+        """
+        with writing(self.directory) as catalog:
+            numbers = choose_shards(catalog, max_unused, shard_images)
+            return rewrite_shards(catalog, numbers, shard_images)
+
     def info(self) -> dict[str, Any]:
         """Return what the index holds and which models built it, as plain values."""
         keys = ("format_version", "preset", "detector", "clip", "dimension", "created_with")
@@ -264,6 +316,7 @@ def build(
         If weights cannot be loaded, or are not those of the existing index.
     """
     directory = Path(directory)
+    sources = as_list(sources)
     paths = find_images(sources)
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -283,14 +336,37 @@ def build(
             check_models(catalog, *models)
             return models
 
-        building.sweep_leftovers(catalog)
-        report = building.add_images(catalog, paths, load_checked, options or BuildOptions())
-        building.refresh_vectors(catalog)
-        catalog.close()
+        with contextlib.closing(catalog):
+            sweep_leftovers(catalog)
+            folders = source_folders(sources)
+            report = add_images(catalog, paths, folders, load_checked, options or BuildOptions())
+            refresh_vectors(catalog)
     encoder = clip if clip is not None and not isinstance(clip, str) else None
     index = Index(directory, encoder=encoder, device=device)
     index.build_report = report
     return index
+
+
+def preview_build(
+    sources: PathLike | Iterable[PathLike],
+    directory: PathLike,
+    *,
+    options: BuildOptions | None = None,
+) -> BuildReport:
+    """Say what :func:`build` would do; nothing is decoded, embedded or written.
+
+    New and changed files are read for their content hashes. Whether they can be decoded is not
+    known, so new bad files count as added.
+
+    Raises
+    ------
+    SourceError
+        If a source is missing or nothing is found.
+    """
+    sources = as_list(sources)
+    paths, directory = find_images(sources), Path(directory)
+    catalog = Catalog(directory) if Catalog.exists(directory) else None
+    return preview_images(catalog, paths, source_folders(sources), options or BuildOptions())
 
 
 @overload

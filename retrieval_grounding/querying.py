@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from .errors import StoreError
 from .gathering import ImageKey, RegionStore
 from .hits import Hit
 from .matching import Matcher
 from .storage.catalog import Catalog, ImageRow
 from .storage.shards import split_region_ids
 from .tables import Phrases, RegionTable
-from .vectors import VectorIndex
+from .vectors.flat import FlatVectorIndex
+from .vectors.following import follow, load_vectors
 
 __all__ = ["Searcher", "best_regions", "rank_regions"]
 
@@ -23,7 +27,7 @@ __all__ = ["Searcher", "best_regions", "rank_regions"]
 class _Candidates:
     """The regions of all candidate images of a batch, and where each image's begin."""
 
-    keys: list[ImageKey]
+    images: dict[ImageKey, list[ImageRow]]
     regions: RegionTable
     ids: npt.NDArray[np.int64]
 
@@ -31,18 +35,21 @@ class _Candidates:
 class Searcher:
     """Answers phrases from an index's shards and vectors.
 
+    Each search answers from one state of the index, the newest that was committed when it began;
+    writers may go on meanwhile.
+
     Parameters
     ----------
     catalog : Catalog
         Says which images are in the index.
-    vectors : VectorIndex
-        Finds candidate regions.
     """
 
-    def __init__(self, catalog: Catalog, vectors: VectorIndex) -> None:
+    def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
-        self._vectors = vectors
+        self._vectors = load_vectors(catalog) or FlatVectorIndex(int(catalog.setting("dimension")))
+        self._generation: int | None = None
         self._store = RegionStore(catalog)
+        self._lock = threading.Lock()
 
     def search(
         self,
@@ -64,17 +71,39 @@ class Searcher:
         candidates : int
             Images taken from the vector index for each phrase.
         """
-        wanted = [self._candidate_images(row, max(candidates, top)) for row in phrases.embeddings]
-        keys = list(dict.fromkeys(key for images in wanted for key in images))
-        if not keys:
+        with self._lock:
+            # This may take long, so it must not keep writers waiting. It fails if a shard is
+            # compacted away meanwhile; any other error comes again below.
+            with contextlib.suppress(StoreError):
+                self._follow()
+            with self._catalog.reading():
+                self._follow()
+                gathered, wanted = self._gather(phrases, max(candidates, top))
+        if gathered is None:
             return [[] for _ in phrases.texts]
-        gathered = _Candidates(keys, self._store.gather(keys), self._store.region_ids(keys))
         scores = matcher.score(phrases, gathered.regions)
-        position = {key: number for number, key in enumerate(gathered.keys)}
+        position = {key: number for number, key in enumerate(gathered.images)}
         return [
             self._hits(phrase, row, gathered, [position[key] for key in images], top)
             for phrase, row, images in zip(phrases.texts, scores, wanted, strict=True)
         ]
+
+    def _follow(self) -> None:
+        if self._catalog.generation != self._generation:
+            self._vectors, self._generation, _ = follow(self._catalog, self._vectors)
+            self._store.refresh()
+
+    def _gather(
+        self, phrases: Phrases, candidates: int
+    ) -> tuple[_Candidates | None, list[list[ImageKey]]]:
+        """Return the regions of all candidate images, and each phrase's candidates."""
+        wanted = [self._candidate_images(row, candidates) for row in phrases.embeddings]
+        images = {key: rows for found in wanted for key, rows in found.items()}
+        if not images:
+            return None, []
+        keys = list(images)
+        gathered = _Candidates(images, self._store.gather(keys), self._store.region_ids(keys))
+        return gathered, [list(found) for found in wanted]
 
     def _candidate_images(
         self, embedding: npt.NDArray[np.float32], count: int
@@ -117,11 +146,12 @@ class Searcher:
     ) -> list[Hit]:
         rows = best_regions(scores, gathered.regions.offsets)
         ranked = sorted(images, key=lambda image: -scores[rows[image]])
+        places = list(gathered.images.values())
         hits: list[Hit] = []
         for image in ranked:
             row = int(rows[image])
             box = gathered.regions.boxes[row]
-            for stored in self._catalog.images_at(*gathered.keys[image]):
+            for stored in places[image]:
                 hits.append(
                     Hit(
                         phrase=phrase,

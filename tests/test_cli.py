@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from retrieval_grounding import PRESETS
 from retrieval_grounding.cli import app
 
-COMMANDS = ("build", "query", "ground", "evaluate", "info", "models", "demo")
+COMMANDS = ("build", "query", "ground", "evaluate", "info", "models", "demo", "remove", "compact")
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 import sqlite3
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import h5py
@@ -13,9 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval_grounding import Regions, StoreError, StoreLockedError
-from retrieval_grounding.storage.catalog import Catalog, SkippedFile, StoredImage
-from retrieval_grounding.storage.files import atomic_path
+from retrieval_grounding.storage.catalog import Catalog
+from retrieval_grounding.storage.files import atomic_path, file_checksum
 from retrieval_grounding.storage.lock import writer_lock
+from retrieval_grounding.storage.rows import NewShard, SkippedFile, StoredImage, StoredRow
 from retrieval_grounding.storage.shards import (
     ImageRecord,
     ShardReader,
@@ -25,8 +29,16 @@ from retrieval_grounding.storage.shards import (
 )
 
 
-def no_labels(names: list[str]) -> np.ndarray:
-    return np.zeros((len(names), 2), np.float32)
+def write(folder: Path, records: list[ImageRecord], number: int = 1) -> NewShard:
+    dimension = records[0].embeddings.shape[1]
+    return write_shard(
+        folder,
+        number,
+        records,
+        embed_labels=lambda names: np.zeros((len(names), dimension), np.float32),
+        detector="d",
+        encoder="e",
+    )
 
 
 def random_records(counts: list[int], dimension: int, seed: int) -> list[ImageRecord]:
@@ -40,7 +52,7 @@ def random_records(counts: list[int], dimension: int, seed: int) -> list[ImageRe
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         colours = generator.integers(0, 256, (count, 11)).astype(np.uint8)
         regions = Regions(boxes, generator.uniform(0, 1, count), labels)
-        records.append(ImageRecord(640, 480, regions, vectors, colours))
+        records.append(ImageRecord("hash", 640, 480, regions, vectors, colours))
     return records
 
 
@@ -51,11 +63,18 @@ def random_records(counts: list[int], dimension: int, seed: int) -> list[ImageRe
     seed=st.integers(0, 1000),
 )
 def test_a_shard_gives_back_what_was_written(tmp_path_factory, counts, dimension, seed):
-    path = tmp_path_factory.mktemp("shards") / "000007.h5"
+    folder = tmp_path_factory.mktemp("shards")
     records = random_records(counts, dimension, seed)
-    write_shard(path, records, embed_labels=no_labels, detector="d", encoder="e")
+    written = write(folder, records, 7)
+    path = folder / written.file
+    assert written.checksum == file_checksum(path)
     reader = ShardReader(path, 7)
-    assert reader.encoder == "e"
+    assert (reader.detector, reader.encoder) == ("d", "e")
+    assert [row.checksum for row in written.rows] == [
+        reader.row_checksum(row) for row in range(len(records))
+    ]
+    other = write(folder, [reader.record(row, "hash") for row in range(len(records))], 8)
+    assert other == dataclasses.replace(written, number=8, file="000008.h5")
     for row, record in enumerate(records):
         assert reader.regions(row) == record.regions
         stored = reader.embeddings[reader.image_slice(row)]
@@ -75,16 +94,14 @@ def test_region_ids_can_be_split_again(shard, row):
 
 
 def test_a_damaged_shard_is_named(tmp_path):
-    path = tmp_path / "000001.h5"
-    write_shard(path, random_records([3], 4, 0), embed_labels=no_labels, detector="d", encoder="e")
+    path = tmp_path / write(tmp_path, random_records([3], 4, 0)).file
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(StoreError, match=r"000001\.h5"):
         ShardReader(path, 1)
 
 
 def test_a_newer_shard_is_refused(tmp_path):
-    path = tmp_path / "000001.h5"
-    write_shard(path, random_records([3], 4, 0), embed_labels=no_labels, detector="d", encoder="e")
+    path = tmp_path / write(tmp_path, random_records([3], 4, 0)).file
     with h5py.File(path, "a") as file:
         file.attrs["format_version"] = 99
     with pytest.raises(StoreError, match="format version 99"):
@@ -106,37 +123,75 @@ def catalog(tmp_path: Path) -> Catalog:
     return Catalog.create(tmp_path, {"dimension": 4})
 
 
-def stored(path: str) -> StoredImage:
-    return StoredImage(path, 10, 20, "hash", 640, 480)
+def stored(path: str, shard: int = 1, row: int = 0) -> StoredImage:
+    return StoredImage(path, 10, 20, shard, row)
+
+
+def shard(number: int, regions: list[int], file: str | None = None) -> NewShard:
+    rows = [StoredRow(f"hash {number} {n}", 640, 480, n, "sum") for n in regions]
+    return NewShard(number, file or f"{number}.h5", "sum", rows)
 
 
 def test_the_catalog_remembers_images_and_skipped_files(catalog):
     before = catalog.generation
-    catalog.add_skipped([SkippedFile("b", "truncated", "…", 5, 6)])
+    bad = SkippedFile("b", "truncated", "…", 5, 6)
+    catalog.commit(skipped=[bad])
     assert catalog.generation == before
-    catalog.add_shard(catalog.next_shard(), "1.h5", 7, "sum", [stored("a"), stored("c")])
+    catalog.commit(shard=shard(1, [3, 4]), images=[stored("a"), stored("c", row=1)])
     assert catalog.generation == before + 1
-    assert catalog.counts() == {"images": 2, "shards": 1, "skipped": 1, "regions": 7}
-    assert catalog.indexed_files() == {"a": (10, 20), "c": (10, 20)}
-    assert catalog.skipped() == [SkippedFile("b", "truncated", "…", 5, 6)]
+    assert catalog.counts() == {
+        "images": 2, "shards": 1, "skipped": 1, "regions": 7, "unused_regions": 0,
+    }  # fmt: skip
+    assert catalog.known_files() == {"a": (10, 20, 1, 0), "c": (10, 20, 1, 1)}
+    assert catalog.places() == {"hash 1 3": (1, 0), "hash 1 4": (1, 1)}
+    assert catalog.skipped() == [bad]
     assert [image.path for image in catalog.images_at(1, 1)] == ["c"]
+    assert catalog.live_regions().tolist() == [[1, 0, 3], [1, 3, 4]]
+    assert catalog.problems() == []
 
 
-def test_an_image_that_changed_moves_to_its_new_row(catalog):
-    catalog.add_shard(catalog.next_shard(), "1.h5", 1, "sum", [stored("a")])
-    catalog.add_shard(catalog.next_shard(), "2.h5", 1, "sum", [stored("a")])
-    assert catalog.images_at(1, 0) == []
-    assert [image.path for image in catalog.images_at(2, 0)] == ["a"]
-    catalog.add_skipped([SkippedFile("a", "truncated", "…")])
-    assert catalog.counts()["images"] == 0
+def test_images_share_rows_and_leave_them(catalog):
+    catalog.commit(shard=shard(1, [3]), images=[stored("a"), stored("b")])
+    assert [image.path for image in catalog.images_at(1, 0)] == ["a", "b"]
+    assert catalog.counts()["regions"] == 3
+    catalog.commit(shard=shard(2, [5]), images=[stored("a", 2)])
+    assert [image.path for image in catalog.images_at(1, 0)] == ["b"]
+    catalog.commit(skipped=[SkippedFile("b", "truncated", "…")])
+    assert catalog.live_regions().tolist() == [[2, 0, 5]]
+    assert catalog.counts()["unused_regions"] == 3
+    catalog.commit(removed=["a", "b", "unknown"])
+    assert (catalog.counts()["images"], catalog.counts()["skipped"]) == (0, 0)
+    assert catalog.next_shard() == 3
+
+
+def test_another_time_alone_is_no_change_of_the_images(catalog):
+    catalog.commit(shard=shard(1, [3]), images=[stored("a")])
+    before = catalog.generation
+    catalog.commit(touched=[StoredImage("a", 10, 99, 1, 0)])
+    assert catalog.generation == before
+    assert catalog.known_files()["a"].mtime_ns == 99
 
 
 def test_a_shard_is_committed_whole_or_not_at_all(catalog):
-    twice = [stored("a")]
-    catalog.add_shard(1, "1.h5", 1, "sum", twice)
+    catalog.commit(shard=shard(1, [1]), images=[stored("a")])
     with pytest.raises(StoreError):
-        catalog.add_shard(1, "other.h5", 1, "sum", [stored("z")])
-    assert catalog.indexed_files().keys() == {"a"}
+        catalog.commit(shard=shard(1, [1], "other.h5"), images=[stored("z")])
+    assert catalog.known_files().keys() == {"a"}
+
+
+def test_a_reader_keeps_one_state_until_it_is_done(catalog, tmp_path):
+    reader = Catalog(tmp_path)
+    with reader.reading():
+        before = reader.generation
+        blocked = threading.Thread(
+            target=lambda: catalog.commit(shard=shard(1, [1]), images=[stored("a")])
+        )
+        blocked.start()
+        time.sleep(0.05)
+        assert reader.generation == before
+        assert reader.counts()["images"] == 0
+    blocked.join()
+    assert (reader.generation, reader.counts()["images"]) == (before + 1, 1)
 
 
 @pytest.mark.parametrize(

@@ -6,19 +6,28 @@ import contextlib
 import json
 import os
 import sqlite3
+import threading
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from ..errors import StoreError
-from .shards import FORMAT_VERSION
+from .files import as_store_error, sync_folder
+from .migrations import FORMAT_VERSION, migrate
+from .rows import ImageRow, KnownFile, LiveRow, NewShard, Place, SkippedFile, StoredImage
 
-__all__ = ["Catalog", "ImageRow", "SkippedFile", "StoredImage"]
+__all__ = ["CATALOG_FILE", "Catalog", "ImageRow", "SkippedFile"]
 
-_FILE = "catalog.sqlite"
+CATALOG_FILE = "catalog.sqlite"
 
+# The rollback journal, not the write-ahead log: that needs shared memory, which network folders
+# lack, and a reader without the right to write could not open it.
 _SCHEMA = """
+PRAGMA journal_mode = DELETE;
 CREATE TABLE settings (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE shards (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -27,18 +36,27 @@ CREATE TABLE shards (
     regions INTEGER NOT NULL,
     checksum TEXT NOT NULL
 );
+CREATE TABLE shard_rows (
+    shard INTEGER NOT NULL REFERENCES shards (id),
+    row INTEGER NOT NULL,
+    content_hash TEXT NOT NULL,
+    width INTEGER NOT NULL,
+    height INTEGER NOT NULL,
+    first_region INTEGER NOT NULL,
+    regions INTEGER NOT NULL,
+    checksum TEXT NOT NULL,
+    PRIMARY KEY (shard, row)
+) WITHOUT ROWID;
+CREATE INDEX shard_rows_by_content ON shard_rows (content_hash);
 CREATE TABLE images (
     path TEXT PRIMARY KEY,
     size INTEGER NOT NULL,
     mtime_ns INTEGER NOT NULL,
-    content_hash TEXT NOT NULL,
-    width INTEGER NOT NULL,
-    height INTEGER NOT NULL,
-    shard INTEGER NOT NULL REFERENCES shards (id),
-    row INTEGER NOT NULL
+    shard INTEGER NOT NULL,
+    row INTEGER NOT NULL,
+    FOREIGN KEY (shard, row) REFERENCES shard_rows (shard, row)
 );
 CREATE INDEX images_by_row ON images (shard, row);
-CREATE INDEX images_by_content ON images (content_hash);
 CREATE TABLE skipped (
     path TEXT PRIMARY KEY,
     size INTEGER NOT NULL,
@@ -48,39 +66,8 @@ CREATE TABLE skipped (
 );
 """
 
-
-@dataclass(frozen=True)
-class StoredImage:
-    """Where an image of the collection lies in the shards."""
-
-    path: str
-    size: int
-    mtime_ns: int
-    content_hash: str
-    width: int
-    height: int
-
-
-@dataclass(frozen=True)
-class ImageRow:
-    """An image and its place: row `row` of shard `shard`."""
-
-    path: str
-    width: int
-    height: int
-    shard: int
-    row: int
-
-
-@dataclass(frozen=True)
-class SkippedFile:
-    """A file that is not in the index, and why."""
-
-    path: str
-    reason: str
-    detail: str
-    size: int = -1
-    mtime_ns: int = -1
+_LIVE = "EXISTS (SELECT 1 FROM images i WHERE i.shard = r.shard AND i.row = r.row)"
+_IMAGE_ROW = "SELECT path, width, height, shard, row FROM images JOIN shard_rows USING (shard, row)"
 
 
 class Catalog:
@@ -97,7 +84,7 @@ class Catalog:
 
     def __init__(self, directory: Path, *, writable: bool = False) -> None:
         self.directory = directory
-        path = directory / _FILE
+        path = directory / CATALOG_FILE
         if not path.is_file():
             raise StoreError(
                 f"there is no index in {directory}; make one with "
@@ -105,49 +92,84 @@ class Catalog:
             )
         # A reader too must be able to roll back the journal that a killed writer has left.
         mode = "rw" if writable or os.access(path, os.W_OK) else "ro"
-        self._connection = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=30, check_same_thread=False
-        )
-        try:
+        self._reading = threading.RLock()
+        with self._reporting("opened"):
+            self._connection = sqlite3.connect(
+                f"{path.absolute().as_uri()}?mode={mode}",
+                uri=True,
+                timeout=60,
+                check_same_thread=False,
+            )
             self._connection.execute(f"PRAGMA query_only = {not writable}")
-            version = int(self.setting("format_version"))
-        except (sqlite3.Error, ValueError, TypeError) as error:
-            raise StoreError(f"{path} is damaged ({error}); build the index again") from error
+        version = self.setting("format_version")
+        if not isinstance(version, int):
+            raise StoreError(f"{path} is damaged (no format version); build the index again")
         if version > FORMAT_VERSION:
             raise StoreError(
                 f"{directory} has format version {version}, and this release reads up to "
                 f"{FORMAT_VERSION}; upgrade retrieval_grounding"
             )
+        if version < FORMAT_VERSION:
+            with self._reporting("migrated"):
+                self._connection = migrate(self._connection, version, in_place=writable)
 
     @classmethod
     def create(cls, directory: Path, settings: dict[str, Any]) -> Catalog:
         """Create an empty catalog in `directory`, which must not have one."""
-        (directory / "shards").mkdir(parents=True, exist_ok=True)
-        temporary = directory / f".{_FILE}.new"
-        temporary.unlink(missing_ok=True)
-        with contextlib.closing(sqlite3.connect(temporary)) as connection, connection:
-            connection.executescript(_SCHEMA)
-            values = settings | {"format_version": FORMAT_VERSION, "generation": 0}
-            connection.executemany(
-                "INSERT INTO settings VALUES (?, ?)",
-                [(key, json.dumps(value)) for key, value in values.items()],
-            )
-        temporary.replace(directory / _FILE)
+        temporary = directory / f".{CATALOG_FILE}.partial"
+        with as_store_error(directory):
+            (directory / "shards").mkdir(parents=True, exist_ok=True)
+            temporary.unlink(missing_ok=True)
+            try:
+                with contextlib.closing(sqlite3.connect(temporary)) as connection, connection:
+                    connection.executescript(_SCHEMA)
+                    values = settings | {"format_version": FORMAT_VERSION, "generation": 0}
+                    connection.executemany(
+                        "INSERT INTO settings VALUES (?, ?)",
+                        [(key, json.dumps(value)) for key, value in values.items()],
+                    )
+            except sqlite3.Error as error:
+                raise StoreError(f"{directory} cannot be written ({error})") from error
+            temporary.replace(directory / CATALOG_FILE)
+            sync_folder(directory)
         return cls(directory, writable=True)
 
     @staticmethod
     def exists(directory: Path) -> bool:
         """Tell whether `directory` holds an index."""
-        return (directory / _FILE).is_file()
+        return (directory / CATALOG_FILE).is_file()
 
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
 
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Hold one state of the catalog: all that is read inside belongs together.
+
+        A writer cannot commit meanwhile, so the block must be short. Blocks may be nested; threads
+        take turns.
+        """
+        with self._reading:
+            if self._connection.in_transaction:
+                yield
+                return
+            with self._reporting("read"):
+                self._connection.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self._connection.rollback()
+
     def setting(self, key: str) -> Any:
         """Return a setting, or None if it was never set."""
-        found = self._one("SELECT value FROM settings WHERE key = ?", key)
-        return json.loads(found[0]) if found else None
+        found = self._all("SELECT value FROM settings WHERE key = ?", key)
+        try:
+            return json.loads(found[0][0]) if found else None
+        except (ValueError, TypeError, RecursionError) as error:
+            raise StoreError(
+                f"the setting {key!r} of {self.directory} is damaged; build the index again"
+            ) from error
 
     def set_setting(self, key: str, value: Any) -> None:
         """Store a setting as JSON."""
@@ -159,18 +181,40 @@ class Catalog:
     @property
     def generation(self) -> int:
         """A number that grows with every change of the images."""
-        return int(self.setting("generation"))
+        value = self.setting("generation")
+        if not isinstance(value, int):
+            raise StoreError(f"the catalog of {self.directory} is damaged; build the index again")
+        return value
 
     def counts(self) -> dict[str, int]:
-        """Return how many images, regions, shards and skipped files the index holds."""
-        regions = self._one("SELECT COALESCE(SUM(regions), 0) FROM shards")
-        tables = {name: self._one(f"SELECT COUNT(*) FROM {name}") for name in _COUNTED}
-        return {name: row[0] for name, row in tables.items()} | {"regions": regions[0]}
+        """Return how many images, shards, skipped files and regions the index holds.
 
-    def indexed_files(self) -> dict[str, tuple[int, int]]:
-        """Return size and mtime_ns of every image when it was indexed, by path."""
-        rows = self._all("SELECT path, size, mtime_ns FROM images")
-        return {path: (size, mtime_ns) for path, size, mtime_ns in rows}
+        ``regions`` are those of images, each once; ``unused_regions`` are what changed and removed
+        images left in the shards.
+        """
+        with self.reading():
+            counts = {
+                name: int(self._all(f"SELECT COUNT(*) FROM {name}")[0][0])
+                for name in ("images", "shards", "skipped")
+            }
+            total = f"SELECT COALESCE(SUM(regions), 0) FROM shard_rows r WHERE {_LIVE}"
+            live = int(self._all(total)[0][0])
+            stored = int(self._all("SELECT COALESCE(SUM(regions), 0) FROM shards")[0][0])
+        return counts | {"regions": live, "unused_regions": stored - live}
+
+    def known_files(self) -> dict[str, KnownFile]:
+        """Return every image's file as it was when it was indexed, by path."""
+        rows = self._all("SELECT path, size, mtime_ns, shard, row FROM images")
+        return {row[0]: KnownFile(*row[1:]) for row in rows}
+
+    def places(self) -> dict[str, Place]:
+        """Return where the regions of each content lie, by content hash.
+
+        Rows to which no image points any more are among them, so that a file that comes back finds
+        its embeddings.
+        """
+        rows = self._all("SELECT content_hash, shard, row FROM shard_rows ORDER BY shard, row")
+        return {content_hash: (shard, row) for content_hash, shard, row in rows}
 
     def skipped(self) -> list[SkippedFile]:
         """Return the files that were skipped, by path."""
@@ -181,70 +225,170 @@ class Catalog:
         """Return the file name of every shard by its number."""
         return dict(self._all("SELECT id, file FROM shards ORDER BY id"))
 
+    def shard_checksums(self) -> dict[int, str]:
+        """Return the checksum of every shard's file by its number."""
+        return dict(self._all("SELECT id, checksum FROM shards ORDER BY id"))
+
     def next_shard(self) -> int:
         """Return the number that the next shard gets; numbers are never used twice."""
-        used = self._one("SELECT seq FROM sqlite_sequence WHERE name = 'shards'")
-        return (used[0] if used else 0) + 1
+        used = self._all("SELECT seq FROM sqlite_sequence WHERE name = 'shards'")
+        return (used[0][0] if used else 0) + 1
+
+    def live_regions(self) -> npt.NDArray[np.int64]:
+        """Return shard, first region and number of regions of every row that an image points to.
+
+        Returns
+        -------
+        int64 array of shape (rows, 3)
+            By shard and row.
+        """
+        rows = self._all(
+            f"SELECT shard, first_region, regions FROM shard_rows r WHERE {_LIVE} "
+            "ORDER BY shard, row"
+        )
+        return np.array(rows, dtype=np.int64).reshape(-1, 3)
+
+    def shard_rows(self, shard: int, *, live: bool = False) -> list[LiveRow]:
+        """Return the rows of a shard, in order; with `live` those that an image points to."""
+        rows = self._all(
+            "SELECT shard, row, content_hash, width, height, first_region, regions, checksum "
+            f"FROM shard_rows r WHERE shard = ? {'AND ' + _LIVE if live else ''} ORDER BY row",
+            shard,
+        )
+        return [LiveRow(*row) for row in rows]
+
+    def shard_use(self) -> dict[int, tuple[int, int, int]]:
+        """Return for every shard: its regions, its live rows, and the regions of those."""
+        rows = self._all(
+            "SELECT s.id, s.regions, COUNT(r.row), COALESCE(SUM(r.regions), 0) FROM shards s "
+            f"LEFT JOIN shard_rows r ON r.shard = s.id AND {_LIVE} GROUP BY s.id ORDER BY s.id"
+        )
+        return {number: (regions, used, live) for number, regions, used, live in rows}
 
     def images_at(self, shard: int, row: int) -> list[ImageRow]:
         """Return the images whose regions lie in row `row` of `shard`; none if it is unused."""
-        rows = self._all(
-            "SELECT path, width, height, shard, row FROM images WHERE shard = ? AND row = ?",
-            shard,
-            row,
-        )
-        return [ImageRow(*found) for found in rows]
+        query = f"{_IMAGE_ROW} WHERE images.shard = ? AND images.row = ? ORDER BY path"
+        return [ImageRow(*found) for found in self._all(query, shard, row)]
 
     def images(self) -> Iterator[ImageRow]:
         """Yield every image, by path."""
-        query = "SELECT path, width, height, shard, row FROM images ORDER BY path"
-        for row in self._connection.execute(query):
-            yield ImageRow(*row)
+        # All at once: an open cursor would keep writers waiting for as long as the caller iterates.
+        return (ImageRow(*row) for row in self._all(f"{_IMAGE_ROW} ORDER BY path"))
 
-    def add_shard(
+    def commit(
         self,
-        number: int,
-        file: str,
-        regions: int,
-        checksum: str,
-        images: Sequence[StoredImage],
+        *,
+        shard: NewShard | None = None,
+        images: Sequence[StoredImage] = (),
+        touched: Sequence[StoredImage] = (),
+        removed: Iterable[str] = (),
+        skipped: Iterable[SkippedFile] = (),
     ) -> None:
-        """Commit a shard that lies on disk, and its images, in one transaction.
+        """Commit a shard that lies on disk, and changes of images, in one transaction.
 
-        An image whose path is known takes its new place; its old row is then unused.
+        Parameters
+        ----------
+        shard : NewShard, optional
+            Its file is complete.
+        images : sequence of StoredImage
+            New ones, and known ones at their new place.
+        touched : sequence of StoredImage
+            Known ones at the same place, with another size or time.
+        removed : iterable of str
+            Paths that the index forgets; also as skipped files.
+        skipped : iterable of SkippedFile
+            What the index held of them is forgotten.
         """
+        gone = [(path,) for path in removed]
+        bad = list(skipped)
+        if not (shard or images or touched or gone or bad):
+            return
         with self._writing():
-            self._connection.execute(
-                "INSERT INTO shards VALUES (?, ?, ?, ?, ?)",
-                (number, file, len(images), regions, checksum),
+            run = self._connection.executemany
+            if shard is not None:
+                self._insert_shard(shard)
+            changed = shard is not None or bool(images)
+            for table in ("images", "skipped"):
+                deleted = run(f"DELETE FROM {table} WHERE path = ?", gone).rowcount
+                changed |= table == "images" and deleted > 0
+            run("INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?, ?)", images)
+            run("INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?, ?)", touched)
+            run("DELETE FROM skipped WHERE path = ?", [(i.path,) for i in (*images, *touched)])
+            forgotten = run("DELETE FROM images WHERE path = ?", [(f.path,) for f in bad])
+            changed |= forgotten.rowcount > 0
+            run(
+                "INSERT OR REPLACE INTO skipped VALUES (?, ?, ?, ?, ?)",
+                [(f.path, f.size, f.mtime_ns, f.reason, f.detail) for f in bad],
             )
-            self._connection.executemany(
-                "INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                [
-                    (i.path, i.size, i.mtime_ns, i.content_hash, i.width, i.height, number, row)
-                    for row, i in enumerate(images)
-                ],
-            )
-            self._connection.executemany(
-                "DELETE FROM skipped WHERE path = ?", [(image.path,) for image in images]
-            )
-            self._advance_generation()
-
-    def add_skipped(self, files: Iterable[SkippedFile]) -> None:
-        """Record files that cannot be indexed; what the index held of them is forgotten."""
-        with self._writing():
-            forgotten = 0
-            for file in files:
-                self._connection.execute(
-                    "INSERT OR REPLACE INTO skipped VALUES (?, ?, ?, ?, ?)",
-                    (file.path, file.size, file.mtime_ns, file.reason, file.detail),
-                )
-                deleted = self._connection.execute(
-                    "DELETE FROM images WHERE path = ?", (file.path,)
-                )
-                forgotten += deleted.rowcount
-            if forgotten:
+            if changed:
                 self._advance_generation()
+
+    def replace_rows(
+        self, moves: Sequence[tuple[Place, Place]], shard: NewShard | None, dropped: Iterable[int]
+    ) -> list[str]:
+        """Let images point to copies of their rows, and forget shards, in one transaction.
+
+        Parameters
+        ----------
+        moves : sequence of pairs of places
+            From where to where.
+        shard : NewShard, optional
+            Holds the copies; its file is complete.
+        dropped : iterable of int
+            Shards that go, those excepted to which an image still points.
+
+        Returns
+        -------
+        list of str
+            Files of the shards that went, for the caller to delete.
+        """
+        numbers = sorted(set(dropped))
+        with self._writing():
+            if shard is not None:
+                self._insert_shard(shard)
+            self._connection.executemany(
+                "UPDATE images SET shard = ?, row = ? WHERE shard = ? AND row = ?",
+                [(*new, *old) for old, new in moves],
+            )
+            files = []
+            for number in numbers:
+                if not self._all("SELECT 1 FROM images WHERE shard = ? LIMIT 1", number):
+                    files += self._all("SELECT file FROM shards WHERE id = ?", number)
+                    self._connection.execute("DELETE FROM shard_rows WHERE shard = ?", (number,))
+                    self._connection.execute("DELETE FROM shards WHERE id = ?", (number,))
+            self._advance_generation()
+        return [file for (file,) in files]
+
+    def problems(self) -> list[str]:
+        """Return what SQLite finds wrong with the file, and rows that point nowhere."""
+        problems = [str(row[0]) for row in self._all("PRAGMA integrity_check") if row[0] != "ok"]
+        for name, found in (
+            ("images point to rows that no shard has", "PRAGMA foreign_key_check(images)"),
+            ("rows belong to no shard", "PRAGMA foreign_key_check(shard_rows)"),
+        ):
+            count = len(self._all(found))
+            problems += [f"{count} {name}"] if count else []
+        return problems
+
+    def _insert_shard(self, shard: NewShard) -> None:
+        regions = [row.regions for row in shard.rows]
+        firsts = accumulate(regions, initial=0)
+        self._connection.execute(
+            "INSERT INTO shards VALUES (?, ?, ?, ?, ?)",
+            (shard.number, shard.file, len(shard.rows), sum(regions), shard.checksum),
+        )
+        self._connection.executemany(
+            "INSERT INTO shard_rows VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (
+                    shard.number, number, row.content_hash, row.width, row.height,
+                    first, row.regions, row.checksum,
+                )
+                for number, (row, first) in enumerate(
+                    zip(shard.rows, firsts, strict=False)
+                )
+            ],
+        )  # fmt: skip
 
     def _advance_generation(self) -> None:
         self._connection.execute(
@@ -253,19 +397,20 @@ class Catalog:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
+        with self._reading, self._reporting("written"), self._connection:
+            yield
+
+    @contextlib.contextmanager
+    def _reporting(self, action: str) -> Iterator[None]:
         try:
-            with self._connection:
-                yield
-        except sqlite3.Error as error:
+            yield
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            damaged = not isinstance(error, sqlite3.OperationalError) or "no such" in str(error)
             raise StoreError(
-                f"the catalog of {self.directory} cannot be written: {error}"
+                f"the catalog of {self.directory} "
+                + (f"is damaged ({error})" if damaged else f"cannot be {action}: {error}")
             ) from error
 
-    def _one(self, query: str, *values: object) -> Any:
-        return self._connection.execute(query, values).fetchone()
-
     def _all(self, query: str, *values: object) -> list[Any]:
-        return self._connection.execute(query, values).fetchall()
-
-
-_COUNTED = ("images", "shards", "skipped")
+        with self._reading, self._reporting("read"):
+            return self._connection.execute(query, values).fetchall()

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
-__all__ = ["TEMPORARY_SUFFIX", "atomic_path", "atomic_write_bytes"]
+from ..errors import StoreError
+
+__all__ = [
+    "TEMPORARY_SUFFIX",
+    "as_store_error",
+    "atomic_path",
+    "atomic_write_bytes",
+    "file_checksum",
+    "sync_folder",
+]
 
 TEMPORARY_SUFFIX = ".partial"
 
@@ -24,9 +35,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the next build sweeps it, and the first error counts
+            temporary.unlink()
 
 
 def atomic_write_bytes(path: Path, data: bytes) -> None:
@@ -35,7 +47,31 @@ def atomic_write_bytes(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
-def _sync_folder(folder: Path) -> None:
+def file_checksum(source: Path | BinaryIO) -> str:
+    """Return the BLAKE2b checksum of a file, as the catalog keeps it for every shard."""
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            return file_checksum(file)
+    digest = hashlib.blake2b(digest_size=16)
+    while block := source.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def as_store_error(path: Path) -> Iterator[None]:
+    """Raise :class:`StoreError` where writing `path`, a part of an index, fails."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be written ({error.strerror or error}); what was committed before is "
+            "safe, run the command again to go on"
+        ) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush the names in a folder to disk, so that a rename outlives a power cut."""
     if os.name == "nt":  # Windows cannot open folders; its rename is journalled
         return
     descriptor = os.open(folder, os.O_RDONLY)

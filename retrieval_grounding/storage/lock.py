@@ -12,8 +12,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ..errors import StoreLockedError
-from .files import atomic_write_bytes
+from ..errors import StoreError, StoreLockedError
+from .files import as_store_error, atomic_write_bytes
 
 __all__ = ["writer_lock"]
 
@@ -29,6 +29,8 @@ def writer_lock(directory: Path) -> Iterator[None]:
     ------
     StoreLockedError
         If another process holds it; the message names the process.
+    StoreError
+        If the folder cannot be written.
     """
     lock = FileLock(directory / ".writer.lock")
     holder = directory / ".writer.json"
@@ -38,13 +40,20 @@ def writer_lock(directory: Path) -> Iterator[None]:
         raise StoreLockedError(
             f"{directory} is being written by {_describe(holder)}; wait until it has finished"
         ) from error
+    except (OSError, NotImplementedError) as error:
+        raise StoreError(
+            f"{directory} cannot be locked for writing ({getattr(error, 'strerror', error)}); "
+            "check its permissions, and that its file system is writable and knows locks"
+        ) from error
     try:
         started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         claim = {"process": os.getpid(), "host": socket.gethostname(), "started": started}
-        atomic_write_bytes(holder, json.dumps(claim).encode())
+        with as_store_error(holder):
+            atomic_write_bytes(holder, json.dumps(claim).encode())
         yield
-        holder.unlink(missing_ok=True)
     finally:
+        with contextlib.suppress(OSError):  # only a note; the lock itself is what counts
+            holder.unlink()
         lock.release()
 
 

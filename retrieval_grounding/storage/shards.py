@@ -16,13 +16,16 @@ import numpy.typing as npt
 
 from ..errors import StoreError
 from ..regions import Regions
-from .files import atomic_path
+from .files import as_store_error, atomic_write_bytes
+from .migrations import FORMAT_VERSION
+from .rows import NewShard, StoredRow
 
-__all__ = ["ImageRecord", "ShardReader", "file_checksum", "region_ids", "split_region_ids"]
-
-FORMAT_VERSION = 1
+__all__ = ["ImageRecord", "ShardReader", "region_ids", "split_region_ids", "write_shard"]
 
 _ROW_BITS = 32
+
+_COLUMNS = {"embeddings": "f2", "boxes": "f4", "scores": "f4", "labels": "i4", "colours": "u1"}
+"""Datasets with one row a region, mapped into memory."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class ImageRecord:
 
     Parameters
     ----------
+    content_hash : str
+        Of the image's file; the catalog has it.
     width, height : int
         Size of the upright image in pixels.
     regions : Regions
@@ -41,6 +46,7 @@ class ImageRecord:
         What :func:`retrieval_grounding.colours.region_colours` measured.
     """
 
+    content_hash: str
     width: int
     height: int
     regions: Regions
@@ -48,7 +54,9 @@ class ImageRecord:
     colours: npt.NDArray[np.uint8]
 
 
-def region_ids(shard: int, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def region_ids(
+    shards: int | npt.NDArray[np.int64], rows: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
     """Return the int64 ids of regions: the shard's number above 32 bits of row number.
 
     Examples
@@ -56,7 +64,7 @@ def region_ids(shard: int, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]
     >>> region_ids(2, np.array([0, 5])).tolist()
     [8589934592, 8589934597]
     """
-    return np.int64(shard << _ROW_BITS) + rows
+    return (np.asarray(shards, np.int64) << _ROW_BITS) + rows
 
 
 def split_region_ids(
@@ -67,22 +75,22 @@ def split_region_ids(
 
 
 def write_shard(
-    path: Path,
+    folder: Path,
+    number: int,
     records: Sequence[ImageRecord],
     *,
     embed_labels: Callable[[list[str]], npt.NDArray[np.floating[Any]]],
     detector: str,
     encoder: str,
-) -> None:
-    """Write `records` to `path` in one step.
-
-    Datasets are contiguous and uncompressed: float16 embeddings hardly compress, and readers map
-    them into memory, so that many processes share one copy in the page cache.
+) -> NewShard:
+    """Write a shard in one step; it is part of the index once the catalog has committed it.
 
     Parameters
     ----------
-    path : Path
-        The final name; the file appears there complete or not at all.
+    folder : Path
+        Where shards lie; the file appears there complete or not at all.
+    number : int
+        From ``Catalog.next_shard``.
     records : sequence of ImageRecord
         At least one.
     embed_labels : callable
@@ -90,27 +98,58 @@ def write_shard(
         querying need no encoder for them.
     detector, encoder : str
         Fingerprints, stored as attributes.
+
+    Raises
+    ------
+    StoreError
+        If the file cannot be written.
     """
     counts = [len(record.regions) for record in records]
     labels = [label for record in records for label in record.regions.labels]
     names = sorted(set(labels))
-    code = {name: number for number, name in enumerate(names)}
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs.update(
-            format_version=FORMAT_VERSION,
-            detector=detector,
-            encoder=encoder,
-            dimension=records[0].embeddings.shape[1],
+    code = {name: position for position, name in enumerate(names)}
+    vectors = embed_labels(names).astype("f2")
+    columns: dict[str, npt.NDArray[Any]] = {
+        "embeddings": np.concatenate([record.embeddings for record in records]),
+        "boxes": np.concatenate([record.regions.boxes for record in records]),
+        "scores": np.concatenate([record.regions.scores for record in records]),
+        "labels": np.array([code[label] for label in labels]),
+        "colours": np.concatenate([record.colours for record in records]),
+    }
+    columns = {name: values.astype(_COLUMNS[name]) for name, values in columns.items()}
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    sizes = np.array([[record.width, record.height] for record in records], dtype=np.int32)
+    image = _hdf5_image(
+        columns
+        | {
+            # Of fixed length: strings of variable length lie in a heap without checksums.
+            "label_names": np.array([name.encode() for name in names]),
+            "label_embeddings": vectors,
+            "image_offsets": offsets,
+            "image_sizes": sizes,
+        },
+        {
+            "format_version": FORMAT_VERSION,
+            "detector": np.bytes_(detector.encode()),
+            "encoder": np.bytes_(encoder.encode()),
+            "dimension": vectors.shape[1],
+        },
+    )
+    path = folder / f"{number:06d}.h5"
+    with as_store_error(path):
+        atomic_write_bytes(path, image)
+    rows = [
+        StoredRow(
+            record.content_hash,
+            record.width,
+            record.height,
+            counts[row],
+            _row_checksum(columns, slice(*offsets[row : row + 2]), sizes[row], names, vectors),
         )
-        file["embeddings"] = np.concatenate([record.embeddings for record in records]).astype("f2")
-        file["boxes"] = np.concatenate([record.regions.boxes for record in records])
-        file["scores"] = np.concatenate([record.regions.scores for record in records])
-        file["labels"] = np.array([code[label] for label in labels], dtype=np.int32)
-        file["label_names"] = np.array(names, dtype=h5py.string_dtype())
-        file["label_embeddings"] = embed_labels(names).astype("f2")
-        file["colours"] = np.concatenate([record.colours for record in records])
-        file["image_offsets"] = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        file["image_sizes"] = np.array([[r.width, r.height] for r in records], dtype=np.int32)
+        for row, record in enumerate(records)
+    ]
+    checksum = hashlib.blake2b(image, digest_size=16).hexdigest()
+    return NewShard(number, path.name, checksum, rows)
 
 
 class ShardReader:
@@ -126,33 +165,40 @@ class ShardReader:
     Raises
     ------
     StoreError
-        If the file is missing, damaged or of a newer format.
+        If the file is missing, damaged or of a newer format. Only its structure is checked; the
+        checksums are checked by ``verify``.
     """
 
     def __init__(self, path: Path, number: int) -> None:
         self.number = number
+        self.path = path
         try:
             with h5py.File(path, "r") as file:
-                version = int(file.attrs["format_version"])
-                if version > FORMAT_VERSION:
+                self.format_version = int(file.attrs["format_version"])
+                if self.format_version > FORMAT_VERSION:
                     raise StoreError(
-                        f"{path} has format version {version}, and this release reads up to "
-                        f"{FORMAT_VERSION}; upgrade retrieval_grounding"
+                        f"{path} has format version {self.format_version}, and this release reads "
+                        f"up to {FORMAT_VERSION}; upgrade retrieval_grounding"
                     )
-                self.encoder = str(file.attrs["encoder"])
-                self.label_names = [name.decode() for name in file["label_names"][:]]
+                self.detector = bytes(file.attrs["detector"]).decode()
+                self.encoder = bytes(file.attrs["encoder"]).decode()
+                self.label_names = [bytes(name).decode() for name in file["label_names"][:]]
                 self.label_embeddings: npt.NDArray[np.float16] = file["label_embeddings"][:]
                 self.image_offsets: npt.NDArray[np.int64] = file["image_offsets"][:]
                 self.image_sizes: npt.NDArray[np.int32] = file["image_sizes"][:]
                 self._layout = {
                     name: (file[name].id.get_offset(), file[name].shape, file[name].dtype)
-                    for name in ("embeddings", "boxes", "scores", "labels", "colours")
+                    for name in _COLUMNS
                 }
             with path.open("rb") as raw:
                 self._map = mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ)
-        except (OSError, KeyError, ValueError, RuntimeError) as error:
+            self._check_structure()
+        except StoreError:
+            raise
+        except Exception as error:  # h5py raises nearly anything on damaged bytes
             raise StoreError(
-                f"the shard {path} is missing or damaged ({error}); build the index again"
+                f"the shard {path} is missing or damaged ({error}); run "
+                f"'retrieval-grounding verify {path.parent.parent} --repair'"
             ) from error
 
     @cached_property
@@ -204,16 +250,78 @@ class ShardReader:
         labels = [self.label_names[code] for code in self.labels[rows]]
         return Regions(self.boxes[rows], self.scores[rows], labels)
 
+    def record(self, row: int, content_hash: str) -> ImageRecord:
+        """Return what is stored of image `row`, to be written to another shard."""
+        rows = self.image_slice(row)
+        width, height = self.image_sizes[row].tolist()
+        embeddings, colours = self.embeddings[rows], self.colours[rows]
+        return ImageRecord(content_hash, width, height, self.regions(row), embeddings, colours)
+
+    def row_checksum(self, row: int) -> str:
+        """Return the checksum of all that this reader gives for image `row`."""
+        columns = {name: self._view(name) for name in _COLUMNS}
+        rows, size = self.image_slice(row), self.image_sizes[row]
+        return _row_checksum(columns, rows, size, self.label_names, self.label_embeddings)
+
+    def _check_structure(self) -> None:
+        """Raise :class:`ValueError` where reading rows could fail or reach outside the file."""
+        offsets, names = self.image_offsets, self.label_names
+        regions, dimension = self.embeddings.shape
+        shapes = {
+            "boxes": (regions, 4),
+            "scores": (regions,),
+            "labels": (regions,),
+            "colours": (regions, 11),
+        }
+        for name, shape in shapes.items():
+            if self._layout[name][1] != shape:
+                raise ValueError(f"{name} have the shape {self._layout[name][1]}, not {shape}")
+        if self.label_embeddings.shape != (len(names), dimension):
+            raise ValueError("labels and their embeddings differ in number")
+        if self.image_sizes.shape != (len(offsets) - 1, 2):
+            raise ValueError("offsets and sizes of images differ in number")
+        if offsets[0] != 0 or offsets[-1] != regions or (np.diff(offsets) < 1).any():
+            raise ValueError("the offsets of images are not in order")
+        if regions and not 0 <= self.labels.min() <= self.labels.max() < len(names):
+            raise ValueError("a region's label has no name")
+
     def _view(self, name: str) -> Any:
         offset, shape, dtype = self._layout[name]
+        if offset is None or dtype != _COLUMNS[name]:
+            raise ValueError(f"{name} are not contiguous {_COLUMNS[name]}")
         count = int(np.prod(shape))
         return np.frombuffer(self._map, dtype=dtype, count=count, offset=offset).reshape(shape)
 
 
-def file_checksum(path: Path) -> str:
-    """Return the BLAKE2b checksum of a file, as the catalog keeps it for every shard."""
-    with path.open("rb") as file:
-        digest = hashlib.blake2b(digest_size=16)
-        while block := file.read(1 << 20):
-            digest.update(block)
+def _hdf5_image(arrays: dict[str, npt.NDArray[Any]], attributes: dict[str, Any]) -> bytes:
+    """Return the bytes of an HDF5 file with contiguous datasets.
+
+    It is made in memory, so that writing it is one step that fails in plain ways. The library's
+    newer layout has checksums over all of its own structures.
+    """
+    with h5py.File(
+        "shard", "w", driver="core", backing_store=False, libver=("v110", "v110")
+    ) as file:
+        file.attrs.update(attributes)
+        for name, values in arrays.items():
+            file[name] = values
+        file.flush()
+        image: bytes = file.id.get_file_image()
+    return image
+
+
+def _row_checksum(
+    columns: dict[str, npt.NDArray[Any]],
+    rows: slice,
+    size: npt.NDArray[np.int32],
+    names: Sequence[str],
+    vectors: npt.NDArray[np.float16],
+) -> str:
+    """Return the checksum of an image's regions, label names and label embeddings included."""
+    digest = hashlib.blake2b(np.asarray(size, "<i4").tobytes(), digest_size=16)
+    for name, dtype in _COLUMNS.items():
+        if name != "labels":
+            digest.update(columns[name][rows].astype("<" + dtype).tobytes())
+    for code in columns["labels"][rows].tolist():
+        digest.update(names[code].encode() + b"\0" + vectors[code].astype("<f2").tobytes())
     return digest.hexdigest()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -20,41 +19,76 @@ class FlatVectorIndex:
 
     Parameters
     ----------
-    index : faiss.Index
-        Made by :meth:`build` or :meth:`load`.
+    dimension : int
+        Of the vectors.
     """
 
-    def __init__(self, index: Any) -> None:
-        self._index = index
-
-    @classmethod
-    def build(
-        cls,
-        dimension: int,
-        parts: Iterable[tuple[npt.NDArray[np.float16], npt.NDArray[np.int64]]],
-    ) -> FlatVectorIndex:
-        """Index `parts`, pairs of embeddings (n, dimension) and their region ids (n,)."""
+    def __init__(self, dimension: int) -> None:
         faiss = _import_faiss()
         quantizer = faiss.ScalarQuantizer.QT_fp16
         flat = faiss.IndexScalarQuantizer(dimension, quantizer, faiss.METRIC_INNER_PRODUCT)
-        index = faiss.IndexIDMap(flat)
-        for embeddings, ids in parts:
-            index.add_with_ids(np.ascontiguousarray(embeddings, dtype=np.float32), ids)
-        return cls(index)
+        self._index: Any = faiss.IndexIDMap(flat)
 
     @classmethod
-    def load(cls, path: Path) -> FlatVectorIndex:
-        """Read a file that :meth:`save` wrote, or raise :class:`StoreError`."""
+    def load(cls, file: BinaryIO, dimension: int) -> FlatVectorIndex:
+        """Read what :meth:`save` wrote, or raise :class:`StoreError`.
+
+        FAISS trusts the bytes that it reads, so check their checksum before.
+        """
+        vectors = cls(dimension)
         faiss = _import_faiss()
         try:
-            return cls(faiss.read_index(str(path)))
+            index = faiss.read_index(faiss.PyCallbackIOReader(file.read))
         except RuntimeError as error:
-            raise StoreError(f"the vector index {path} is damaged: {error}") from error
+            raise StoreError(f"the vector index is damaged: {error}") from error
+        if type(index) is not type(vectors._index) or index.d != dimension:
+            raise StoreError("the vector index is of another kind")
+        vectors._index = index
+        return vectors
 
     def save(self, path: Path) -> None:
-        """Write the index to `path` in one step."""
-        with atomic_path(path) as temporary:
-            _import_faiss().write_index(self._index, str(temporary))
+        """Write the index to `path` in one step.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        """
+        faiss = _import_faiss()
+        failures: list[OSError] = []
+
+        def write(data: bytes) -> int:
+            try:
+                return file.write(data)
+            except OSError as error:  # would be lost on its way through C++
+                failures.append(error)
+                return 0
+
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            try:
+                faiss.write_index(self._index, faiss.PyCallbackIOWriter(write))
+            except RuntimeError as error:
+                raise (failures or [OSError(str(error))])[0] from error
+
+    def add(self, embeddings: npt.NDArray[np.floating[Any]], ids: npt.NDArray[np.int64]) -> None:
+        """Add embeddings (n, dimension) under their region ids (n,)."""
+        self._index.add_with_ids(np.ascontiguousarray(embeddings, dtype=np.float32), ids)
+
+    def remove(self, ids: npt.NDArray[np.int64]) -> None:
+        """Remove the vectors of `ids`; the others keep their order."""
+        if len(ids):
+            self._index.remove_ids(np.ascontiguousarray(ids))
+
+    @property
+    def ids(self) -> npt.NDArray[np.int64]:
+        """Region ids of all vectors, in the order in which they were added."""
+        ids: npt.NDArray[np.int64] = _import_faiss().vector_to_array(self._index.id_map)
+        return ids
+
+    def embeddings(self, start: int, stop: int) -> npt.NDArray[np.float16]:
+        """Return a part of the stored vectors, by their order."""
+        rows: npt.NDArray[np.float32] = self._index.index.reconstruct_n(start, stop - start)
+        return rows.astype(np.float16)
 
     def search(
         self, queries: npt.NDArray[np.float32], k: int

@@ -1,0 +1,1 @@
+"""Groups of commands, registered by `retrieval_grounding.cli`."""
