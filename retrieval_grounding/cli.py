@@ -210,7 +210,7 @@ def evaluate(
 
     report = Index.open(index, device=device).evaluate(
         refs,
-        splits=split,
+        splits=split or None,
         references=references,
         first_sentence_only=first_sentence,
         one_object_per_image=one_object,
