@@ -49,8 +49,8 @@ if TYPE_CHECKING:
     from .detectors import Detector, DetectorSettings, load_detector
     from .encoders import Encoder, load_encoder
     from .errors import (
-        ExpressionError,
         BuildInterrupted,
+        ExpressionError,
         GroundingError,
         ImageError,
         ModelError,

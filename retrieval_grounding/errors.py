@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from .building import BuildReport
 
 __all__ = [
-    "ExpressionError",
     "BuildInterrupted",
+    "ExpressionError",
     "GroundingError",
     "ImageError",
     "ModelError",

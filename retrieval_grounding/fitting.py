@@ -15,22 +15,38 @@ import torch
 from .encoders import Encoder
 from .errors import GroundingError
 from .gathering import ImageKey, RegionStore
-from .matching import Matcher
+from .images import PathLike
+from .matching import CosineMatcher, Matcher
 from .matching.batches import RegionTensors
 from .matching.calibration import Calibration, fit_calibration
+from .matching.curves import draw_curve
 from .matching.examples import Examples, RegionSource, StreamedRegions, split_by_image
+from .matching.loading import MATCHER_FILE
 from .matching.model import MatcherConfig, make_model
 from .matching.trained import TrainedMatcher
 from .matching.training import TrainingOptions, TrainingRun, train_model
 from .matching.words import frequent_words
+from .referring import Resolved, read_expressions, resolve_images
+from .referring.pseudo import pseudo_queries
 from .referring.wording import mirror_phrase
 from .regions import pairwise_iou
+from .storage.catalog import Catalog
 from .tables import Phrases
 
-__all__ = ["Fit", "Statement", "answer_scores", "fit_matcher"]
+__all__ = [
+    "Fit",
+    "Statement",
+    "answer_scores",
+    "calibrate_cosine",
+    "fit_matcher",
+    "pseudo_statements",
+    "train_index",
+]
 
 _VALIDATION_SHARE = 0.1
 _CALIBRATION_SHARE = 0.1
+_LEAST_IMAGES = 10
+_COSINE_IMAGES = 300
 _LEAST_USES = 8
 _MOST_WORDS = 4000
 _PHRASES_PER_CALL = 4096
@@ -137,10 +153,10 @@ def fit_matcher(
     """
     options = options or TrainingOptions()
     keys = list(dict.fromkeys(statement.key for statement in statements))
-    if len(keys) < 10:
+    if len(keys) < _LEAST_IMAGES:
         raise GroundingError(
-            f"there are expressions for {len(keys)} images, and training needs at least 10; "
-            "give more expressions, or learn from the index itself with --refs pseudo"
+            f"there are expressions for {len(keys)} images, and training needs at least "
+            f"{_LEAST_IMAGES}; give more expressions, or learn from the index itself with --refs pseudo"
         )
     examples = _examples(statements, keys, encoder)
     regions, resident = _source(store, keys, device)
@@ -159,6 +175,95 @@ def fit_matcher(
     )
     matcher.calibration = _calibrate(matcher, store, keys, calibrating, options.seed)
     return Fit(matcher, run, len(keys), len(examples), resident)
+
+
+def train_index(
+    catalog: Catalog,
+    encoder: Encoder,
+    source: PathLike | Literal["pseudo"],
+    *,
+    splits: Sequence[str] | None,
+    first_sentence_only: bool,
+    one_object_per_image: bool,
+    kind: Literal["residual", "concat"],
+    options: TrainingOptions | None,
+    device: str,
+) -> Fit:
+    """Fit a matcher and write it into the index, with its learning curve.
+
+    The caller holds the writer's lock. See :meth:`retrieval_grounding.Index.train`.
+    """
+    store = RegionStore(catalog)
+    options = options or TrainingOptions()
+    if source == "pseudo":
+        keys = dict.fromkeys((image.shard, image.row) for image in catalog.images())
+        statements = pseudo_statements(store, keys, options.seed)
+        told = f"pseudo-queries of {len(keys)} images"
+    else:
+        expressions = read_expressions(
+            source,
+            splits=splits,
+            first_sentence_only=first_sentence_only,
+            one_object_per_image=one_object_per_image,
+        )
+        statements = _statements(resolve_images(expressions, catalog.images()))
+        told = f"{expressions}, of which {len(statements)} are about images of the index"
+    checkpoint = catalog.directory / "matcher.training"
+    fit = fit_matcher(
+        store,
+        encoder,
+        statements,
+        kind=kind,
+        options=options,
+        device=device,
+        checkpoint=checkpoint,
+        trained_on=told,
+    )
+    fit.matcher.save(catalog.directory / MATCHER_FILE)
+    fit.run.write_csv(catalog.directory / "matcher-curve.csv")
+    draw_curve(fit.run, catalog.directory / "matcher-curve.png")
+    checkpoint.unlink(missing_ok=True)
+    return fit
+
+
+def _statements(resolved: Resolved) -> list[Statement]:
+    statements = []
+    for expression, image in resolved.pairs:
+        x1, y1, x2, y2 = expression.box
+        box = (x1 / image.width, y1 / image.height, x2 / image.width, y2 / image.height)
+        statements.append(Statement((image.shard, image.row), expression.phrase, box))
+    return statements
+
+
+def calibrate_cosine(
+    store: RegionStore, encoder: Encoder, keys: Iterable[ImageKey], seed: int = 0
+) -> Calibration | None:
+    """Fit probabilities of plain cosines to pseudo-queries of some images.
+
+    Parameters
+    ----------
+    store : RegionStore
+        The index's regions.
+    encoder : Encoder
+        Embeds the phrases.
+    keys : iterable of (shard, row)
+        Of all images; a few hundred are drawn.
+    seed : int
+        Of the draws.
+
+    Returns
+    -------
+    Calibration or None
+        None if too little is known of these images.
+    """
+    wanted = list(keys)
+    drawn = np.random.default_rng(seed).permutation(len(wanted))[:_COSINE_IMAGES]
+    statements = pseudo_statements(store, [wanted[number] for number in drawn], seed)[::4]
+    told = list(dict.fromkeys(statement.key for statement in statements))
+    if len(told) < _LEAST_IMAGES:
+        return None
+    examples = _examples(statements, told, encoder)
+    return _calibrate(CosineMatcher(), store, told, examples, seed)
 
 
 def answer_scores(
@@ -265,8 +370,6 @@ def _calibrate(
 
 def pseudo_statements(store: RegionStore, keys: Iterable[ImageKey], seed: int) -> list[Statement]:
     """Return pseudo-queries for the images at `keys`; see :mod:`.referring.pseudo`."""
-    from .referring.pseudo import pseudo_queries
-
     wanted = list(keys)
     statements: list[Statement] = []
     for start in range(0, len(wanted), 1000):

@@ -7,16 +7,22 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from .evaluation import EvaluationReport
-
-__all__ = ["Index", "build", "ground", "preview_build"]
+from .building import BuildOptions, BuildReport, add_images, preview_images
+from .choosing import (
+    check_encoder,
+    check_models,
+    describe_models,
+    existing_models,
+    load_models,
+    new_models,
+)
 from .colours import region_colours
 from .detectors import Detector, DetectorSettings
+from .devices import resolve_device
 from .encoders import Encoder, Fingerprint, clean_phrase, embed_labels, load_encoder
 from .errors import GroundingError, ModelError, StoreError
 from .hits import Hit
@@ -31,8 +37,10 @@ from .maintaining import (
     writing,
 )
 from .matching import CosineMatcher, Matcher
+from .matching.calibration import Calibration
+from .matching.loading import load_matcher
 from .presets import DEFAULT_PRESET
-from .querying import Searcher, rank_regions
+from .querying import Searcher, probable_hits, rank_regions
 from .storage.catalog import Catalog, ImageRow, SkippedFile
 from .storage.lock import writer_lock
 from .tables import Phrases, RegionTable
@@ -40,6 +48,8 @@ from .vectors.following import refresh_vectors
 
 if TYPE_CHECKING:
     from .evaluation import EvaluationReport
+    from .fitting import Fit
+    from .matching.training import TrainingOptions
 
 __all__ = ["Index", "build", "ground", "preview_build"]
 
@@ -79,7 +89,6 @@ class Index:
         self.build_report: BuildReport | None = None
         self._catalog = Catalog(self.directory)
         self._device = device
-        self._matcher: Matcher = CosineMatcher()
         if encoder is not None:
             check_encoder(self._catalog, encoder)
             self.__dict__["encoder"] = encoder
@@ -105,19 +114,47 @@ class Index:
         return encoder
 
     @cached_property
+    def matcher(self) -> Matcher:
+        """What ranks regions: the index's trained matcher, the bundled one, or else cosine."""
+        calibration = self._catalog.setting("cosine_calibration")
+        return load_matcher(
+            self.directory,
+            Fingerprint(**self._catalog.setting("encoder_fingerprint")),
+            resolve_device(self._device),
+            Calibration(**calibration) if calibration else None,
+        )
+
+    @cached_property
     def _searcher(self) -> Searcher:
         return Searcher(self._catalog)
 
     @overload
-    def query(self, phrases: str, top: int = 10, candidates: int = 100) -> list[Hit]: ...
+    def query(
+        self,
+        phrases: str,
+        top: int = ...,
+        candidates: int = ...,
+        min_probability: float = ...,
+        matcher: Matcher | None = ...,
+    ) -> list[Hit]: ...
 
     @overload
     def query(
-        self, phrases: list[str] | tuple[str, ...], top: int = 10, candidates: int = 100
+        self,
+        phrases: list[str] | tuple[str, ...],
+        top: int = ...,
+        candidates: int = ...,
+        min_probability: float = ...,
+        matcher: Matcher | None = ...,
     ) -> list[list[Hit]]: ...
 
     def query(
-        self, phrases: str | list[str] | tuple[str, ...], top: int = 10, candidates: int = 100
+        self,
+        phrases: str | list[str] | tuple[str, ...],
+        top: int = 10,
+        candidates: int = 100,
+        min_probability: float = 0.0,
+        matcher: Matcher | None = None,
     ) -> list[Hit] | list[list[Hit]]:
         """Find the regions that phrases refer to, at most one in each image.
 
@@ -129,6 +166,10 @@ class Index:
             Hits wanted for each phrase.
         candidates : int
             Images that the vector index proposes for each phrase; all regions of each are scored.
+        min_probability : float
+            Leave out hits that are less probable, 0 to 1; nothing may be left, which is an answer.
+        matcher : Matcher, optional
+            Takes the place of the index's own, `CosineMatcher` for example.
 
         Returns
         -------
@@ -147,7 +188,8 @@ class Index:
         if not cleaned:
             return []
         wanted = Phrases(cleaned, self.encoder.encode_phrases(cleaned))
-        found = self._searcher.search(wanted, self._matcher, top, candidates)
+        found = self._searcher.search(wanted, matcher or self.matcher, top, candidates)
+        found = [probable_hits(hits, min_probability) for hits in found]
         return found[0] if isinstance(phrases, str) else found
 
     def evaluate(
@@ -170,7 +212,7 @@ class Index:
             :func:`retrieval_grounding.referring.read_expressions`, also for `splits`,
             `first_sentence_only` and `one_object_per_image`.
         matchers : mapping of str to Matcher, optional
-            What to compare, by name; the index's own if left out.
+            What to compare, by name; cosine and the index's own if left out.
         references : iterable of paths
             Files of others' predictions to put in the same table.
         gallery : int
@@ -194,14 +236,72 @@ class Index:
             first_sentence_only=first_sentence_only,
             one_object_per_image=one_object_per_image,
         )
+        if matchers is None:
+            matchers = {"cosine": CosineMatcher(), self.matcher.name: self.matcher}
         return evaluate(
             self._catalog,
             self.encoder,
-            {"cosine": self._matcher} if matchers is None else matchers,
+            matchers,
             expressions,
             references=references,
             gallery=gallery,
         )
+
+    def train(
+        self,
+        source: PathLike | Literal["pseudo"],
+        *,
+        kind: Literal["residual", "concat"] = "residual",
+        splits: Sequence[str] | None = None,
+        first_sentence_only: bool = False,
+        one_object_per_image: bool = False,
+        options: TrainingOptions | None = None,
+    ) -> Fit:
+        """Train a matcher on cached features and keep it with the index; no image file is read.
+
+        A killed training goes on when it is started again with the same arguments.
+
+        Parameters
+        ----------
+        source : path or "pseudo"
+            A file of expressions, or a folder of the REFER layout; see
+            :func:`retrieval_grounding.referring.read_expressions`, also for `splits`,
+            `first_sentence_only` and `one_object_per_image`. ``"pseudo"`` makes phrases from the
+            index itself: labels, colours, places.
+        kind : str
+            ``"residual"``, or ``"concat"`` for the classic MLP.
+        options : TrainingOptions, optional
+            Epochs, batch size, learning rate, seed.
+
+        Returns
+        -------
+        Fit
+            The matcher, already in use by this object, and its learning curve, which also lies in
+            the index as ``matcher-curve.csv`` and ``.png``.
+
+        Raises
+        ------
+        ExpressionError
+            If the expressions cannot be used.
+        GroundingError
+            If there are too few.
+        """
+        from .fitting import train_index
+
+        with writer_lock(self.directory):
+            fit = train_index(
+                self._catalog,
+                self.encoder,
+                source,
+                kind=kind,
+                options=options,
+                device=resolve_device(self._device),
+                splits=splits,
+                first_sentence_only=first_sentence_only,
+                one_object_per_image=one_object_per_image,
+            )
+        self.__dict__["matcher"] = fit.matcher
+        return fit
 
     def images(self) -> Iterable[ImageRow]:
         """Yield every image of the index, by path."""
@@ -261,6 +361,7 @@ class Index:
             "detector_fingerprint": self._catalog.setting("detector_fingerprint"),
             "encoder_fingerprint": str(Fingerprint(**self._catalog.setting("encoder_fingerprint"))),
             **self._catalog.counts(),
+            "matcher": self.matcher.name,
             "bytes": sum(f.stat().st_size for f in self.directory.rglob("*") if f.is_file()),
         }
 
@@ -444,6 +545,7 @@ def ground(
         embed_labels(encoder, names),
     )
     wanted = Phrases(cleaned, encoder.encode_phrases(cleaned))
-    ranked = rank_regions(wanted, os.fspath(image), table, CosineMatcher(), top=1)
+    matcher = load_matcher(None, encoder.fingerprint, resolve_device(device))
+    ranked = rank_regions(wanted, os.fspath(image), table, matcher, top=1)
     hits = [best for [best] in ranked]
     return hits[0] if isinstance(phrases, str) else hits

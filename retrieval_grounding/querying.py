@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .errors import StoreError
+from .errors import GroundingError, StoreError
 from .gathering import ImageKey, RegionStore
 from .hits import Hit
 from .matching import Matcher
@@ -20,7 +20,7 @@ from .tables import Phrases, RegionTable
 from .vectors.flat import FlatVectorIndex
 from .vectors.following import follow, load_vectors
 
-__all__ = ["Searcher", "best_regions", "rank_regions"]
+__all__ = ["Searcher", "best_regions", "probable_hits", "rank_regions"]
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,18 @@ class Searcher:
         if gathered is None:
             return [[] for _ in phrases.texts]
         scores = matcher.score(phrases, gathered.regions)
+        chances = matcher.probabilities(scores)
         position = {key: number for number, key in enumerate(gathered.images)}
         return [
-            self._hits(phrase, row, gathered, [position[key] for key in images], top)
-            for phrase, row, images in zip(phrases.texts, scores, wanted, strict=True)
+            self._hits(
+                phrase,
+                scores[row],
+                None if chances is None else chances[row],
+                gathered,
+                [position[key] for key in images],
+                top,
+            )
+            for row, (phrase, images) in enumerate(zip(phrases.texts, wanted, strict=True))
         ]
 
     def _follow(self) -> None:
@@ -140,6 +148,7 @@ class Searcher:
         self,
         phrase: str,
         scores: npt.NDArray[np.float32],
+        chances: npt.NDArray[np.float32] | None,
         gathered: _Candidates,
         images: Sequence[int],
         top: int,
@@ -158,7 +167,7 @@ class Searcher:
                         image=stored.path,
                         box=(float(box[0]), float(box[1]), float(box[2]), float(box[3])),
                         score=float(scores[row]),
-                        probability=None,
+                        probability=None if chances is None else float(chances[row]),
                         label=gathered.regions.label(row),
                         region_id=int(gathered.ids[row]),
                     )
@@ -194,7 +203,10 @@ def rank_regions(
 ) -> list[list[Hit]]:
     """Return the `top` best regions of the one image in `regions`, for each phrase."""
     ranked = []
-    for phrase, scores in zip(phrases.texts, matcher.score(phrases, regions), strict=True):
+    all_scores = matcher.score(phrases, regions)
+    all_chances = matcher.probabilities(all_scores)
+    for number, (phrase, scores) in enumerate(zip(phrases.texts, all_scores, strict=True)):
+        chances = None if all_chances is None else all_chances[number]
         hits = []
         for row in np.argsort(-scores, kind="stable")[:top].tolist():
             x1, y1, x2, y2 = regions.boxes[row].tolist()
@@ -204,10 +216,30 @@ def rank_regions(
                     image=image,
                     box=(x1, y1, x2, y2),
                     score=float(scores[row]),
-                    probability=None,
+                    probability=None if chances is None else float(chances[row]),
                     label=regions.label(row),
                     region_id=None,
                 )
             )
         ranked.append(hits)
     return ranked
+
+
+def probable_hits(hits: list[Hit], least: float) -> list[Hit]:
+    """Return the hits with a probability of at least `least`; 0 takes all.
+
+    Raises
+    ------
+    GroundingError
+        If `least` is no probability, or the hits have none because no matcher is calibrated.
+    """
+    if not 0 <= least <= 1:
+        raise GroundingError(f"{least} is no probability; give one from 0 to 1")
+    if not least:
+        return hits
+    if any(hit.probability is None for hit in hits):
+        raise GroundingError(
+            "these hits have no probabilities, since no calibrated matcher fits this encoder; "
+            "train one with 'retrieval-grounding train'"
+        )
+    return [hit for hit in hits if hit.probability is not None and hit.probability >= least]

@@ -123,12 +123,17 @@ REFS = [
 class RandomMatcher:
     """Knows nothing: scores of equal height everywhere."""
 
+    name = "random"
+
+    def probabilities(self, scores):
+        return None
+
     def score(self, phrases, regions):
         return np.zeros((len(phrases), len(regions)), np.float32)
 
 
 class ProbableMatcher(CosineMatcher):
-    def calibrated(self, scores):
+    def probabilities(self, scores):
         return np.where(scores > 0.9, 0.9, 0.1)
 
 

@@ -53,7 +53,7 @@ def evaluate(
 
     report = Index.open(index, device=device).evaluate(
         refs,
-        splits=split,
+        splits=split or None,
         references=references,
         first_sentence_only=first_sentence,
         one_object_per_image=one_object,
@@ -76,6 +76,76 @@ def evaluate(
         typer.echo(f"The page with the curves and pictures: {html}")
 
 
+def train(
+    index: IndexDirectory,
+    refs: Annotated[
+        str,
+        typer.Option(
+            "--refs",
+            "-r",
+            help="Expressions: .jsonl, .jsonl.gz, .csv, or a folder like REFER's; "
+            "or 'pseudo' to make phrases from the index itself.",
+        ),
+    ],
+    kind: Annotated[
+        str, typer.Option(help="residual, or concat for the classic MLP.")
+    ] = "residual",
+    split: Annotated[
+        list[str] | None, typer.Option("--split", help="Take only this split; may be repeated.")
+    ] = None,
+    first_sentence: Annotated[
+        bool, typer.Option("--first-sentence", help="Take one expression for each object.")
+    ] = False,
+    one_object: Annotated[
+        bool, typer.Option("--one-object", help="Take one object of each image.")
+    ] = False,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the expressions.")] = 20,
+    batch: Annotated[int, typer.Option(min=1, help="Expressions in a batch.")] = 256,
+    rate: Annotated[float, typer.Option(min=0, help="Peak learning rate.")] = 1e-3,
+    seed: Annotated[int, typer.Option(help="For every random choice.")] = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Train the matcher of an index from its cached features; no image is read.
+
+    A killed training goes on when it is started again with the same options.
+
+    Example: retrieval-grounding train indexes/photos --refs pseudo
+    """
+    if kind not in ("residual", "concat"):
+        raise typer.BadParameter(f"{kind!r} is neither residual nor concat", param_hint="--kind")
+    from ..index import Index
+    from ..matching.training import TrainingOptions
+
+    fit = Index.open(index, device=device).train(
+        refs,
+        kind="concat" if kind == "concat" else "residual",
+        splits=split,
+        first_sentence_only=first_sentence,
+        one_object_per_image=one_object,
+        options=TrainingOptions(epochs=epochs, batch=batch, rate=rate, seed=seed),
+    )
+    if as_json:
+        print_json(fit.as_dict() | {"index": str(index), "trained_on": fit.matcher.trained_on})
+        return
+    header = ("epoch", "loss", "validation loss", "Acc@0.5", "mean IoU")
+    rows = [
+        (
+            f"{epoch.number}{' *' if epoch is fit.run.best else ''}",
+            f"{epoch.loss:.3f}",
+            f"{epoch.validation_loss:.3f}",
+            f"{epoch.accuracy:.3f}",
+            f"{epoch.mean_iou:.3f}",
+        )
+        for epoch in fit.run.epochs
+    ]
+    print_table(header, rows, header_in_pipe=True)
+    typer.echo(
+        f"{index}: learnt from {fit.expressions} expressions about {fit.images} images; "
+        f"kept epoch {fit.run.best.number}"
+    )
+
+
 def _reference_file(text: str) -> Path:
     kind, _, file = text.partition("=")
     if kind != "grounding" or not file:
@@ -85,4 +155,4 @@ def _reference_file(text: str) -> Path:
     return Path(file)
 
 
-COMMANDS = (evaluate,)
+COMMANDS = (train, evaluate)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .measuring import Calibrated, evaluate
+from .measuring import evaluate
 from .page import write_page
 from .report import EvaluationReport
 
-__all__ = ["Calibrated", "EvaluationReport", "evaluate", "write_page"]
+__all__ = ["EvaluationReport", "evaluate", "write_page"]

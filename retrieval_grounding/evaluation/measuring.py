@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +32,7 @@ from .predictions import score_predictions
 from .report import CURVE, RECALLS, Case, EvaluationReport, Figures, Slice
 from .slices import slice_members
 
-__all__ = ["Calibrated", "evaluate"]
+__all__ = ["evaluate"]
 
 LARGEST, ORACLE = "largest box", "oracle"
 
@@ -41,15 +41,6 @@ BASELINE = "cosine"
 
 _CASES = 12
 _PHRASES_AT_ONCE = 1024
-
-
-@runtime_checkable
-class Calibrated(Protocol):
-    """A matcher that turns its scores into probabilities."""
-
-    def calibrated(self, scores: npt.NDArray[np.float32]) -> npt.NDArray[np.floating]:
-        """Return the probability that a region of this score is what the phrase means."""
-        ...
 
 
 def evaluate(
@@ -234,9 +225,8 @@ def _confidence(matcher: Matcher, facts: Facts, answers: Answers) -> dict[str, A
     if np.isnan(answers.absent).any():  # one image only: there is no other
         return found
     found["auroc"] = auroc(answers.present, answers.absent)
-    if isinstance(matcher, Calibrated):
-        scores = np.concatenate([answers.present, answers.absent])
-        probabilities = matcher.calibrated(scores)
+    probabilities = matcher.probabilities(np.concatenate([answers.present, answers.absent]))
+    if probabilities is not None:
         outcomes = np.concatenate([answers.iou >= SAME_OBJECT, np.zeros(len(answers.iou), bool)])
         found["calibration_error"] = expected_calibration_error(probabilities, outcomes)
         found["reliability"] = reliability_curve(probabilities, outcomes)

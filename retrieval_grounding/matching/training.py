@@ -269,7 +269,7 @@ class _Trainer:
     def validate(self, examples: Examples) -> tuple[float, float, float]:
         """Return listwise loss, accuracy at IoU 0.5 and mean IoU."""
         self.model.eval()
-        examples = examples.take(np.isfinite(examples.boxes).all(1))
+        examples = examples.take(np.flatnonzero(np.isfinite(examples.boxes).all(1)))
         losses, overlaps = [], []
         for rows in _image_batches(examples, self.options.batch, None):
             batch = examples.take(rows)

@@ -211,9 +211,9 @@ def _extremes(pool: Pool) -> Iterator[Claim]:
                 break
 
 
-_KIND_OF = {name: "side" for name in _SIDES}
-_KIND_OF |= {name: "size" for name in ("largest", "smallest", "tallest", "shortest")}
-_KIND_OF |= {name: "depth" for name in ("closest", "farthest")}
+_KIND_OF = dict.fromkeys(_SIDES, "side")
+_KIND_OF |= dict.fromkeys(("largest", "smallest", "tallest", "shortest"), "size")
+_KIND_OF |= dict.fromkeys(("closest", "farthest"), "depth")
 
 
 def _in_a_row(pool: Pool) -> Iterator[Claim]:
