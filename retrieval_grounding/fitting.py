@@ -156,7 +156,7 @@ def fit_matcher(
     if len(keys) < _LEAST_IMAGES:
         raise GroundingError(
             f"there are expressions for {len(keys)} images, and training needs at least "
-            f"{_LEAST_IMAGES}; give more expressions, or learn from the index itself with --refs pseudo"
+            f"{_LEAST_IMAGES}; give more, or learn from the index itself with --refs pseudo"
         )
     examples = _examples(statements, keys, encoder)
     regions, resident = _source(store, keys, device)

@@ -16,13 +16,16 @@ from .objects import DetectedObject
 
 __all__ = ["CLEARLY", "Claim", "Pool", "find_claims"]
 
-POSITION_MARGIN = 0.08  # shares of the width or height
+SIDE_MARGIN = 0.08  # share of the width
+HEIGHT_MARGIN = 0.14  # share of the height; people rarely sort by it what stands side by side
+LARGEST_IN_CORNER = 0.6  # share of the width or height
 EDGE_SLACK = 0.02
 AREA_RATIO = 1.5
 HEIGHT_RATIO = 1.3
 COLOUR_SHARE = 0.45
 MAYBE_COLOUR_SHARE = 0.2
 MAYBE_SIMILAR_SHARE = 0.5
+OVERLOOKED_AREA = 0.3  # a doubtful thing this much smaller is not what anybody means
 LONGEST_ROW = 6  # nobody counts further
 
 Compare = Callable[[DetectedObject, DetectedObject], bool]
@@ -68,14 +71,14 @@ class Claim(NamedTuple):
     reference: Pool | None = None
 
 
-def _before(low: str, high: str) -> Compare:
+def _before(low: str, high: str, margin: float) -> Compare:
     """Compare along an axis: the whole extent lies clearly nearer to 0."""
 
     def compare(a: DetectedObject, b: DetectedObject) -> bool:
         a_low, a_high = getattr(a, low), getattr(a, high)
         b_low, b_high = getattr(b, low), getattr(b, high)
         return bool(
-            (b_low + b_high - a_low - a_high) / 2 > POSITION_MARGIN
+            (b_low + b_high - a_low - a_high) / 2 > margin
             and a_low <= b_low + EDGE_SLACK
             and a_high <= b_high + EDGE_SLACK
         )
@@ -103,7 +106,7 @@ def _taller(a: DetectedObject, b: DetectedObject) -> bool:
     return a.height > HEIGHT_RATIO * b.height
 
 
-_left, _above = _before("left", "right"), _before("top", "bottom")
+_left, _above = _before("left", "right", SIDE_MARGIN), _before("top", "bottom", HEIGHT_MARGIN)
 
 CLEARLY: dict[str, Compare] = {
     "left": _left, "right": _flip(_left), "top": _above, "bottom": _flip(_above),
@@ -121,9 +124,9 @@ _UPRIGHT = frozenset(
 
 # Colours that a camera, or a speaker, easily takes for one another.
 _SIMILAR = {
-    "black": "", "white": "gray", "gray": "white black", "brown": "orange red", "red": "pink orange brown",
-    "orange": "yellow brown red", "yellow": "orange", "green": "", "blue": "purple", "purple": "pink blue",
-    "pink": "red purple",
+    "black": "", "white": "gray", "gray": "white black", "brown": "orange red",
+    "red": "pink orange brown", "orange": "yellow brown red", "yellow": "orange", "green": "",
+    "blue": "purple", "purple": "pink blue", "pink": "red purple",
 }  # fmt: skip
 _SIMILAR_COLUMNS = {
     name: [COLOURS.index(other) for other in others.split()] for name, others in _SIMILAR.items()
@@ -133,9 +136,8 @@ _SKIN = frozenset(("brown", "orange", "pink"))
 _COLOURLESS = frozenset(
     "bicycle,skis,kite,bird,airplane,fork,knife,spoon,tennis racket,baseball bat,scissors,"
     "toothbrush,wine glass,dining table,zebra,giraffe,pizza,broccoli,banana,carrot,orange,"
-    "sandwich,hot dog,potted plant,traffic light,stop sign,mouse,clock,bench,tv,laptop,cell phone".split(
-        ","
-    )
+    "sandwich,hot dog,potted plant,traffic light,stop sign,mouse,clock,bench,tv,laptop,"
+    "cell phone".split(",")
 )
 
 
@@ -167,7 +169,13 @@ def find_claims(
 
 def _pool(objects: Sequence[DetectedObject], labels: frozenset[str]) -> Pool:
     sure = [thing for thing in objects if thing.sure and thing.label in labels]
-    maybe = [thing for thing in objects if thing.labels & labels]
+    chosen = {thing.row for thing in sure}
+    overlooked = OVERLOOKED_AREA * min((thing.area for thing in sure), default=0)
+    maybe = [
+        thing
+        for thing in objects
+        if thing.labels & labels and (thing.area > overlooked or thing.row in chosen)
+    ]
     return Pool(labels, "", sure, maybe, len(sure) == sum(thing.sure for thing in objects))
 
 
@@ -194,8 +202,8 @@ def _alone(pool: Pool) -> Iterator[Claim]:
         return
     only = pool.sure[0]
     yield Claim(only, pool, "label")
-    for direction, near in zip(_SIDES, (only.x, 1 - only.x, only.y, 1 - only.y), strict=True):
-        if near < 0.33 and not (pool.colour and direction in ("top", "bottom")):
+    for direction, near in (("left", only.x), ("right", 1 - only.x)):
+        if near < 0.33:
             yield Claim(only, pool, "place", direction)
 
 
@@ -211,9 +219,11 @@ def _extremes(pool: Pool) -> Iterator[Claim]:
                 break
 
 
-_KIND_OF = dict.fromkeys(_SIDES, "side")
-_KIND_OF |= dict.fromkeys(("largest", "smallest", "tallest", "shortest"), "size")
-_KIND_OF |= dict.fromkeys(("closest", "farthest"), "depth")
+_KIND_OF = {
+    **dict.fromkeys(_SIDES, "side"),
+    **dict.fromkeys(("largest", "smallest", "tallest", "shortest"), "size"),
+    **dict.fromkeys(("closest", "farthest"), "depth"),
+}
 
 
 def _in_a_row(pool: Pool) -> Iterator[Claim]:
@@ -240,9 +250,10 @@ def _corners(pool: Pool) -> Iterator[Claim]:
         for thing in pool.maybe:
             x = thing.x if side == "left" else 1 - thing.x
             y = thing.y if vertical == "top" else 1 - thing.y
-            if x < 0.5 + POSITION_MARGIN and y < 0.5 + POSITION_MARGIN:
+            if x < 0.5 + SIDE_MARGIN and y < 0.5 + SIDE_MARGIN:
                 near.append(thing)
-                if x < 0.4 and y < 0.4 and thing.sure and thing in pool.sure:
+                small = max(thing.width, thing.height) < LARGEST_IN_CORNER
+                if x < 0.4 and y < 0.4 and small and thing in pool.sure:
                     inside.append(thing)
         if len(near) == len(inside) == 1:
             yield Claim(inside[0], pool, "corner", f"{vertical} {side}")
@@ -311,7 +322,7 @@ def _riding(a: DetectedObject, b: DetectedObject) -> bool:
 
 
 def _standing_on(a: DetectedObject, b: DetectedObject) -> bool:
-    """A board lies at the feet of who stands on it."""
+    """Tell by the board, which lies at the feet of who stands on it."""
     return (
         a.left - 0.05 < b.x < a.right + 0.05
         and a.bottom - 0.25 * a.height < b.y < a.bottom + 0.1 * a.height

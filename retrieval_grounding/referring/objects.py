@@ -12,7 +12,7 @@ from ..tables import RegionTable
 __all__ = ["DetectedObject", "find_objects"]
 
 SURE_SCORE = 0.35  # a box that may be described
-MAYBE_SCORE = 0.1  # a box that may be something, and then makes other descriptions doubtful
+MAYBE_SCORE = 0.15  # a box that may be something, and then makes other descriptions doubtful
 SAME_OBJECT_IOU = 0.6
 NESTED_SHARE = 0.8
 RIVAL_LABEL = 0.4  # a second label with this share of the first one's score leaves the name open
@@ -99,27 +99,29 @@ def find_objects(table: RegionTable, image: int) -> list[DetectedObject]:
     corners = boxes.tolist()
 
     groups: list[list[int]] = []
+    whole = []  # whether a group is an object by itself
     for box in range(len(here)):
-        for group in groups:
-            if same[group[0]][box]:
-                group.append(box)
-                break
-        else:
+        home = next((group for group in groups if same[group[0]][box]), None)
+        if home is not None:
+            home.append(box)
+            continue
+        # A part of another box of its class, or a box around several: one of the two is wrong.
+        apart = not any(
+            nested[group[0]][box] and labels[group[0]] == labels[box] for group in groups
+        )
+        if apart or scores[box] >= SURE_SCORE:
             groups.append([box])
+            whole.append(apart)
     objects = []
-    for place, group in enumerate(groups):
+    for group, apart in zip(groups, whole, strict=True):
         best = group[0]
         left, top, right, bottom = corners[best]
         rivals = [box for box in group if labels[box] != labels[best]]
         sure = (
-            scores[best] >= SURE_SCORE
+            apart
+            and scores[best] >= SURE_SCORE
             and SMALLEST_AREA <= (right - left) * (bottom - top) <= LARGEST_AREA
             and all(scores[box] < RIVAL_LABEL * scores[best] for box in rivals)
-            # A part of another box of its class, or a box around several: one of them is wrong.
-            and not any(
-                labels[other[0]] == labels[best] and nested[other[0]][best]
-                for other in groups[:place]
-            )
         )
         named = frozenset(labels[box] for box in group)
         row = int(here[best])

@@ -23,8 +23,8 @@ from .wording import label_sets, word_claim
 __all__ = ["PseudoQueries", "describe_image", "pseudo_queries"]
 
 _KIND_WEIGHTS = {
-    "label": 1.0, "place": 0.6, "side": 2.5, "corner": 0.7, "middle": 0.8, "ordinal": 1.0, "size": 0.8,
-    "depth": 0.9, "relation": 1.4,
+    "label": 1.0, "place": 0.6, "side": 2.5, "corner": 0.7, "middle": 0.8, "ordinal": 1.2,
+    "size": 0.8, "depth": 0.9, "relation": 1.4,
     "colour": 1.4, "colour side": 0.6, "colour corner": 0.2, "colour place": 0.3,
     "colour middle": 0.1, "colour ordinal": 0.2, "colour size": 0.2, "colour depth": 0.3,
     "colour relation": 0.5,

@@ -68,7 +68,7 @@ _WORDINGS: dict[str, tuple[str, ...]] = {
         "{d}", "{d} (one|side)", "(the |)one on (the |){d}", "on (the |){d}", "{d}most( one|)",
         "the {d} one",
     ),
-    "vertical": ("(the |){v} {n}", "{v} {n}", "(the |){d}most {n}"),
+    "vertical": ("(the |){v} {n}", "{v} {n}"),
     "vertical half": (
         "(the |){n} (at|on) (the |){d}", "{n} {d}", "(the |){n} (at|on) the {d} of the picture",
     ),
@@ -85,7 +85,7 @@ _WORDINGS: dict[str, tuple[str, ...]] = {
     "middle bare": ("middle( one|)", "(the |)center one", "(the |)one in (the |)middle", "center"),
     "ordinal": (
         "(the |){o} {n} from (the |){d}", "{n} {o} from (the |){d}",
-        "{o} from {d} {n}", "(the |){o} {n} (on|to|counting from) the {d}",
+        "{o} from {d} {n}", "(the |){o} {n} counting from {d}",
     ),
     "ordinal bare": ("{o} (one |)from (the |){d}", "(the |){o} one from (the |){d}"),
     "largest": ("(the |)(biggest|largest) {n}", "(the |)(big|large) {n}"),
