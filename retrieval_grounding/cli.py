@@ -45,6 +45,9 @@ Confidence = Annotated[
 ]
 Iou = Annotated[float | None, typer.Option(help="Merge boxes that overlap more (default 0.6).")]
 MaxBoxes = Annotated[int | None, typer.Option(help="Boxes kept an image (default 50).")]
+MinProbability = Annotated[
+    float, typer.Option(min=0, max=1, help="Leave out hits that are less probable.")
+]
 Top = Annotated[int, typer.Option("--top", "-k", min=1, help="Hits for each phrase.")]
 
 
@@ -124,6 +127,7 @@ def query(
     candidates: Annotated[
         int, typer.Option(min=1, help="Images of which all regions are scored.")
     ] = 100,
+    min_probability: MinProbability = 0.0,
     device: Device = "auto",
     html: Html = None,
     as_json: Json = False,
@@ -134,8 +138,10 @@ def query(
     """
     from .index import Index
 
-    found = Index.open(index, device=device).query(phrases, top=top, candidates=candidates)
-    _show([hit for hits in found for hit in hits], html, as_json)
+    found = Index.open(index, device=device).query(
+        phrases, top=top, candidates=candidates, min_probability=min_probability
+    )
+    _show(dict(zip(phrases, found, strict=True)), html, as_json)
 
 
 @app.command()
@@ -148,6 +154,7 @@ def ground(
     confidence: Confidence = None,
     iou: Iou = None,
     max_boxes: MaxBoxes = None,
+    min_probability: MinProbability = 0.0,
     device: Device = "auto",
     save: Annotated[
         Path | None, typer.Option("--save", help="Write the image with the first box drawn.")
@@ -160,6 +167,7 @@ def ground(
     Example: retrieval-grounding ground street.jpg "the dog on the left" --save out.png
     """
     from .index import ground as ground_image
+    from .querying import probable_hits
 
     hits = ground_image(
         image,
@@ -170,11 +178,13 @@ def ground(
         settings=_settings(confidence, iou, max_boxes),
         device=device,
     )
-    if save is not None:
+    found = {hit.phrase: probable_hits([hit], min_probability) for hit in hits}
+    best = [hit for kept in found.values() for hit in kept]
+    if save is not None and best:
         from .rendering import save_hit
 
-        save_hit(hits[0], save)
-    _show(hits, html, as_json)
+        save_hit(best[0], save)
+    _show(found, html, as_json)
 
 
 @app.command()
@@ -271,26 +281,30 @@ def _settings(
     return DetectorSettings(**chosen) if chosen else None
 
 
-def _show(hits: list[Hit], html: Path | None, as_json: bool) -> None:
+def _show(found: dict[str, list[Hit]], html: Path | None, as_json: bool) -> None:
+    hits = [hit for kept in found.values() for hit in kept]
     if html is not None:
         from .rendering import render_html
 
         render_html(hits, html)
     if as_json:
         _print_json([hit.as_dict() for hit in hits])
-    else:
-        _print_hits(hits)
-        if html is not None:
-            typer.echo(f"The page with the pictures: {html}")
+        return
+    _print_hits(hits)
+    for phrase, kept in found.items():
+        if not kept:
+            typer.echo(f"Nothing matches {phrase!r}.")
+    if html is not None:
+        typer.echo(f"The page with the pictures: {html}")
 
 
 def _print_hits(hits: list[Hit]) -> None:
     if not hits:
-        typer.echo("Nothing was found: the index holds no images.")
         return
     rows = [
         (
             hit.phrase,
+            "" if hit.probability is None else f"{hit.probability:.2f}",
             f"{hit.score:.3f}",
             hit.label,
             " ".join(f"{value:.0f}" for value in hit.box),
@@ -298,7 +312,7 @@ def _print_hits(hits: list[Hit]) -> None:
         )
         for hit in hits
     ]
-    _print_table(("phrase", "score", "label", "box x1 y1 x2 y2", "image"), rows)
+    _print_table(("phrase", "probability", "score", "label", "box x1 y1 x2 y2", "image"), rows)
 
 
 def _report_dict(report: BuildReport) -> dict[str, Any]:

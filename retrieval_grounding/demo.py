@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .building import BuildReport
+from .encoders import load_encoder
 from .errors import SourceError
 from .hits import Hit
 from .images import PathLike
 from .index import build
+from .presets import BUNDLED
 from .rendering import render_html
 
 __all__ = ["DEMO_PHRASES", "demo_photographs", "run_demo"]
@@ -58,7 +60,9 @@ def run_demo(output: Path, more: Sequence[PathLike] = ()) -> tuple[BuildReport, 
     BuildReport, list of Hit
         What was built, and the best hit of each phrase.
     """
-    index = build([*demo_photographs(), *more], output / "index")
+    # New weights cannot read an index of old ones, so each has its own.
+    directory = output / f"index-{load_encoder(BUNDLED).fingerprint.weights}"
+    index = build([*demo_photographs(), *more], directory)
     hits = [hits[0] for hits in index.query(DEMO_PHRASES, top=1)]
     render_html(hits, output / "demo.html", title="retrieval_grounding demo")
     assert index.build_report is not None

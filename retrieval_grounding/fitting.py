@@ -21,7 +21,7 @@ from .matching.batches import RegionTensors
 from .matching.calibration import Calibration, fit_calibration
 from .matching.curves import draw_curve
 from .matching.examples import Examples, RegionSource, StreamedRegions, split_by_image
-from .matching.loading import MATCHER_FILE
+from .matching.loading import MATCHER_FILE, bundled_matcher
 from .matching.model import MatcherConfig, make_model
 from .matching.trained import TrainedMatcher
 from .matching.training import TrainingOptions, TrainingRun, train_model
@@ -38,6 +38,7 @@ __all__ = [
     "Statement",
     "answer_scores",
     "calibrate_cosine",
+    "calibrate_index",
     "fit_matcher",
     "pseudo_statements",
     "train_index",
@@ -50,7 +51,9 @@ _COSINE_IMAGES = 300
 _LEAST_USES = 8
 _MOST_WORDS = 4000
 _PHRASES_PER_CALL = 4096
-_MOST_CALIBRATED = 4000
+_MOST_CALIBRATED = 2000
+_UNDETECTED = 0.25
+SAME_OBJECT = 0.5
 
 
 @dataclass(frozen=True)
@@ -235,6 +238,21 @@ def _statements(resolved: Resolved) -> list[Statement]:
     return statements
 
 
+def calibrate_index(catalog: Catalog, encoder: Encoder) -> None:
+    """Let an index whose encoder has no matcher yet give probabilities by cosine.
+
+    Fitted once, to pseudo-queries, and kept in the catalog; nothing happens if it is there, if the
+    bundled matcher serves this encoder, or if too little is known of the images. The caller holds
+    the writer's lock.
+    """
+    if catalog.setting("cosine_calibration") or bundled_matcher(encoder.fingerprint, "cpu"):
+        return
+    keys = dict.fromkeys((image.shard, image.row) for image in catalog.images())
+    calibration = calibrate_cosine(RegionStore(catalog), encoder, keys)
+    if calibration is not None:
+        catalog.set_setting("cosine_calibration", calibration.as_dict())
+
+
 def calibrate_cosine(
     store: RegionStore, encoder: Encoder, keys: Iterable[ImageKey], seed: int = 0
 ) -> Calibration | None:
@@ -272,6 +290,7 @@ def answer_scores(
     keys: Sequence[ImageKey],
     examples: Examples,
     images: npt.NDArray[np.int64],
+    undetected: npt.NDArray[np.bool_],
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Return score and IoU of each phrase's best region in the image given for it.
 
@@ -287,7 +306,9 @@ def answer_scores(
         e phrases and truths.
     images : int64 array of shape (e,)
         Where each phrase is looked for. The IoU is that with the truth if this is the phrase's
-        own image, else 0; NaN if nobody knows the truth.
+        own image, else 0.
+    undetected : bool array of shape (e,)
+        Behave as if the detector had missed what the phrase means.
 
     Returns
     -------
@@ -295,20 +316,18 @@ def answer_scores(
     """
     scores = np.empty(len(examples), np.float32)
     overlaps = np.zeros(len(examples), np.float32)
-    for image in np.unique(images).tolist():
-        asked = np.flatnonzero(images == image)
+    for row, image in enumerate(images.tolist()):
         table = store.gather([keys[image]])
-        found = matcher.score(examples.phrases[examples.phrase[asked]], table)
-        best = found.argmax(1)
-        scores[asked] = found[np.arange(len(asked)), best]
-        own = examples.image[asked] == image
-        scale = np.tile(table.boxes[0, 2:], 2)
-        for row, answer in zip(asked[own], best[own], strict=True):
-            truth = examples.boxes[row] * scale
-            known = np.isfinite(truth).all()
-            overlaps[row] = (
-                pairwise_iou(truth[None], table.boxes[[answer]])[0, 0] if known else np.nan
-            )
+        truth = examples.boxes[row] * np.tile(table.boxes[0, 2:], 2)
+        iou = pairwise_iou(truth[None], table.boxes)[0]
+        if examples.image[row] != image:
+            iou = np.zeros_like(iou)
+        if undetected[row]:
+            kept = (iou < SAME_OBJECT) | (np.arange(len(iou)) == 0)
+            table, iou = table.of_one_image(kept), iou[kept]
+        found = matcher.score(examples.phrases[examples.phrase[[row]]], table)[0]
+        best = int(found.argmax())
+        scores[row], overlaps[row] = found[best], iou[best]
     return scores, overlaps
 
 
@@ -353,7 +372,11 @@ def _calibrate(
     examples: Examples,
     seed: int,
 ) -> Calibration | None:
-    """Fit probabilities to phrases asked of their own image and of another, half and half."""
+    """Fit probabilities to phrases asked of their own image and of another, half and half.
+
+    Every expression of a training file has a box, and every pseudo-query even a detected one,
+    whereas people also ask for what the detector has missed. So some answers are taken away.
+    """
     located = np.flatnonzero(np.isfinite(examples.boxes).all(1))
     random = np.random.default_rng(seed)
     chosen = examples.take(random.permutation(located)[:_MOST_CALIBRATED])
@@ -362,9 +385,10 @@ def _calibrate(
         return None
     place = np.searchsorted(images, chosen.image)
     others = images[(place + random.integers(1, len(images), len(chosen))) % len(images)]
-    own, overlaps = answer_scores(matcher, store, keys, chosen, chosen.image)
-    foreign, _ = answer_scores(matcher, store, keys, chosen, others)
-    right = np.concatenate([overlaps >= 0.5, np.zeros(len(foreign), bool)])
+    missed = random.random(len(chosen)) < _UNDETECTED
+    own, overlaps = answer_scores(matcher, store, keys, chosen, chosen.image, missed)
+    foreign, _ = answer_scores(matcher, store, keys, chosen, others, np.zeros(len(chosen), bool))
+    right = np.concatenate([overlaps >= SAME_OBJECT, np.zeros(len(foreign), bool)])
     return fit_calibration(np.concatenate([own, foreign]), right)
 
 

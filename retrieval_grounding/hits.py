@@ -21,9 +21,10 @@ class Hit:
     box : tuple of 4 float
         Corners ``x1, y1, x2, y2`` in pixels of the upright image.
     score : float
-        By what hits are sorted: the cosine of phrase and region, -1 to 1.
+        By what hits are sorted: the logit of a trained matcher, or else the cosine.
     probability : float or None
-        That the region is what the phrase means; None as long as no calibrated matcher is used.
+        That the phrase is in the image and this region is what it means; None if the matcher is
+        not calibrated.
     label : str
         The detector's class name, or ``"whole image"``.
     region_id : int or None
@@ -37,6 +38,11 @@ class Hit:
     probability: float | None
     label: str
     region_id: int | None
+
+    @property
+    def certainty(self) -> str:
+        """What pictures show: the probability, or the score if there is none."""
+        return f"{self.score:.3f}" if self.probability is None else f"{self.probability:.0%}"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the hit as plain values, for JSON."""

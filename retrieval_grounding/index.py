@@ -437,11 +437,15 @@ def build(
             check_models(catalog, *models)
             return models
 
+        from .fitting import calibrate_index
+
         with contextlib.closing(catalog):
             sweep_leftovers(catalog)
             folders = source_folders(sources)
             report = add_images(catalog, paths, folders, load_checked, options or BuildOptions())
             refresh_vectors(catalog)
+            if report.embedded:
+                calibrate_index(catalog, load_checked()[1])
     encoder = clip if clip is not None and not isinstance(clip, str) else None
     index = Index(directory, encoder=encoder, device=device)
     index.build_report = report

@@ -53,7 +53,7 @@ def draw_hit(image: Image.Image, hit: Hit) -> Image.Image:
     draw = ImageDraw.Draw(canvas)
     line = _line_width(image)
     font = ImageFont.load_default(size=max(12, round(max(image.size) / 45)))
-    text = f"{hit.phrase[:60]}  {hit.score:.2f}"
+    text = f"{hit.phrase[:60]}  {hit.certainty}"
     x1, y1 = hit.box[:2]
     left, _, right, bottom = draw.textbbox((0, 0), text, font=font)
     x = min(max(0, x1), max(0, image.width - right - 2 * line))
@@ -144,7 +144,7 @@ def missing_image(error: ImageError) -> str:
 
 
 def _figure(hit: Hit) -> str:
-    caption = f"<b>{hit.score:.3f}</b> {html.escape(hit.label)}<br>{html.escape(hit.image)}"
+    caption = f"<b>{hit.certainty}</b> {html.escape(hit.label)}<br>{html.escape(hit.image)}"
     return f"<figure>\n{_picture(hit)}\n<figcaption>{caption}</figcaption>\n</figure>"
 
 

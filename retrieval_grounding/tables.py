@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -78,3 +78,16 @@ class RegionTable:
     def image(self, number: int) -> slice:
         """Return the rows of image `number`."""
         return slice(int(self.offsets[number]), int(self.offsets[number + 1]))
+
+    def of_one_image(self, rows: npt.NDArray[np.generic] | slice) -> RegionTable:
+        """Return the regions of `rows`, all of one image, its whole image first among them."""
+        boxes = self.boxes[rows]
+        return replace(
+            self,
+            embeddings=self.embeddings[rows],
+            boxes=boxes,
+            scores=self.scores[rows],
+            labels=self.labels[rows],
+            colours=self.colours[rows],
+            offsets=np.array([0, len(boxes)], np.int64),
+        )

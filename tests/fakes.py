@@ -59,8 +59,11 @@ class ColourEncoder:
         return np.array(rows, np.float32)
 
     def encode_phrases(self, phrases: Sequence[str]) -> np.ndarray:
-        named = [next(c for c in COLOURS if c in clean_phrase(phrase)) for phrase in phrases]
-        return np.array([_colour_vector(COLOURS[name]) for name in named], np.float32)
+        colours = [
+            next((rgb for name, rgb in COLOURS.items() if name in clean_phrase(phrase)), BACKGROUND)
+            for phrase in phrases
+        ]
+        return np.array([_colour_vector(rgb) for rgb in colours], np.float32)
 
 
 def _colour_vector(colour: Sequence[float]) -> np.ndarray:

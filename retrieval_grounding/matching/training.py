@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -224,7 +225,7 @@ class _State:
             self.optimizer.load_state_dict(saved["optimizer"])
             self.best_weights = saved["best"]
             self.run.epochs = [Epoch(int(row[0]), *map(float, row[1:])) for row in saved["epochs"]]
-        except (OSError, KeyError, ValueError, RuntimeError) as error:
+        except (OSError, KeyError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
             raise ModelError(
                 f"{path} is no checkpoint ({error}); delete it to start anew"
             ) from error
