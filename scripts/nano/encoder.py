@@ -2,7 +2,7 @@
 
 The lower layers of the image tower stay as ImageNet left them, so their output is computed once
 for every crop. The text tower first learns to say what its teacher says. Then three stages train
-the two projections, first with the text tower, then alone, and last with the upper image layers.
+the projections: alone, with the upper image layers, and with the text tower.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,21 +21,23 @@ from open_clip import IMAGENET_CLASSNAMES
 from torch import nn
 from torch.nn import functional
 
-from .export import DIMENSION, INPUT_SIZE, image_tower, write_folder
-from .features import WHOLE, Crops, cache_crops, lower_layers
+from .export import DIMENSION, TRAINING_SIZE, image_tower, write_folder
+from .features import WHOLE, cache_crops, lower_layers
+from .lesson import Lesson, teach_student
 from .pairs import Batch, PairSampler, held_out_photos
-from .text_tower import Student, Teacher, distil, prune_vocabulary
-from .texts import COCO_NAMES, Caption, class_words, read_captions
+from .text_tower import Student
+from .texts import COCO_NAMES, read_captions
 
 FROZEN_STAGES = 5
 
-_LESSON_BATCH = 37
-_LESSON_CAPTIONS = 16_000
-_LESSON_EPOCHS = 3
-_LESSON_RATE = 4e-4
+_LESSON_BATCH = 32
+_LESSON_WEIGHT = 3.0
 _HIGHEST_SCALE = math.log(60)
 _NAME_WEIGHT = 0.5
 _PROMPTS = ("{}", "a {}", "a photo of a {}", "the {}")
+_SPOKEN_CLASSES = 24
+_REMEMBERED = 1500
+_SMALLEST_WINDOW = 0.75
 
 
 @dataclass(frozen=True)
@@ -45,16 +47,18 @@ class Stage:
     Parameters
     ----------
     part : str
-        What is trained beside the two projections: ``"text"`` tower, upper ``"image"`` layers, or
-        ``"none"``.
+        What is trained beside the two projections: upper ``"image"`` layers, the ``"text"``
+        tower, or ``"none"``.
     steps : int
         Number of batches.
     captions, phrases : int
         Whole photographs with a caption, and crops with a phrase, in a batch.
     rate, head_rate : float
         Peak learning rates of the part and of the projections.
-    dropout : float
-        Share of the towers' outputs that is dropped before the projections.
+    decay : float
+        Weight decay.
+    average : float
+        The weights that are kept are running averages with this decay; 0 keeps the last.
     """
 
     part: Literal["text", "image", "none"]
@@ -63,23 +67,16 @@ class Stage:
     phrases: int
     rate: float
     head_rate: float
-    dropout: float = 0.0
+    decay: float = 0.05
+    average: float = 0.0
 
 
 STAGES = (
-    Stage("text", 160, 75, 149, 1e-4, 1e-3),
     # With both towers fixed, each phrase and crop is computed once and a step is nearly free.
-    Stage("none", 1200, 768, 224, 0.0, 2e-3, dropout=0.1),
-    Stage("image", 360, 128, 112, 4e-4, 4e-4),
+    Stage("none", 400, 768, 448, 0.0, 2e-3, decay=0.02),
+    Stage("image", 750, 144, 144, 4e-4, 6e-4, average=0.998),
+    Stage("text", 400, 160, 80, 8e-5, 3e-4, average=0.995),
 )
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """What the teacher says: phrases and its pooled states (n, 384)."""
-
-    phrases: list[str]
-    states: torch.Tensor
 
 
 def train_encoder(
@@ -112,84 +109,19 @@ def train_encoder(
         For every random choice. It alone decides which thousand photographs are held out:
         `held_out_photos` names them.
     """
-    tower = image_tower(image_weights)
-    lower = lower_layers(tower, FROZEN_STAGES)
-    crops = cache_crops(photos, labels, lower, INPUT_SIZE, device)
+    tower, classifier = image_tower(image_weights)
+    crops = cache_crops(photos, labels, lower_layers(tower, FROZEN_STAGES), TRAINING_SIZE, device)
     captions = read_captions(photos / "captions.tsv")
     student, lesson = teach_student(captions, teacher, device=device, seed=seed)
-    fit(
-        crops, captions, tower=tower, student=student, lesson=lesson, output=output,
-        device=device, seed=seed,
-    )  # fmt: skip
-
-
-def teach_student(
-    captions: list[Caption], teacher: Path, *, device: str, seed: int
-) -> tuple[Student, Lesson]:
-    """Cut the text tower down and teach it the teacher's states.
-
-    The lesson holds noun phrases, some captions and every whole word of the vocabulary, so that
-    words that no caption uses keep their meaning.
-    """
-    torch.manual_seed(seed)
-    held_out = held_out_photos(captions, seed)
-    training = [caption for caption in captions if caption.photo not in held_out]
-    texts = sorted({caption.text for caption in training})
-    nouns = sorted({phrase for caption in training for phrase in caption.noun_phrases})
-    names = [*COCO_NAMES, *class_words(), *IMAGENET_CLASSNAMES]
-    master = Teacher(teacher, device)
-    vocabulary = prune_vocabulary(master, [*texts, *nouns, *names * 3])
-    student = Student(master, vocabulary).to(device)
-    words = [word for word in vocabulary if word.isalpha() and len(word) > 2]
-    few = np.random.default_rng(seed).choice(
-        texts, min(len(texts), _LESSON_CAPTIONS), replace=False
-    )
-    phrases = [*few.tolist(), *nouns, *words, *names]
-    lesson = Lesson(phrases, master.embed(phrases))
-    distil(student, phrases, lesson.states, epochs=_LESSON_EPOCHS, rate=_LESSON_RATE, seed=seed)
-    return student, lesson
-
-
-def fit(
-    crops: Crops,
-    captions: list[Caption],
-    *,
-    tower: nn.Module,
-    student: Student,
-    lesson: Lesson,
-    output: Path,
-    device: str,
-    seed: int,
-) -> None:
-    """Train both towers on cached crops and write the model folder after each stage.
-
-    Parameters
-    ----------
-    crops : Crops
-        Cached output of the frozen layers of `tower`.
-    captions : list of Caption
-        Those of the same photographs.
-    tower : nn.Module
-        What `image_tower` returned; changed in place.
-    student : Student
-        Text tower, taught before; changed in place.
-    lesson : Lesson
-        What it was taught.
-    output : Path
-        Folder for the model.
-    device : str
-        Where to train.
-    seed : int
-        For every random choice.
-    """
     torch.manual_seed(seed)
     held_out = held_out_photos(captions, seed)
     training = [caption for caption in captions if caption.photo not in held_out]
     sampler = PairSampler(crops, training, held_out, seed)
-    joint = JointTraining(tower, student, lesson, device, seed)
-    pooled = joint.pool(crops.features)
+    joint = JointTraining(tower, classifier, student, lesson, device, seed)
+    joint.recognise(crops.features)
     for stage in STAGES:
-        joint.run(sampler, crops.features if stage.part == "image" else pooled, stage)
+        features = crops.features if stage.part == "image" else joint.pool(crops.features)
+        joint.run(sampler, features, stage)
         joint.save(output)
 
 
@@ -200,6 +132,8 @@ class JointTraining:
     ----------
     tower : nn.Module
         Image tower without classifier, BatchNorm folded.
+    classifier : nn.Linear
+        The classifier that ImageNet has taught on top of it, for the thousand classes.
     student : Student
         Text tower.
     lesson : Lesson
@@ -207,14 +141,21 @@ class JointTraining:
     device : str
         Where to train.
     seed : int
-        For prompts and flips.
+        For prompts, flips and windows.
     """
 
     def __init__(
-        self, tower: nn.Module, student: Student, lesson: Lesson, device: str, seed: int
+        self,
+        tower: nn.Module,
+        classifier: nn.Linear,
+        student: Student,
+        lesson: Lesson,
+        device: str,
+        seed: int,
     ) -> None:
         self.device = device
         self.tower = tower.to(device).eval()
+        self.classifier = classifier.to(device)
         self.student = student.to(device)
         self.lesson = lesson
         upper = [*tower.blocks[FROZEN_STAGES:], tower.conv_head, tower.bn2, tower.global_pool]
@@ -230,14 +171,24 @@ class JointTraining:
         self.log_scale = nn.Parameter(torch.tensor(math.log(14.0), device=device))
         self.generator = np.random.default_rng(seed)
         self._heard: dict[str, torch.Tensor] = {}
+        self._recognised = torch.empty(0)
 
     @torch.inference_mode()
     def pool(self, features: np.ndarray) -> np.ndarray:
         """Return what the upper layers make of cached features, float16 (n, width)."""
-        parts = [self.upper(self._images(features[start : start + 64], flip=False)).half().cpu()
-                 for start in range(0, len(features), 64)]  # fmt: skip
+        parts = [self.upper(self._maps(features[start : start + 16])).half().cpu()
+                 for start in range(0, len(features), 16)]  # fmt: skip
         pooled: np.ndarray = torch.cat(parts).numpy()
         return pooled
+
+    @torch.inference_mode()
+    def recognise(self, features: np.ndarray) -> None:
+        """Remember which ImageNet classes the untrained tower sees in each crop."""
+        pooled = torch.from_numpy(self.pool(features))
+        self._recognised = torch.cat(
+            [self.classifier(part.float().to(self.device)).softmax(-1).half().cpu()
+             for part in pooled.split(2048)]
+        )  # fmt: skip
 
     def run(self, sampler: PairSampler, features: np.ndarray, stage: Stage) -> None:
         """Train on pairs of crop and text.
@@ -251,46 +202,38 @@ class JointTraining:
         stage : Stage
             What to train, how long.
         """
-        part = {"text": self.student, "image": self.upper, "none": nn.Identity()}[stage.part]
-        heads = [*self.image_head.parameters(), *self.text_head.parameters()]
+        trained = nn.ModuleList([self.image_head, self.text_head])
+        parts = {"text": self.student, "image": self.upper}
         groups: list[dict[str, Any]] = [
-            {"params": heads, "lr": stage.head_rate},
-            {"params": [self.log_scale], "lr": 1e-3, "weight_decay": 0.0},
+            {"params": [*trained.parameters()], "lr": stage.head_rate},
+            {"params": [self.log_scale], "lr": stage.head_rate, "weight_decay": 0.0},
         ]
-        if stage.part != "none":
-            groups.append({"params": [*part.parameters()], "lr": stage.rate})
+        if stage.part in parts:
+            groups.append({"params": [*parts[stage.part].parameters()], "lr": stage.rate})
+            trained.append(parts[stage.part])
+        average = {name: value.clone() for name, value in trained.state_dict().items()}
+        gallery = _Gallery(sampler, features, stage, self)
         began = time.monotonic()
-        for step, optimizer in _steps(groups, stage.steps):
+        for step, optimizer in _steps(groups, stage.steps, stage.decay):
             batches = (sampler.draw_captions(stage.captions), sampler.draw(stage.phrases))
-            images = self._images(features[np.concatenate([batch.crops for batch in batches])])
-            if stage.part == "image":
-                images = self.upper(images)
-            prompt = _PROMPTS[self.generator.integers(len(_PROMPTS))]
-            classes = [prompt.format(name) for name in COCO_NAMES]
-            phrases = [*batches[0].texts, *batches[1].texts, *classes]
-            spoken = (self._speak if stage.part == "text" else self._recall)(phrases)
-            shown = functional.normalize(self.image_head(_drop(images, stage.dropout)), dim=-1)
-            said = functional.normalize(self.text_head(_drop(spoken, stage.dropout)), dim=-1)
-            sizes = [stage.captions, stage.phrases]
-            captioned, cropped = shown.split(sizes)
-            captions, named, classes_said = said.split([*sizes, len(classes)])
-            whole = self._pair_loss(captioned, captions, batches[0])
-            pairs = self._pair_loss(cropped, named, batches[1])
-            names = self._name_loss(cropped, classes_said, batches[1])
-            loss = whole + pairs + _NAME_WEIGHT * names
-            if stage.part == "text":
-                loss = loss + self._lesson_loss()
+            losses = self._losses(batches, features, stage, gallery)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            sum(losses.values()).backward()
             for group in groups:
                 nn.utils.clip_grad_norm_(group["params"], 1.0)
             optimizer.step()
+            kept = min(stage.average, (1 + step) / (10 + step))
+            with torch.no_grad():
+                for name, value in trained.state_dict().items():
+                    if value.is_floating_point():
+                        average[name].lerp_(value, 1 - kept)
             if step % 20 == 0:
-                print(
-                    f"{stage.part} {step} / {stage.steps}: captions {whole:.3f} "
-                    f"phrases {pairs:.3f} names {names:.3f}, {time.monotonic() - began:.0f} s",
-                    flush=True,
+                told = " ".join(
+                    f"{name} {float(loss.detach()):.3f}" for name, loss in losses.items()
                 )
+                seconds = time.monotonic() - began
+                print(f"{stage.part} {step} / {stage.steps}: {told}, {seconds:.0f} s", flush=True)
+        trained.load_state_dict(average)
 
     def save(self, folder: Path) -> None:
         """Write the open_clip folder with weights in half precision."""
@@ -304,17 +247,62 @@ class JointTraining:
         }
         write_folder(folder, self.tower, parts, self.student.config.vocab_size)
 
-    def _images(self, values: np.ndarray, *, flip: bool = True) -> torch.Tensor:
-        images = torch.from_numpy(values).to(self.device).float()
-        if images.ndim == 2:
-            return images  # pooled already
-        if flip:
-            mirrored = torch.from_numpy(self.generator.random(len(values)) < 0.5).to(self.device)
-            images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(3), images)
+    def shown(self, images: torch.Tensor, *, dropout: float) -> torch.Tensor:
+        """Return unit-length embeddings of pooled images."""
+        return functional.normalize(self.image_head(_drop(images, dropout)), dim=-1)
+
+    def _losses(
+        self, batches: tuple[Batch, Batch], features: np.ndarray, stage: Stage, gallery: _Gallery
+    ) -> dict[str, torch.Tensor]:
+        rows = np.concatenate([batch.crops for batch in batches])
+        images = torch.from_numpy(features[rows]).to(self.device).float()
+        if stage.part == "image":
+            images = self.upper(self._varied(images))
+        classes = self._classes(COCO_NAMES)
+        every = np.arange(len(IMAGENET_CLASSNAMES))
+        few = stage.part == "text"  # speaking a thousand names at each step would take too long
+        numbers = self.generator.choice(every, _SPOKEN_CLASSES, replace=False) if few else every
+        phrases = [
+            *batches[0].texts, *batches[1].texts, *classes,
+            *self._classes([IMAGENET_CLASSNAMES[number] for number in numbers]),
+        ]  # fmt: skip
+        losses = {}
+        if stage.part == "text":
+            spoken, losses["lesson"] = self._speak_and_repeat(phrases)
+        else:
+            spoken = self._recall(phrases)
+        shown = self.shown(images, dropout=0.2)
+        said = functional.normalize(self.text_head(_drop(spoken, 0.1)), dim=-1)
+        sizes = [stage.captions, stage.phrases]
+        captioned, cropped = shown.split(sizes)
+        captions, named, names, known = said.split([*sizes, len(classes), len(numbers)])
+        losses["captions"] = gallery.loss(captioned, captions, batches[0], self._scale())
+        losses["phrases"] = self._pair_loss(cropped, named, batches[1])
+        losses["names"] = _NAME_WEIGHT * self._name_loss(cropped, names, batches[1])
+        seen = self._recognised[rows][:, numbers].to(self.device).float()
+        losses["imagenet"] = _soft_loss(self._scale() * shown @ known.T, seen)
+        return losses
+
+    def _maps(self, values: np.ndarray) -> torch.Tensor:
+        images = torch.from_numpy(np.asarray(values)).to(self.device).float()
         return images.contiguous(memory_format=torch.channels_last)
+
+    def _varied(self, images: torch.Tensor) -> torch.Tensor:
+        """Mirror half of the maps and cut a window, the same for all, from them."""
+        mirrored = torch.from_numpy(self.generator.random(len(images)) < 0.5).to(self.device)
+        images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(3), images)
+        side = images.shape[-1]
+        window = int(self.generator.integers(math.ceil(_SMALLEST_WINDOW * side), side + 1))
+        top, left = self.generator.integers(0, side - window + 1, 2)
+        cut = images[:, :, top : top + window, left : left + window]
+        return cut.contiguous(memory_format=torch.channels_last)
 
     def _scale(self) -> torch.Tensor:
         return self.log_scale.clamp(max=_HIGHEST_SCALE).exp()
+
+    def _classes(self, names: Sequence[str]) -> list[str]:
+        prompt = _PROMPTS[self.generator.integers(len(_PROMPTS))]
+        return [prompt.format(name) for name in names]
 
     def _pair_loss(self, shown: torch.Tensor, said: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Contrastive loss in both directions, without the pairs that are unclear."""
@@ -331,11 +319,13 @@ class JointTraining:
         logits = self._scale() * shown[known] @ classes.T
         return functional.cross_entropy(logits, labels[known], label_smoothing=0.05)
 
-    def _lesson_loss(self) -> torch.Tensor:
+    def _speak_and_repeat(self, phrases: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the states of `phrases`, and how far a part of the lesson is forgotten."""
         rows = self.generator.integers(len(self.lesson.phrases), size=_LESSON_BATCH)
-        said = self._speak([self.lesson.phrases[row] for row in rows])
-        wanted = self.lesson.states[rows].to(self.device)
-        return 1 - functional.cosine_similarity(said, wanted).mean()
+        states = self._speak([*phrases, *(self.lesson.phrases[row] for row in rows)])
+        wanted = self.lesson.states[torch.from_numpy(rows)].to(self.device)
+        angle = 1 - functional.cosine_similarity(states[len(phrases) :], wanted).mean()
+        return states[: len(phrases)], _LESSON_WEIGHT * angle
 
     def _speak(self, phrases: list[str]) -> torch.Tensor:
         """Return the text tower's pooled states, computed in groups of similar length."""
@@ -353,13 +343,71 @@ class JointTraining:
         return torch.stack([self._heard[phrase] for phrase in phrases])
 
 
+class _Gallery:
+    """More photographs for the captions of a batch to be told from.
+
+    While image layers are trained, these are the pairs of recent batches (Wang et al.,
+    Cross-batch memory, 2020); with fixed pooled features, simply all photographs; in the first
+    stage, whose batches are large, none.
+    """
+
+    def __init__(
+        self, sampler: PairSampler, features: np.ndarray, stage: Stage, joint: JointTraining
+    ) -> None:
+        self._joint = joint
+        self._part = stage.part
+        self._photos = sampler.photos
+        self._recent: tuple[torch.Tensor, torch.Tensor, np.ndarray] | None = None
+        if stage.part == "text":
+            self._place = {int(row): place for place, row in enumerate(sampler.wholes)}
+            self._all = torch.from_numpy(features[sampler.wholes]).to(joint.device).float()
+
+    def loss(
+        self, shown: torch.Tensor, said: torch.Tensor, batch: Batch, scale: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the contrastive loss of photographs and captions in both directions."""
+        own = torch.arange(len(said), device=said.device)
+        if self._part == "text":
+            place = torch.tensor([self._place[int(row)] for row in batch.crops], device=own.device)
+            every = self._joint.shown(self._all, dropout=0.2)
+            found = functional.cross_entropy(scale * said @ every.T, place)
+            return (found + functional.cross_entropy(scale * shown @ said.T, own)) / 2
+        photos = self._photos[batch.crops]
+        images = texts = scale * shown @ said.T
+        texts = texts.T
+        if self._recent is not None:
+            old_shown, old_said, old_photos = self._recent
+            same = torch.from_numpy(photos[:, None] == old_photos[None]).to(own.device)
+            more = (scale * shown @ old_said.T).masked_fill(same, -1e4)
+            images = torch.cat([images, more], dim=1)
+            more = (scale * said @ old_shown.T).masked_fill(same, -1e4)
+            texts = torch.cat([texts, more], dim=1)
+        if self._part == "image":
+            self._remember(shown.detach(), said.detach(), photos)
+        return (functional.cross_entropy(images, own) + functional.cross_entropy(texts, own)) / 2
+
+    def _remember(self, shown: torch.Tensor, said: torch.Tensor, photos: np.ndarray) -> None:
+        if self._recent is not None:
+            shown = torch.cat([shown, self._recent[0]])
+            said = torch.cat([said, self._recent[1]])
+            photos = np.concatenate([photos, self._recent[2]])
+        self._recent = shown[:_REMEMBERED], said[:_REMEMBERED], photos[:_REMEMBERED]
+
+
+def _soft_loss(logits: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+    """Return the cross-entropy to soft targets, each row weighing as much as its targets do."""
+    return -(shares * functional.log_softmax(logits, dim=-1)).sum(-1).mean()
+
+
 def _drop(values: torch.Tensor, share: float) -> torch.Tensor:
     return functional.dropout(values, share, training=share > 0)
 
 
-def _steps(groups: list[dict[str, Any]], count: int) -> Iterator[tuple[int, torch.optim.Optimizer]]:
+def _steps(
+    groups: list[dict[str, Any]], count: int, decay: float
+) -> Iterator[tuple[int, torch.optim.Optimizer]]:
     """Yield step numbers while the rates rise for a twentieth and fall as a cosine."""
-    optimizer = torch.optim.AdamW(groups, weight_decay=0.02, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(groups, weight_decay=decay, betas=(0.9, 0.98))
     rise = max(1, count // 20)
     rates = torch.optim.lr_scheduler.LambdaLR(
         optimizer,

@@ -16,18 +16,23 @@ from retrieval_grounding.folding import fold_batch_norm
 from .text_tower import CONTEXT
 
 IMAGE_TOWER = "tf_efficientnet_lite0"
-INPUT_SIZE = 192
+TRAINING_SIZE = 192
+INPUT_SIZE = 224
+"""Larger than in training: objects of test images look larger then (Touvron et al., Fixing the
+train-test resolution discrepancy, 2019)."""
 DIMENSION = 256
 
 
-def image_tower(weights: Path) -> nn.Module:
-    """Return EfficientNet-Lite0 with ImageNet weights and BatchNorm folded away."""
+def image_tower(weights: Path) -> tuple[nn.Module, nn.Linear]:
+    """Return EfficientNet-Lite0 as ImageNet left it, BatchNorm folded away, and its classifier."""
     published = torch.load(weights, map_location="cpu", weights_only=True)
     tower = timm.create_model(IMAGE_TOWER)
     names = list(tower.state_dict())
     tower.load_state_dict(dict(zip(names, published.values(), strict=True)))
+    classifier = tower.classifier
     tower.reset_classifier(0)
-    return fold_batch_norm(tower.eval(), torch.rand(1, 3, INPUT_SIZE, INPUT_SIZE))
+    example = torch.rand(1, 3, TRAINING_SIZE, TRAINING_SIZE)
+    return fold_batch_norm(tower.eval(), example), classifier
 
 
 def write_folder(

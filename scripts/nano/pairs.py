@@ -107,12 +107,20 @@ class PairSampler:
         Photographs that are never drawn.
     seed : int
         For every draw.
+
+    Attributes
+    ----------
+    wholes : int array
+        Rows of the whole photographs that are drawn.
+    photos : int array
+        Number of each crop's photograph.
     """
 
     def __init__(
         self, crops: Crops, captions: list[Caption], held_out: frozenset[str], seed: int
     ) -> None:
         self._crops = crops
+        self.photos = crops.photos
         self._generator = np.random.default_rng(seed)
         self._captions: dict[str, list[Caption]] = defaultdict(list)
         for caption in captions:
@@ -122,7 +130,7 @@ class PairSampler:
         self._present[crops.photos[regions], crops.labels[regions]] = True
         allowed = np.array([name not in held_out for name in crops.names])[crops.photos]
         captioned = np.array([name in self._captions for name in crops.names])[crops.photos]
-        self._wholes = np.flatnonzero(allowed & captioned & ~regions)
+        self.wholes = np.flatnonzero(allowed & captioned & ~regions)
         self._regions = np.flatnonzero(allowed & regions)
         counts = np.bincount(crops.labels[self._regions], minlength=len(COCO_NAMES))
         weights = 1 / np.sqrt(counts[crops.labels[self._regions]])
@@ -132,7 +140,7 @@ class PairSampler:
     def draw_captions(self, count: int) -> Batch:
         """Return a batch of `count` whole photographs, each once, with one of its captions."""
         random = self._generator
-        rows = random.choice(self._wholes, count, replace=False)
+        rows = random.choice(self.wholes, count, replace=False)
         texts = []
         for row in rows:
             captions = self._captions[self._crops.names[self._crops.photos[row]]]
@@ -142,7 +150,7 @@ class PairSampler:
     def draw(self, count: int) -> Batch:
         """Return a batch of `count` crops with phrases, every photograph's whole at most once."""
         random = self._generator
-        wholes = random.choice(self._wholes, int(count * _WHOLE_SHARE), replace=False)
+        wholes = random.choice(self.wholes, int(count * _WHOLE_SHARE), replace=False)
         regions = random.choice(self._regions, count - len(wholes), replace=False, p=self._weights)
         rows = np.concatenate([wholes, regions])
         drawn = [self._text(row) for row in rows]
@@ -169,7 +177,7 @@ class PairSampler:
                 for phrase in caption.noun_phrases
                 if label in (meant := phrase_class(phrase, words))
                 and sum(present[number] for number in meant) == 1
-                and not _is_plural(phrase)
+                and not is_plural(phrase)
             ]
             if phrases:
                 found[int(row)] = phrases
@@ -244,7 +252,8 @@ class PairSampler:
         return unclear
 
 
-def _is_plural(phrase: str) -> bool:
+def is_plural(phrase: str) -> bool:
+    """Tell whether a noun phrase means several things."""
     return bool(
         re.match(r"(two|three|four|five|six|several|many|some|group|people|men|women)\b", phrase)
     )

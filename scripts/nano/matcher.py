@@ -1,0 +1,173 @@
+"""Train nano's matcher: pseudo-queries and captions over photographs of the training folder.
+
+No box was drawn by a person. Boxes are those of two detectors, the bundled one and the YOLO that
+taught it, since the matcher serves both.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+import retrieval_grounding as rg
+from retrieval_grounding.fitting import Statement, fit_matcher, pseudo_statements
+from retrieval_grounding.gathering import ImageKey, RegionStore
+from retrieval_grounding.matching.training import TrainingOptions
+from retrieval_grounding.storage.catalog import Catalog
+from retrieval_grounding.tables import RegionTable
+
+from .pairs import held_out_photos, is_plural
+from .texts import COCO_NAMES, Caption, class_words, phrase_class, read_captions
+
+_FLICKR8K = 700  # of 8,000: they show people and dogs, one or two at a time
+_WITH_NANO = 700
+_PHRASES = 8
+_SURE = 0.25
+_SIZE = 384  # the photographs are small
+_BOXES = 25
+_EPOCHS = 8
+
+
+class JoinedStores:
+    """Several indexes as one: the shard numbers of each begin after those of the one before."""
+
+    def __init__(self, catalogs: Sequence[Catalog]) -> None:
+        self._stores = [RegionStore(catalog) for catalog in catalogs]
+        self._step = 1 + max(max(store.files, default=0) for store in self._stores)
+
+    def key(self, store: int, image: ImageKey) -> ImageKey:
+        """Return the key here of an image of index `store`."""
+        return store * self._step + image[0], image[1]
+
+    def bytes_of(self, keys: Sequence[ImageKey]) -> int:
+        """Return about how many bytes :meth:`gather` needs."""
+        return sum(self._own(key)[0].bytes_of([self._own(key)[1]]) for key in keys)
+
+    def gather(self, keys: Sequence[ImageKey]) -> RegionTable:
+        """Return the regions of images as one table, in the order of `keys`."""
+        parts = [store.gather([key]) for store, key in map(self._own, keys)]
+        names = list(dict.fromkeys(name for part in parts for name in part.label_names))
+        meanings = {
+            name: part.label_embeddings[code]
+            for part in parts
+            for code, name in enumerate(part.label_names)
+        }
+        counts = [len(part) for part in parts]
+        return RegionTable(
+            embeddings=np.concatenate([part.embeddings for part in parts]),
+            boxes=np.concatenate([part.boxes for part in parts]),
+            scores=np.concatenate([part.scores for part in parts]),
+            labels=np.concatenate(
+                [
+                    np.array([names.index(n) for n in part.label_names])[part.labels]
+                    for part in parts
+                ]
+            ),
+            colours=np.concatenate([part.colours for part in parts]),
+            offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            label_names=names,
+            label_embeddings=np.array([meanings[name] for name in names], np.float32),
+        )
+
+    def _own(self, key: ImageKey) -> tuple[RegionStore, ImageKey]:
+        store, shard = divmod(key[0], self._step)
+        return self._stores[store], (shard, key[1])
+
+
+def _numbers(part: RegionTable, names: list[str]) -> np.ndarray:
+    return np.array([names.index(name) for name in part.label_names])
+
+
+def train_matcher(
+    photos: Path, teacher: Path, work: Path, output: Path, *, device: str, seed: int
+) -> None:
+    """Build two indexes over training photographs, train on them, and write the matcher.
+
+    Parameters
+    ----------
+    photos : Path
+        Folder of photographs with ``captions.tsv``.
+    teacher : Path
+        The YOLO that taught the bundled detector.
+    work : Path
+        Where the indexes go; those that are there are used.
+    output : Path
+        The matcher's file.
+    device : str
+        Where everything runs.
+    seed : int
+        For every random choice, and as in `held_out_photos`.
+    """
+    captions = read_captions(photos / "captions.tsv")
+    held_out = held_out_photos(captions, seed)
+    random = np.random.default_rng(seed)
+    names = sorted(path.name for path in photos.glob("*.webp"))
+    other = [name for name in names if not name.startswith("f")]
+    flickr8k = [name for name in names if name.startswith("f") and name not in held_out]
+    chosen = [*other, *random.choice(flickr8k, _FLICKR8K, replace=False).tolist()]
+    again = random.choice(other, _WITH_NANO, replace=False).tolist()
+    indexes = []
+    for name, detector, members in (("teacher", str(teacher), chosen), ("nano", "nano", again)):
+        settings = rg.DetectorSettings(
+            max_boxes=_BOXES, image_size=_SIZE if name == "teacher" else None
+        )
+        folder = work / f"matcher-{name}"
+        paths = [str(photos / member) for member in members]
+        indexes.append(
+            rg.build(
+                paths, folder, detector=detector, clip="nano", settings=settings, device=device
+            )
+        )
+    catalogs = [Catalog(index.directory) for index in indexes]
+    store = JoinedStores(catalogs)
+    told = defaultdict(list)
+    for caption in captions:
+        told[caption.photo].append(caption)
+    keys, statements = [], []
+    for number, catalog in enumerate(catalogs):
+        for image in catalog.images():
+            key = store.key(number, (image.shard, image.row))
+            keys.append(key)
+            statements += caption_statements(key, store, told[Path(image.path).name], random)
+    statements += pseudo_statements(store, keys, seed)
+    print(f"{len(statements)} statements about {len(keys)} images", flush=True)
+    fit = fit_matcher(
+        store,
+        indexes[0].encoder,
+        statements,
+        options=TrainingOptions(epochs=_EPOCHS, seed=seed),
+        device=device,
+        trained_on="pseudo-queries and captions, no human boxes",
+    )
+    fit.matcher.save(output)
+    print(fit.as_dict(), flush=True)
+
+
+def caption_statements(
+    key: ImageKey, store: JoinedStores, captions: Sequence[Caption], random: np.random.Generator
+) -> list[Statement]:
+    """Return noun phrases of an image's captions, and one caption.
+
+    A phrase whose noun means one detection and no other has its box; of the others, nobody knows
+    where in the image they are.
+    """
+    table = store.gather([key])
+    words = class_words()
+    codes = {name: number for number, name in enumerate(COCO_NAMES)}
+    rows = [row for row in range(1, len(table)) if table.scores[row] >= _SURE]
+    phrases = list(dict.fromkeys(p for caption in captions for p in caption.noun_phrases))
+    statements = []
+    for number in random.permutation(len(phrases))[:_PHRASES]:
+        meant = phrase_class(phrases[number], words)
+        found = [row for row in rows if codes[table.label(row)] in meant]
+        box = None
+        if len(found) == 1 and not is_plural(phrases[number]):
+            x1, y1, x2, y2 = (table.boxes[found[0]] / np.tile(table.boxes[0, 2:], 2)).tolist()
+            box = (x1, y1, x2, y2)
+        statements.append(Statement(key, phrases[number], box))
+    if captions:
+        statements.append(Statement(key, captions[random.integers(len(captions))].text, None))
+    return statements
