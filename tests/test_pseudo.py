@@ -210,16 +210,6 @@ def crowded(draw):
     return image
 
 
-WORDS = {
-    "left": lambda box: box[0] + box[2], "right": lambda box: -box[0] - box[2],
-    "top": lambda box: box[1] + box[3], "bottom": lambda box: -box[1] - box[3],
-    "largest": lambda box: -area(box), "smallest": lambda box: +area(box),
-    "tallest": lambda box: box[1] - box[3], "shortest": lambda box: box[3] - box[1],
-    "closest": lambda box: -area(box), "farthest": lambda box: +area(box),
-}  # fmt: skip
-"""What is smallest for the one that is meant."""
-
-
 @settings(max_examples=200, deadline=None)
 @given(crowded(), st.integers(0, 1000))
 def test_read_again_a_phrase_selects_the_region_that_it_was_made_for(image, seed):
@@ -302,6 +292,16 @@ def area(box):
 def overlap(a, b):
     width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
     return max(width, 0) * max(height, 0)
+
+
+WORDS = {
+    "left": lambda box: box[0] + box[2], "right": lambda box: -box[0] - box[2],
+    "top": lambda box: box[1] + box[3], "bottom": lambda box: -box[1] - box[3],
+    "largest": lambda box: -area(box), "smallest": area,
+    "tallest": lambda box: box[1] - box[3], "shortest": lambda box: box[3] - box[1],
+    "closest": lambda box: -area(box), "farthest": area,
+}  # fmt: skip
+"""What is smallest for the one that is meant."""
 
 
 @given(
