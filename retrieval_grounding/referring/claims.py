@@ -169,12 +169,11 @@ def find_claims(
 
 def _pool(objects: Sequence[DetectedObject], labels: frozenset[str]) -> Pool:
     sure = [thing for thing in objects if thing.sure and thing.label in labels]
-    chosen = {thing.row for thing in sure}
     overlooked = OVERLOOKED_AREA * min((thing.area for thing in sure), default=0)
     maybe = [
         thing
         for thing in objects
-        if thing.labels & labels and (thing.area > overlooked or thing.row in chosen)
+        if thing.labels & labels and (thing.area > overlooked or not thing.doubtful)
     ]
     return Pool(labels, "", sure, maybe, len(sure) == sum(thing.sure for thing in objects))
 

@@ -34,6 +34,8 @@ class DetectedObject:
     sure : bool
         Whether it certainly is there, is one object, and is what `label` says. The others are
         never described, but what is said of a sure object must be untrue for them too.
+    doubtful : bool
+        Whether it may well not be there at all.
     left, top, right, bottom : float
         Edges of the box, 0 to 1.
     shares : sequence of 11 float
@@ -44,6 +46,7 @@ class DetectedObject:
     label: str
     labels: frozenset[str]
     sure: bool
+    doubtful: bool
     left: float
     top: float
     right: float
@@ -125,8 +128,11 @@ def find_objects(table: RegionTable, image: int) -> list[DetectedObject]:
         )
         named = frozenset(labels[box] for box in group)
         row = int(here[best])
+        doubtful = scores[best] < SURE_SCORE
         objects.append(
-            DetectedObject(row, labels[best], named, sure, left, top, right, bottom, shares[best])
+            DetectedObject(
+                row, labels[best], named, sure, doubtful, left, top, right, bottom, shares[best]
+            )
         )
     return objects
 

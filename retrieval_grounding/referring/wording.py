@@ -115,7 +115,7 @@ _WORDINGS: dict[str, tuple[str, ...]] = {
 _RELATION_WORDS: dict[str, tuple[str, ...]] = {
     "left of": ("to the left of", "on the left of", "left of", "on the left side of"),
     "right of": ("to the right of", "on the right of", "right of", "on the right side of"),
-    "above": ("above", "over"),
+    "above": ("above", "above", "over"),
     "below": ("below", "under", "beneath", "underneath"),
     "next to": ("next to", "next to", "beside", "near", "by", "close to", "closest to"),
     "on": ("on", "on", "on top of", "lying on"),
@@ -124,7 +124,7 @@ _RELATION_WORDS: dict[str, tuple[str, ...]] = {
     "ridden by": ("under", "ridden by", "below", "with", "being ridden by"),
     "holding": ("holding", "holding", "with", "carrying", "who is holding"),
     "with": ("with", "with", "that has"),
-    "carried by": ("held by", "of", "carried by", "with"),
+    "carried by": ("held by", "of", "carried by"),
 }
 _PARKED = frozenset("car,truck,bus,bicycle,motorcycle".split(","))
 _PARKED_RATE = 0.3

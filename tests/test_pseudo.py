@@ -1,0 +1,340 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from retrieval_grounding.colours import COLOURS
+from retrieval_grounding.referring.pseudo import describe_image, pseudo_queries
+from retrieval_grounding.referring.wording import mirror_phrase
+from retrieval_grounding.regions import WHOLE_IMAGE, pairwise_iou
+from retrieval_grounding.tables import RegionTable
+
+SIDE = 100
+LABELS = (
+    WHOLE_IMAGE,
+    "person",
+    "dog",
+    "car",
+    "bicycle",
+    "dining table",
+    "cup",
+    "horse",
+    "umbrella",
+)
+
+
+def table(*images):
+    """Make a table of images, each a list of (label, box in percent, score, colour)."""
+    rows = []
+    offsets = [0]
+    for image in images:
+        rows.append((WHOLE_IMAGE, (0, 0, SIDE, SIDE), 1.0, "green"))
+        rows += [(*row, *(0.9, "gray")[len(row) - 2 :]) for row in image]
+        offsets.append(len(rows))
+    colours = np.zeros((len(rows), len(COLOURS)), np.uint8)
+    for number, row in enumerate(rows):
+        colours[number, COLOURS.index(row[3])] = 255
+    return RegionTable(
+        embeddings=np.zeros((len(rows), 2), np.float16),
+        boxes=np.array([row[1] for row in rows], np.float32),
+        scores=np.array([row[2] for row in rows], np.float32),
+        labels=np.array([LABELS.index(row[0]) for row in rows]),
+        colours=colours,
+        offsets=np.array(offsets),
+        label_names=LABELS,
+        label_embeddings=np.zeros((len(LABELS), 2), np.float32),
+    )
+
+
+def said(*image):
+    """Return all that is ever said of an image: {(kind, direction, rank): {row}}."""
+    found = {}
+    regions = table(image)
+    for seed in range(40):
+        for claim, _ in describe_image(regions, 0, seed, per_image=200):
+            kind = f"{claim.pool.colour} {claim.kind}".strip()
+            key = (kind, claim.direction, claim.rank)
+            found.setdefault(key, set()).add(claim.target.row)
+    return found
+
+
+DOGS = [("dog", (5, 40, 25, 60)), ("dog", (40, 41, 60, 62)), ("dog", (75, 40, 95, 61))]
+
+
+def test_a_lone_object_is_named_and_placed():
+    found = said(("dog", (5, 40, 25, 60)))
+    assert found["label", "", 0] == {1}
+    assert found["place", "left", 0] == {1}
+    assert ("side", "left", 0) not in found
+
+
+def test_a_row_is_counted_from_both_ends():
+    found = said(*DOGS)
+    assert found["side", "left", 0] == {1}
+    assert found["side", "right", 0] == {3}
+    assert found["middle", "", 2] == {2}
+    for rank in (1, 2, 3):
+        assert found["ordinal", "left", rank] == {rank}
+        assert found["ordinal", "right", rank] == {4 - rank}
+    assert not any(kind in ("label", "size", "depth") for kind, _, _ in found)
+
+
+def test_sizes_and_distances_need_a_clear_difference():
+    found = said(("dog", (5, 40, 65, 95)), ("dog", (70, 30, 80, 40)))
+    assert found["size", "largest", 0] == {1}
+    assert found["size", "smallest", 0] == {2}
+    assert found["depth", "closest", 0] == {1}
+    assert found["depth", "farthest", 0] == {2}
+    assert not any(kind in ("size", "depth") for kind, _, _ in said(*DOGS))
+
+
+def test_people_may_be_tall():
+    found = said(("person", (10, 10, 30, 90)), ("person", (60, 40, 80, 90)))
+    assert found["size", "tallest", 0] == {1}
+    assert found["size", "shortest", 0] == {2}
+
+
+def test_corners_hold_one():
+    found = said(("cup", (5, 5, 15, 15)), ("cup", (80, 80, 95, 95)))
+    assert found["corner", "top left", 0] == {1}
+    assert found["corner", "bottom right", 0] == {2}
+
+
+def test_colours_tell_apart():
+    found = said(("car", (5, 40, 25, 60), 0.9, "red"), ("car", (40, 40, 60, 60), 0.9, "blue"))
+    assert found["red label", "", 0] == {1}
+    assert found["blue label", "", 0] == {2}
+
+
+@pytest.mark.parametrize(("other", "clear"), [("blue", True), ("orange", False), ("red", False)])
+def test_similar_colours_do_not(other, clear):
+    found = said(("car", (5, 40, 25, 60), 0.9, "red"), ("car", (40, 40, 60, 60), 0.9, other))
+    assert (("red label", "", 0) in found) == clear
+
+
+def test_skin_is_no_clothing():
+    found = said(("person", (5, 40, 25, 90), 0.9, "brown"))
+    assert not any("brown" in kind for kind, _, _ in found)
+
+
+@pytest.mark.parametrize(
+    ("relation", "first", "second"),
+    [
+        ("left of", ("dog", (20, 40, 35, 70)), ("car", (40, 30, 80, 70))),
+        ("right of", ("dog", (65, 40, 80, 70)), ("car", (20, 30, 60, 70))),
+        ("next to", ("dog", (28, 40, 39, 70)), ("car", (40, 40, 70, 70))),
+        ("above", ("cup", (40, 20, 50, 30)), ("car", (30, 35, 60, 80))),
+        ("below", ("cup", (40, 82, 50, 92)), ("car", (30, 35, 60, 80))),
+        ("on", ("cup", (40, 50, 48, 62)), ("dining table", (10, 55, 90, 95))),
+        ("riding", ("person", (40, 10, 60, 65)), ("horse", (30, 40, 75, 85))),
+        ("ridden by", ("horse", (30, 40, 75, 85)), ("person", (40, 10, 60, 65))),
+        ("holding", ("person", (40, 30, 60, 90)), ("umbrella", (35, 22, 65, 40))),
+        ("with", ("person", (40, 30, 60, 90)), ("umbrella", (35, 22, 65, 40))),
+        ("carried by", ("umbrella", (35, 22, 65, 40)), ("person", (40, 30, 60, 90))),
+    ],
+)
+def test_relations_hold_between_the_two_and_for_no_other(relation, first, second):
+    elsewhere = {
+        "right of": (2, 5, 12, 15), "left of": (88, 85, 98, 95), "above": (2, 85, 12, 95),
+        "below": (2, 5, 12, 15),
+    }.get(relation, (1, 1, 9, 9))  # fmt: skip
+    found = said(first, second, (first[0], elsewhere))
+    assert found["relation", relation, 0] == {1}
+    step = 0.4 * (first[1][2] - first[1][0])  # too far to be the same, near enough to be meant
+    shifted = (first[1][0] + step, first[1][1], first[1][2] + step, first[1][3])
+    assert ("relation", relation, 0) not in said(first, second, (first[0], shifted, 0.2))
+
+
+def test_boxes_on_one_thing_are_one_thing():
+    twice = [*DOGS[:2], ("dog", (6, 40, 26, 61), 0.5), ("dog", (75, 40, 95, 61))]
+    assert said(*twice)["ordinal", "left", 2] == {2}
+    renamed = [("dog", (5, 40, 25, 60)), ("horse", (6, 40, 26, 61), 0.8)]
+    assert said(*renamed) == {}
+
+
+def test_a_part_of_another_box_is_not_described():
+    found = said(("person", (10, 10, 60, 90)), ("person", (20, 10, 40, 50), 0.5))
+    assert set().union(*found.values()) <= {1}
+    assert not any(kind == "label" for kind, _, _ in found)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        [],
+        [("dog", (0, 0, 100, 99))],  # the whole image
+        [("dog", (10, 10, 14, 14))],  # tiny
+        [("dog", (10, 10, 40, 40), 0.2)],  # doubtful
+        [("dog", (10, 30, 40, 60)), ("dog", (22, 30, 52, 60), 0.2)],  # one or two?
+        [("dog", (40, 40, 50, 50)), ("dog", (45, 45, 55, 55))],  # side by side within the margin
+    ],
+)
+def test_what_is_not_clear_is_not_said(image):
+    assert said(*image) == {}
+
+
+def test_a_doubtful_rival_makes_counting_and_naming_doubtful():
+    found = said(*DOGS, ("dog", (75, 70, 95, 90), 0.2))
+    assert not any(kind == "ordinal" for kind, _, _ in found)
+    alone = said(DOGS[0], ("dog", (75, 40, 95, 61), 0.2))
+    assert not any(kind == "label" for kind, _, _ in alone)
+
+
+def test_queries_come_back_in_columns_and_depend_on_the_image_and_the_seed_alone():
+    street = [*DOGS, ("car", (30, 5, 60, 30), 0.9, "red"), ("person", (5, 5, 20, 38), 0.9, "blue")]
+    both, one = table(DOGS, [], street), table(street)
+    queries = pseudo_queries(both, seed=3, per_image=6)
+    assert queries.images.tolist() == [0] * 6 + [2] * 6
+    assert len(queries) == len(queries.phrases) == len(queries.kinds) == len(queries.rows)
+    assert (both.offsets[queries.images] < queries.rows).all()
+    assert (queries.rows < both.offsets[queries.images + 1]).all()
+    assert len(set(queries.phrases[6:])) == 6
+    again = pseudo_queries(one, seed=3, per_image=6)
+    assert again.phrases == queries.phrases[6:]
+    np.testing.assert_array_equal(again.rows + both.offsets[2], queries.rows[6:])
+    assert pseudo_queries(one, seed=4, per_image=6).phrases != again.phrases
+
+
+@st.composite
+def crowded(draw):
+    image = []
+    for _ in range(draw(st.integers(0, 9))):
+        x, y = draw(st.integers(0, 90)), draw(st.integers(0, 90))
+        width, height = draw(st.integers(3, 60)), draw(st.integers(3, 60))
+        box = (x, y, min(SIDE, x + width), min(SIDE, y + height))
+        score = draw(st.sampled_from([0.05, 0.2, 0.5, 0.9]))
+        colour = draw(st.sampled_from(["red", "blue", "orange", "black"]))
+        image.append((draw(st.sampled_from(LABELS[1:5])), box, score, colour))
+    return image
+
+
+@settings(max_examples=200, deadline=None)
+@given(crowded(), st.integers(0, 1000))
+def test_read_again_a_phrase_selects_the_region_that_it_was_made_for(image, seed):
+    regions = table(image)
+    for claim, phrase in describe_image(regions, 0, seed, per_image=100):
+        row = claim.target.row
+        assert phrase == phrase.strip().lower()
+        assert "  " not in phrase and "{" not in phrase and "(" not in phrase
+        assert regions.label(row) in claim.pool.labels
+        assert regions.scores[row] >= 0.25
+        candidates = distinct(regions, claim.pool.labels, claim.pool.colour)
+        assert row in candidates
+        boxes = {number: regions.boxes[number].tolist() for number in candidates}
+        if claim.kind == "label":
+            assert candidates == [row]
+        elif claim.kind == "corner":
+            vertical, side = claim.direction.split()
+            there = [
+                number
+                for number, box in boxes.items()
+                if (box[0] + box[2] < SIDE) == (side == "left")
+                and (box[1] + box[3] < SIDE) == (vertical == "top")
+            ]
+            assert there == [row]
+        elif claim.kind in ("side", "size", "depth"):
+            assert min(boxes, key=lambda number: WORDS[claim.direction](boxes[number])) == row
+        elif claim.kind in ("ordinal", "middle"):
+            order = sorted(boxes, key=lambda n: WORDS[claim.direction or "left"](boxes[n]))
+            assert order[claim.rank - 1] == row
+            assert claim.kind == "ordinal" or len(order) == 2 * claim.rank - 1
+        elif claim.kind == "relation":
+            (other,) = claim.reference.sure
+            assert distinct(regions, claim.reference.labels, "") == [other.row]
+            related = [
+                n for n in boxes if fits(claim.direction, boxes[n], regions.boxes[other.row])
+            ]
+            assert related == [row]
+
+
+def distinct(regions, labels, colour):
+    """Return the rows that a reader of the detections would take for different things of a kind.
+
+    Doubtful boxes count where they lie apart and are not much smaller than what is certain.
+    """
+    names = {}  # of each thing, by the row of its best box
+    for number in sorted(range(1, len(regions)), key=lambda n: -regions.scores[n]):
+        box = regions.boxes[number]
+        same = [n for n in names if pairwise_iou([regions.boxes[n]], [box])[0, 0] > 0.6]
+        if regions.scores[number] > 0.15:
+            names.setdefault((same or [number])[0], set()).add(regions.label(number))
+    things = [n for n in names if names[n] & labels]
+    sure = [n for n in things if regions.scores[n] > 0.4]
+    boxes = regions.boxes
+    most = max((area(boxes[n]) for n in sure), default=0)
+    kept = sure + [
+        n
+        for n in things
+        if n not in sure
+        and area(boxes[n]) > 0.35 * most
+        and not any(overlap(boxes[n], boxes[other]) for other in things if other != n)
+    ]
+    return [n for n in sorted(kept) if not colour or regions.colours[n, COLOURS.index(colour)]]
+
+
+def fits(relation, box, other):
+    if relation in ("left of", "right of"):
+        return (box[0] + box[2] < other[0] + other[2]) == (relation == "left of")
+    if relation in ("above", "below"):
+        return (box[1] + box[3] < other[1] + other[3]) == (relation == "above")
+    if relation == "next to":
+        grown = [other[0] - 6, other[1], other[2] + 6, other[3]]
+        return overlap(box, grown) > 0
+    return overlap(box, other) > 0
+
+
+def area(box):
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def overlap(a, b):
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    return max(width, 0) * max(height, 0)
+
+
+WORDS = {
+    "left": lambda box: box[0] + box[2], "right": lambda box: -box[0] - box[2],
+    "top": lambda box: box[1] + box[3], "bottom": lambda box: -box[1] - box[3],
+    "largest": lambda box: -area(box), "smallest": area,
+    "tallest": lambda box: box[1] - box[3], "shortest": lambda box: box[3] - box[1],
+    "closest": lambda box: -area(box), "farthest": area,
+}  # fmt: skip
+"""What is smallest for the one that is meant."""
+
+
+@given(
+    st.lists(st.sampled_from("left right LEFT Right leftmost right-hand bright the next".split()))
+)
+def test_mirroring_twice_gives_the_phrase_back(words):
+    phrase = " ".join(words)
+    assert mirror_phrase(mirror_phrase(phrase)) == phrase
+
+
+@given(st.text())
+def test_mirroring_any_text_twice_gives_it_back(text):
+    assert mirror_phrase(mirror_phrase(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("phrase", "mirrored"),
+    [
+        ("second dog from the left", "second dog from the right"),
+        ("rightmost bright car", "leftmost bright car"),
+        ("lefthand one left of the leftovers", "righthand one right of the leftovers"),
+        ("left side, right-hand corner", "right side, left-hand corner"),
+        ("the tall one", "the tall one"),
+    ],
+)
+def test_mirroring_swaps_the_words_for_sides_only(phrase, mirrored):
+    assert mirror_phrase(phrase) == mirrored
+
+
+def test_mirrored_claims_are_the_claims_of_the_mirrored_image():
+    flipped = [(label, (SIDE - x2, y1, SIDE - x1, y2)) for label, (x1, y1, x2, y2) in DOGS]
+    swapped = {
+        (kind, mirror_phrase(direction), rank): rows
+        for (kind, direction, rank), rows in said(*DOGS).items()
+    }
+    assert swapped == said(*flipped)
