@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from retrieval_grounding import PRESETS
 from retrieval_grounding.cli import app
 
-COMMANDS = ("build", "query", "ground", "info", "models", "demo", "remove", "compact")
+COMMANDS = ("build", "query", "ground", "info", "models", "demo", "remove", "compact", "verify")
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
