@@ -31,6 +31,8 @@ _HOMES = {
     "SourceError": "errors",
     "StoreError": "errors",
     "StoreLockedError": "errors",
+    "Fault": "verifying",
+    "VerifyReport": "verifying",
     "build": "index",
     "find_images": "images",
     "ground": "index",
@@ -67,6 +69,7 @@ if TYPE_CHECKING:
     from .presets import PRESETS
     from .regions import Regions, pairwise_iou
     from .rendering import render_html
+    from .verifying import Fault, VerifyReport
 
 
 def __getattr__(name: str) -> Any:

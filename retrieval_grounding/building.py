@@ -179,11 +179,7 @@ def _add_batch(
     report: BuildReport,
 ) -> None:
     """Embed what is new in a batch, and let every file of it have its regions."""
-    new: dict[str, LoadedImage] = {}
-    for item in batch:
-        if isinstance(item, LoadedImage) and item.content_hash not in found.places:
-            new.setdefault(item.content_hash, item)
-    found.places |= writer.embed(list(new.values()))
+    writer.embed(batch, found.places)
     for item in batch:
         if isinstance(item, SkippedFile):
             _skip(item, found, writer, report)

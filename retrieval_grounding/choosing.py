@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,14 @@ from .errors import ModelError
 from .presets import BUNDLED, DEFAULT_PRESET, get_preset
 from .storage.catalog import Catalog
 
-__all__ = ["check_models", "describe_models", "existing_models", "load_models", "new_models"]
+__all__ = [
+    "check_models",
+    "checked_loader",
+    "describe_models",
+    "existing_models",
+    "load_models",
+    "new_models",
+]
 
 Models = tuple[str | Detector, str | Encoder, DetectorSettings]
 
@@ -72,6 +80,19 @@ def load_models(
         load_detector(detector, settings, device) if isinstance(detector, str) else detector,
         load_encoder(clip, device) if isinstance(clip, str) else clip,
     )
+
+
+def checked_loader(
+    catalog: Catalog, wanted: Models, device: str
+) -> Callable[[], tuple[Detector, Encoder]]:
+    """Return a function that loads models, and refuses them if they did not build the index."""
+
+    def load() -> tuple[Detector, Encoder]:
+        models = load_models(*wanted, device)
+        check_models(catalog, *models)
+        return models
+
+    return load
 
 
 def describe_models(

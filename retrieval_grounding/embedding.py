@@ -68,17 +68,22 @@ class ShardWriter:
         self._removed: list[str] = []
         self._skipped: list[SkippedFile] = []
 
-    def embed(self, loaded: Sequence[LoadedImage]) -> dict[str, Place]:
-        """Embed decoded images of different content.
+    def embed(self, batch: Sequence[LoadedImage | SkippedFile], places: dict[str, Place]) -> None:
+        """Embed the images of a batch whose content is new.
 
-        Returns
-        -------
-        dict of str to Place
-            Where the regions of each content will lie, by content hash. An image that alone fills
-            the memory of the device is left out.
+        Parameters
+        ----------
+        batch : sequence
+            Skipped files are left out.
+        places : dict of str to Place
+            Where the regions of each content lie, by content hash. The new ones are added, but for
+            images that alone fill the memory of the device.
         """
-        places: dict[str, Place] = {}
-        waiting = list(loaded)
+        new: dict[str, LoadedImage] = {}
+        for item in batch:
+            if isinstance(item, LoadedImage) and item.content_hash not in places:
+                new.setdefault(item.content_hash, item)
+        waiting = list(new.values())
         while waiting:
             part = waiting[: self._batch_limit]
             images = [item.image for item in part if item.image is not None]
@@ -94,9 +99,8 @@ class ShardWriter:
                     self._batch_limit = len(part) // 2
                     continue
             else:
-                places |= self._queue(part, regions, embeddings)
+                places.update(self._queue(part, regions, embeddings))
             waiting = waiting[len(part) :]
-        return places
 
     def _queue(
         self,

@@ -14,7 +14,7 @@ import numpy as np
 from .building import BuildOptions, BuildReport, add_images, preview_images
 from .choosing import (
     check_encoder,
-    check_models,
+    checked_loader,
     describe_models,
     existing_models,
     load_models,
@@ -41,10 +41,12 @@ from .matching.calibration import Calibration
 from .matching.loading import load_matcher
 from .presets import DEFAULT_PRESET
 from .querying import Searcher, probable_hits, rank_regions
+from .repairing import repair_index
 from .storage.catalog import Catalog, ImageRow, SkippedFile
 from .storage.lock import writer_lock
 from .tables import Phrases, RegionTable
 from .vectors.following import refresh_vectors
+from .verifying import VerifyReport, verify_index
 
 if TYPE_CHECKING:
     from .evaluation import EvaluationReport
@@ -351,6 +353,42 @@ class Index:
             numbers = choose_shards(catalog, max_unused, shard_images)
             return rewrite_shards(catalog, numbers, shard_images)
 
+    def verify(
+        self,
+        *,
+        repair: bool = False,
+        detector: Detector | None = None,
+        clip: Encoder | None = None,
+        options: BuildOptions | None = None,
+    ) -> VerifyReport:
+        """Check that catalog, shards and vector index are what was written, and agree.
+
+        Parameters
+        ----------
+        repair : bool
+            Put right what is wrong: what is intact is kept, damaged images are embedded again.
+        detector, clip : optional
+            Model objects; needed for a repair if the index was built with objects.
+        options : BuildOptions, optional
+            For embedding, and whether to show progress.
+
+        Raises
+        ------
+        StoreError
+            If the catalog itself cannot be read.
+        """
+        options = options or BuildOptions()
+        report = verify_index(self._catalog, options.progress)
+        if not repair or not report.faults:
+            return report
+        with writing(self.directory) as catalog:
+            report = verify_index(catalog, options.progress)
+            wanted = existing_models(catalog, None, detector, clip, None)
+            repair_index(catalog, report, checked_loader(catalog, wanted, self._device), options)
+        left = verify_index(self._catalog, options.progress)
+        report.repaired, report.faults = report.faults, left.faults
+        return report
+
     def info(self) -> dict[str, Any]:
         """Return what the index holds and which models built it, as plain values."""
         keys = ("format_version", "preset", "detector", "clip", "dimension", "created_with")
@@ -431,21 +469,16 @@ def build(
             wanted = new_models(preset, detector, clip, settings)
             loaded = load_models(*wanted, device)
             catalog = Catalog.create(directory, describe_models(preset, *wanted, *loaded))
-
-        def load_checked() -> tuple[Detector, Encoder]:
-            models = load_models(*wanted, device)
-            check_models(catalog, *models)
-            return models
-
         from .fitting import calibrate_index
 
         with contextlib.closing(catalog):
             sweep_leftovers(catalog)
             folders = source_folders(sources)
-            report = add_images(catalog, paths, folders, load_checked, options or BuildOptions())
+            load = checked_loader(catalog, wanted, device)
+            report = add_images(catalog, paths, folders, load, options or BuildOptions())
             refresh_vectors(catalog)
             if report.embedded:
-                calibrate_index(catalog, load_checked()[1])
+                calibrate_index(catalog, load()[1])
     encoder = clip if clip is not None and not isinstance(clip, str) else None
     index = Index(directory, encoder=encoder, device=device)
     index.build_report = report

@@ -12,7 +12,10 @@ from typer.testing import CliRunner
 from retrieval_grounding import PRESETS
 from retrieval_grounding.cli import app
 
-COMMANDS = ("build", "query", "ground", "evaluate", "info", "models", "demo", "remove", "compact")
+COMMANDS = (
+    "build", "query", "ground", "train", "evaluate", "info", "models", "demo", "remove",
+    "compact", "verify",
+)  # fmt: skip
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -1,11 +1,7 @@
 from __future__ import annotations
 
 import os
-import signal
 import sqlite3
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -176,57 +172,6 @@ def test_grounding_needs_no_index(photos, models):
     assert (hit.box, hit.label) == ((2, 2, 20, 20), "blue")
     both = rg.ground(photos / "c.png", ["red", "blue"], **models)
     assert [found.label for found in both] == ["red", "blue"]
-
-
-SLOW_BUILD = """
-import sys, time
-sys.path.insert(0, {tests!r})
-from fakes import ColourEncoder, SquareDetector
-import retrieval_grounding as rg
-
-class SlowDetector(SquareDetector):
-    def detect(self, images):
-        time.sleep(0.02)
-        return super().detect(images)
-
-options = rg.BuildOptions(batch_images=1, shard_images=3, workers=2, progress=False)
-rg.build({photos!r}, {index!r}, detector=SlowDetector(), clip=ColourEncoder(), options=options)
-"""
-
-
-@pytest.mark.skipif(os.name == "nt", reason="SIGKILL is a POSIX signal")
-def test_killed_builds_lose_nothing_and_double_nothing(tmp_path, models):
-    photos = tmp_path / "photos"
-    photos.mkdir()
-    for number in range(40):
-        draw_squares(photos / f"{number:02}.png", {"red": (0, 0, number + 1, 20)})
-    index = tmp_path / "index"
-    code = SLOW_BUILD.format(tests=str(Path(__file__).parent), photos=str(photos), index=str(index))
-    generator = np.random.default_rng(0)
-    kills = 0
-    for _ in range(4):
-        process = subprocess.Popen([sys.executable, "-c", code])
-        deadline = time.monotonic() + 60
-        shards = len(list(index.glob("shards/*.h5")))
-        while process.poll() is None and time.monotonic() < deadline:
-            if len(list(index.glob("shards/*.h5"))) > shards:
-                time.sleep(generator.uniform(0, 0.08))
-                process.send_signal(signal.SIGKILL)
-                kills += process.wait() == -signal.SIGKILL
-        assert process.poll() is not None
-        if (index / "catalog.sqlite").exists():
-            rg.Index.open(index, encoder=models["clip"]).query("red")
-    assert kills >= 2
-    (index / "shards" / "999999.h5").write_bytes(b"written but never committed")
-    finished = rg.build(photos, index, options=QUIET, **models)
-    paths = [image.path for image in finished.images()]
-    assert paths == sorted(str(path) for path in photos.iterdir())
-    assert not (index / "shards" / "999999.h5").exists()
-    assert not list(index.rglob("*.partial"))
-    untouched = rg.build(photos, tmp_path / "untouched", options=QUIET, **models)
-    assert {(h.image, h.box) for h in finished.query("red", top=50)} == {
-        (h.image, h.box) for h in untouched.query("red", top=50)
-    }
 
 
 def test_a_second_build_at_the_same_time_says_who_holds_the_lock(photos, tmp_path, models):

@@ -1,14 +1,17 @@
-"""Commands that look after an index: remove, compact."""
+"""Commands that look after an index: remove, compact, verify."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .shared import IndexDirectory, Json, print_json
+from .shared import IndexDirectory, Json, print_json, print_table
+
+if TYPE_CHECKING:
+    from ..verifying import Fault, VerifyReport
 
 __all__ = ["COMMANDS"]
 
@@ -63,4 +66,59 @@ def compact(
         )
 
 
-COMMANDS = (remove, compact)
+def verify(
+    index: IndexDirectory,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Embed again what is damaged; keep the rest.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    as_json: Json = False,
+) -> None:
+    """Check every byte of an index; the exit code is 1 if something is wrong with it.
+
+    Example: retrieval-grounding verify indexes/pictures --repair
+    """
+    from ..index import Index
+
+    report = Index.open(index, device=device).verify(repair=repair)
+    if as_json:
+        print_json(
+            {
+                "index": str(index),
+                "images": report.images,
+                "shards": report.shards,
+                "faults": [_as_dict(fault) for fault in report.faults],
+                "repaired": [_as_dict(fault) for fault in report.repaired],
+                "embedded": report.embedded,
+                "lost": report.lost,
+            }
+        )
+    else:
+        _print_verified(index, report)
+    if report.faults:
+        raise typer.Exit(1)
+
+
+def _as_dict(fault: Fault) -> dict[str, str]:
+    return {name: getattr(fault, name) for name in ("where", "kind", "detail", "repair")}
+
+
+def _print_verified(index: Path, report: VerifyReport) -> None:
+    state = f"{len(report.faults)} faults" if report.faults else "all is well"
+    if report.repaired:
+        state += (
+            f"; {len(report.repaired)} faults repaired, {report.embedded} images embedded again, "
+            f"{len(report.lost)} lost"
+        )
+    typer.echo(f"{index}: {report.images} images in {report.shards} shards, {state}")
+    for title, faults in (("fault", report.faults), ("repaired", report.repaired)):
+        if faults:
+            rows = [(fault.where, fault.kind, fault.detail, fault.repair) for fault in faults]
+            print_table((title, "", "", "repair"), rows)
+    if report.lost:
+        print_table(("lost",), [(path,) for path in report.lost])
+    if report.faults and not report.repaired:
+        typer.echo(f"to repair: retrieval-grounding verify {index} --repair", err=True)
+
+
+COMMANDS = (remove, compact, verify)

@@ -89,7 +89,10 @@ def follow(catalog: Catalog, vectors: FlatVectorIndex | None) -> tuple[FlatVecto
         start, stop = np.searchsorted(shards, [number, number + 1]).tolist()
         reader = ShardReader(catalog.directory / "shards" / files[number], number)
         if rows[stop - 1] >= len(reader.embeddings):
-            raise StoreError(f"{reader.path} has fewer regions than the catalog says")
+            raise StoreError(
+                f"the shard {reader.path} has fewer regions than the catalog says; run "
+                f"'retrieval-grounding verify {catalog.directory} --repair'"
+            )
         vectors.add(reader.embeddings[rows[start:stop]], new[start:stop])
     return vectors, generation, bool(len(new) or len(unused))
 

@@ -1,0 +1,69 @@
+"""Repairing an index: what is intact is copied, what is damaged is embedded again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from .building import BuildOptions
+from .detectors import Detector
+from .embedding import ShardWriter
+from .encoders import Encoder
+from .images import TRANSIENT_REASONS
+from .maintaining import rewrite_shards
+from .progress import progress_bar
+from .reading import batches, load, read_ahead
+from .storage.catalog import Catalog
+from .storage.rows import SkippedFile
+from .verifying import VerifyReport
+
+__all__ = ["repair_index"]
+
+
+def repair_index(
+    catalog: Catalog,
+    report: VerifyReport,
+    load_models: Callable[[], tuple[Detector, Encoder]],
+    options: BuildOptions,
+) -> None:
+    """Put right what verifying found; `report` then tells of that.
+
+    Every step leaves a complete index, so a crash loses nothing that was intact. The caller holds
+    the writer's lock, and refreshes the vector index afterwards.
+    """
+    damaged = frozenset(place for fault in report.faults for place in fault.places)
+    shards = sorted({fault.shard for fault in report.faults if fault.shard is not None})
+    rewrite_shards(catalog, shards, options.shard_images, damaged)
+    paths = [image.path for place in sorted(damaged) for image in catalog.images_at(*place)]
+    _embed_again(catalog, paths, report, load_models, options)
+    remaining = [number for number in shards if number in catalog.shard_files()]
+    rewrite_shards(catalog, remaining, options.shard_images, damaged)
+    if any(fault.shard is None for fault in report.faults):
+        catalog.set_setting("vectors", {})
+
+
+def _embed_again(
+    catalog: Catalog,
+    paths: Sequence[str],
+    report: VerifyReport,
+    load_models: Callable[[], tuple[Detector, Encoder]],
+    options: BuildOptions,
+) -> None:
+    """Embed images whose regions are damaged; those that cannot be had any more are forgotten."""
+    writer = ShardWriter(catalog, load_models, options.shard_images)
+    places: dict[str, tuple[int, int]] = {}
+    with progress_bar("Repairing", len(paths), "images", options.progress) as advance:
+        read = partial(load, known=places)
+        for batch in batches(read_ahead(read, paths, options.workers), options.batch_images):
+            writer.embed(batch, places)
+            for item in batch:
+                if isinstance(item, SkippedFile):
+                    if item.reason == "missing" or item.reason not in TRANSIENT_REASONS:
+                        writer.skip(item)
+                        report.lost.append(item.path)
+                elif (place := places.get(item.content_hash)) is not None:
+                    writer.link(item, place, touched=False, instead_of=None)
+            writer.commit_full()
+            advance(len(batch))
+        writer.commit()
+    report.embedded = writer.embedded

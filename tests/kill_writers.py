@@ -1,0 +1,184 @@
+"""Kill writers of an index at random instants, and check that nothing is lost or doubled.
+
+    python tests/kill_writers.py --kills 200
+
+Each round changes the collection (add, change, rename, copy, delete), starts a child that builds,
+removes or compacts, and kills it with SIGKILL. After each the index must open, answer, and verify
+clean; at the end it must equal one that was built undisturbed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from fakes import COLOURS, ColourEncoder, SquareDetector, draw_squares
+
+import retrieval_grounding as rg
+from retrieval_grounding.storage.catalog import Catalog
+from retrieval_grounding.storage.shards import ShardReader
+
+OPTIONS = rg.BuildOptions(batch_images=4, shard_images=16, workers=2, progress=False, prune=True)
+
+
+class SlowDetector(SquareDetector):
+    """Takes a while, so that a build has many instants."""
+
+    def detect(self, images):
+        time.sleep(0.002)
+        return super().detect(images)
+
+
+def draw(path: Path, generator: random.Random) -> None:
+    squares = {}
+    for name in generator.sample(sorted(COLOURS), generator.randint(0, 2)):
+        x, y = generator.randrange(60), generator.randrange(40)
+        squares[name] = (x, y, x + generator.randint(3, 20), y + generator.randint(3, 20))
+    draw_squares(path, squares, size=(80 + generator.randrange(9), 60 + generator.randrange(9)))
+
+
+def change(photos: Path, generator: random.Random) -> None:
+    """Change a few files of the collection in every way there is."""
+    for _ in range(generator.randint(3, 12)):
+        files = sorted(photos.iterdir())
+        new = photos / f"{generator.getrandbits(40):010x}.png"
+        kind = generator.choice(("add", "add", "change", "rename", "copy", "delete"))
+        if kind == "add" or len(files) < 5:
+            draw(new, generator)
+        elif kind == "change":
+            draw(generator.choice(files), generator)
+        elif kind == "rename":
+            generator.choice(files).rename(new)
+        elif kind == "copy":
+            shutil.copy(generator.choice(files), new)
+        else:
+            generator.choice(files).unlink()
+
+
+def build(photos: Path, index: Path, detector: SquareDetector | None = None) -> rg.Index:
+    detector = detector or SquareDetector()
+    return rg.build(photos, index, detector=detector, clip=ColourEncoder(), options=OPTIONS)
+
+
+def write(photos: Path, index: Path, action: str, seed: int) -> None:
+    """What the child does until it is killed."""
+    if action == "remove":
+        opened = rg.Index(index)
+        paths = [image.path for image in opened.images()]
+        opened.remove(random.Random(seed).sample(paths, min(20, len(paths))))
+    elif action == "compact":
+        rg.Index(index).compact(0.0, 16)
+    else:
+        build(photos, index, SlowDetector())
+
+
+def kill_one(photos: Path, index: Path, action: str, generator: random.Random) -> bool:
+    """Start a writer and kill it at a random instant; tell whether it was still alive."""
+    seed = generator.getrandbits(32)
+    wait = generator.uniform(0, {"remove": 0.03, "compact": 0.15}.get(action, 0.4))
+    child = os.fork()
+    if child == 0:
+        try:
+            write(photos, index, action, seed)
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    time.sleep(wait)
+    os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    if os.WIFEXITED(status) and os.WEXITSTATUS(status):
+        raise SystemExit(f"the writer failed during {action}")
+    return os.WIFSIGNALED(status)
+
+
+def content(index: Path) -> dict[str, tuple[object, ...]]:
+    """Return all that is stored of every image."""
+    catalog = Catalog(index)
+    files = catalog.shard_files()
+    found = {}
+    for image in catalog.images():
+        assert image.path not in found, "doubled"
+        reader = ShardReader(index / "shards" / files[image.shard], image.shard)
+        rows = reader.image_slice(image.row)
+        regions = reader.regions(image.row)
+        stored = (regions.boxes.tolist(), regions.scores.tolist(), regions.labels)
+        found[image.path] = (
+            (image.width, image.height), stored, reader.embeddings[rows].tolist(),
+            reader.colours[rows].tolist(),
+        )  # fmt: skip
+    return found
+
+
+def hits(index: Path) -> list[tuple[object, ...]]:
+    opened = rg.Index.open(index, encoder=ColourEncoder())
+    answers = opened.query(sorted(COLOURS), top=10_000, candidates=10_000)
+    return sorted((h.phrase, h.image, h.box, h.score, h.label) for a in answers for h in a)
+
+
+def check(index: Path) -> None:
+    opened = rg.Index.open(index, encoder=ColourEncoder())
+    report = opened.verify(options=OPTIONS)
+    assert not report.faults, report.faults
+    shown = {hit.image for hit in opened.query("red", top=10_000, candidates=10_000)}
+    assert shown == {image.path for image in opened.images()}
+
+
+def run(folder: Path, kills: int, images: int, seed: int) -> Counter[str]:
+    """Kill `kills` writers; return how many of each kind, and how many had finished before."""
+    generator = random.Random(seed)
+    photos, index = folder / "photos", folder / "index"
+    photos.mkdir()
+    for number in range(images):
+        draw(photos / f"{number:04}.png", generator)
+    told: Counter[str] = Counter()
+    while told["killed"] < kills:
+        change(photos, generator)
+        actions = ("build", "build", "build", "remove", "compact")
+        action = generator.choice(actions) if (index / "catalog.sqlite").exists() else "build"
+        if kill_one(photos, index, action, generator):
+            told["killed"] += 1
+            told[f"killed in {action}"] += 1
+        else:
+            told["had finished"] += 1
+        if (index / "catalog.sqlite").exists():
+            check(index)
+    build(photos, index)
+    rg.Index(index).compact(0.0, 16)
+    check(index)
+    build(photos, folder / "undisturbed")
+    ours, theirs = content(index), content(folder / "undisturbed")
+    assert set(ours) == {str(path) for path in photos.iterdir()}, "lost or doubled images"
+    assert ours == theirs, "other regions than undisturbed"
+    assert hits(index) == hits(folder / "undisturbed"), "other hits than undisturbed"
+    left = sorted(path.name for path in index.rglob("*") if path.name.startswith("."))
+    assert set(left) <= {".writer.lock"}, left
+    names = {path.name for path in (index / "shards").iterdir()}
+    assert names == set(Catalog(index).shard_files().values()), "orphans"
+    return told
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--images", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        told = run(Path(folder), arguments.kills, arguments.images, arguments.seed)
+    sys.stdout.write(f"{dict(told)} in {time.perf_counter() - started:.0f} s: 0 lost, 0 doubled\n")
+
+
+if __name__ == "__main__":
+    main()
