@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,6 +124,7 @@ def fit_matcher(
     options: TrainingOptions | None = None,
     device: str = "cpu",
     checkpoint: Path | None = None,
+    start: TrainedMatcher | None = None,
     trained_on: str = "",
 ) -> Fit:
     """Train a matcher on cached features and calibrate it on images that it has not seen.
@@ -146,6 +148,9 @@ def fit_matcher(
         Where.
     checkpoint : Path, optional
         Lets a killed training go on; the caller deletes it afterwards.
+    start : TrainedMatcher, optional
+        Begin with its weights and keep its words and kind, instead of from nothing: for few
+        expressions.
     trained_on : str
         Kept with the matcher, for people.
 
@@ -168,10 +173,15 @@ def fit_matcher(
         rest, _VALIDATION_SHARE / (1 - _CALIBRATION_SHARE), options.seed + 1
     )
     texts = [examples.phrases.texts[number] for number in training.phrase]
-    vocabulary = frequent_words(texts, _LEAST_USES, _MOST_WORDS) if kind == "residual" else []
-    torch.manual_seed(options.seed)
-    config = MatcherConfig(kind, encoder.dimension, len(vocabulary))
-    model = make_model(config).to(device)
+    if start is not None:
+        start.check(encoder.fingerprint)
+        config, vocabulary = start.config, start.vocabulary
+        model = copy.deepcopy(start.model).requires_grad_(True).to(device)
+    else:
+        vocabulary = frequent_words(texts, _LEAST_USES, _MOST_WORDS) if kind == "residual" else []
+        torch.manual_seed(options.seed)
+        config = MatcherConfig(kind, encoder.dimension, len(vocabulary))
+        model = make_model(config).to(device)
     run = train_model(model, vocabulary, regions, training, validation, options, checkpoint)
     matcher = TrainedMatcher(
         model.requires_grad_(False), config, vocabulary, encoder.fingerprint, None, trained_on
@@ -191,6 +201,7 @@ def train_index(
     kind: Literal["residual", "concat"],
     options: TrainingOptions | None,
     device: str,
+    start: TrainedMatcher | None,
 ) -> Fit:
     """Fit a matcher and write it into the index, with its learning curve.
 
@@ -220,6 +231,7 @@ def train_index(
         options=options,
         device=device,
         checkpoint=checkpoint,
+        start=start,
         trained_on=told,
     )
     fit.matcher.save(catalog.directory / MATCHER_FILE)

@@ -257,6 +257,7 @@ class Index:
         splits: Sequence[str] | None = None,
         first_sentence_only: bool = False,
         one_object_per_image: bool = False,
+        fine_tune: bool = False,
         options: TrainingOptions | None = None,
     ) -> Fit:
         """Train a matcher on cached features and keep it with the index; no image file is read.
@@ -272,6 +273,9 @@ class Index:
             index itself: labels, colours, places.
         kind : str
             ``"residual"``, or ``"concat"`` for the classic MLP.
+        fine_tune : bool
+            Begin with the matcher in use, of whatever kind, instead of from nothing: for a few
+            hundred expressions.
         options : TrainingOptions, optional
             Epochs, batch size, learning rate, seed.
 
@@ -286,9 +290,16 @@ class Index:
         ExpressionError
             If the expressions cannot be used.
         GroundingError
-            If there are too few.
+            If there are too few, or nothing trained to fine-tune.
         """
         from .fitting import train_index
+        from .matching.trained import TrainedMatcher
+
+        start = self.matcher if fine_tune else None
+        if start is not None and not isinstance(start, TrainedMatcher):
+            raise GroundingError(
+                "the index answers by cosine, so there is no matcher to fine-tune; train one first"
+            )
 
         with writer_lock(self.directory):
             fit = train_index(
@@ -301,6 +312,7 @@ class Index:
                 splits=splits,
                 first_sentence_only=first_sentence_only,
                 one_object_per_image=one_object_per_image,
+                start=start,
             )
         self.__dict__["matcher"] = fit.matcher
         return fit

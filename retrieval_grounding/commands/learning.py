@@ -99,6 +99,9 @@ def train(
     one_object: Annotated[
         bool, typer.Option("--one-object", help="Take one object of each image.")
     ] = False,
+    fine_tune: Annotated[
+        bool, typer.Option("--fine-tune", help="Begin with the matcher in use, not from nothing.")
+    ] = False,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the expressions.")] = 20,
     batch: Annotated[int, typer.Option(min=1, help="Expressions in a batch.")] = 256,
     rate: Annotated[float, typer.Option(min=0, help="Peak learning rate.")] = 1e-3,
@@ -123,6 +126,7 @@ def train(
         splits=split,
         first_sentence_only=first_sentence,
         one_object_per_image=one_object,
+        fine_tune=fine_tune,
         options=TrainingOptions(epochs=epochs, batch=batch, rate=rate, seed=seed),
     )
     if as_json:

@@ -1,0 +1,104 @@
+"""Training through an index: drawn scenes, photographs moved away, pseudo-queries."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scenes import SceneDetector, make_scenes, write_jsonl, write_scenes
+
+import retrieval_grounding as rg
+from retrieval_grounding.matching import CosineMatcher
+from retrieval_grounding.matching.trained import TrainedMatcher
+from retrieval_grounding.matching.training import TrainingOptions
+
+TRAIN, TEST = 250, 60
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory) -> tuple[rg.Index, Path]:
+    """An index of drawn scenes with nano's embeddings, whose pictures are gone, and its refs."""
+    folder = tmp_path_factory.mktemp("scenes")
+    train, test = make_scenes(TRAIN, seed=1), make_scenes(TEST, seed=2)
+    lines = write_scenes(train, folder / "pictures", "train")
+    lines += write_scenes(test, folder / "pictures", "test")
+    refs = write_jsonl(lines, folder / "refs.jsonl")
+    detector = SceneDetector([*train, *test])
+    options = rg.BuildOptions(progress=False)
+    index = rg.build(folder / "pictures", folder / "index", detector=detector, options=options)
+    shutil.rmtree(folder / "pictures")
+    return index, refs
+
+
+@pytest.mark.slow
+def test_the_matcher_learns_drawn_scenes_without_their_pictures(drawn):
+    index, refs = drawn
+    settings = TrainingOptions(epochs=30, patience=8, batch=64, rate=2e-3, progress=False)
+    concat = index.train(
+        refs, kind="concat", splits=["train"], options=TrainingOptions(epochs=8, progress=False)
+    )
+    fit = index.train(refs, splits=["train"], options=settings)
+    matchers = {"cosine": CosineMatcher(), "concat": concat.matcher, "matcher": fit.matcher}
+    report = index.evaluate(refs, splits=["test"], matchers=matchers, gallery=0)
+    accuracy = {name: report.figures[name].accuracy.value for name in matchers}
+    print(f"Acc@0.5 on drawn scenes: {accuracy}")
+    assert accuracy["matcher"] >= 0.90
+    assert accuracy["cosine"] < 0.5
+    assert (index.directory / "matcher-curve.png").read_bytes().startswith(b"\x89PNG")
+    assert "acc@0.5" in (index.directory / "matcher-curve.csv").read_text()
+
+    again = rg.Index.open(index.directory)
+    assert isinstance(again.matcher, TrainedMatcher)
+    phrase = json.loads(refs.read_text().splitlines()[-1])["expression"]
+    hits = again.query(phrase, top=3)
+    assert all(hit.probability is not None and 0 <= hit.probability <= 1 for hit in hits)
+    assert again.query(phrase, top=3, min_probability=1.0) == []
+
+
+def test_pseudo_queries_train_an_index_without_labels(shared, tmp_path):
+    photos = sorted(shared("coco_val128/images").iterdir())[:24]
+    index = rg.build(photos, tmp_path / "index", options=rg.BuildOptions(progress=False))
+    command = [
+        sys.executable, "-m", "retrieval_grounding", "train", str(index.directory),
+        "--refs", "pseudo", "--epochs", "2", "--json",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["kind"] == "residual"
+    assert report["epochs"] == 2
+    assert (tmp_path / "index" / "matcher.safetensors").exists()
+    assert not (tmp_path / "index" / "matcher.training").exists()
+
+
+def test_too_few_expressions_are_one_sentence(tmp_path, photos, models):
+    index = rg.build(photos, tmp_path / "index", **models)
+    refs = write_jsonl(
+        [{"image": "a.png", "expression": "red", "bbox_xywh": [5, 5, 20, 20]}], tmp_path / "r.jsonl"
+    )
+    with pytest.raises(rg.GroundingError, match="at least 10"):
+        index.train(refs)
+
+
+def test_a_matcher_of_another_encoder_is_refused_by_name(tmp_path, photos, models):
+    index = rg.build(photos, tmp_path / "index", **models)
+    source = Path(rg.__file__).parent / "bundled" / "nano-matcher.safetensors"
+    shutil.copy(source, tmp_path / "index" / "matcher.safetensors")
+    with pytest.raises(rg.ModelError, match=r"nano.*colours"):
+        rg.Index.open(tmp_path / "index", encoder=models["clip"]).query("red")
+    del index
+
+
+def test_probabilities_are_asked_for_in_vain_without_a_matcher(tmp_path, photos, models):
+    index = rg.build(photos, tmp_path / "index", **models)
+    [hit] = index.query("red", top=1)
+    assert hit.probability is None
+    with pytest.raises(rg.GroundingError, match="no probabilities"):
+        index.query("red", min_probability=0.5)
+    with pytest.raises(rg.GroundingError, match="no probability"):
+        index.query("red", min_probability=np.inf)
