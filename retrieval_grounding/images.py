@@ -256,10 +256,11 @@ def _expand(source: str) -> Iterator[str]:
 def _walk(folder: str) -> Iterator[str]:
     for parent, folders, files in os.walk(folder, onerror=_raise_source_error):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        prefix = os.path.join(parent, "")  # noqa: PTH118
         for name in sorted(files):  # plain strings: collections have 100,000 files and more
             suffix = name[name.rfind(".") :].lower()
             if suffix in IMAGE_SUFFIXES and name[0] != ".":
-                yield f"{parent}{os.sep}{name}"
+                yield prefix + name
 
 
 def _raise_source_error(error: OSError) -> None:

@@ -31,7 +31,7 @@ class InstantEncoder:
     dimension = 4
 
     def encode_regions(self, images, regions):
-        vectors = np.array([image.getpixel((0, 0)) + (20,) for image in images], np.float32)
+        vectors = np.array([(*image.getpixel((0, 0)), 20) for image in images], np.float32)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
     def encode_phrases(self, phrases):
