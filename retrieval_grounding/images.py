@@ -87,8 +87,7 @@ def find_images(sources: PathLike | Iterable[PathLike]) -> list[str]:
     """
     found: dict[str, None] = {}
     for source in as_list(sources):
-        for path in _expand(os.fspath(source)):
-            found[os.path.abspath(path)] = None  # noqa: PTH100 - links must not be resolved
+        found |= dict.fromkeys(_expand(os.fspath(source)))
     if not found:
         raise SourceError(
             "no image was found; name a folder that holds files such as "
@@ -235,20 +234,21 @@ def _to_8_bit(values: np.ndarray) -> np.ndarray:
 
 
 def _expand(source: str) -> Iterator[str]:
+    """Yield absolute paths; links are not resolved."""
     path = Path(source)
     if path.is_dir():
-        yield from _walk(source)
+        yield from _walk(os.path.abspath(source))  # noqa: PTH100
     elif path.suffix.lower() == ".txt" and path.is_file():
-        yield from _read_list(path)
+        yield from map(os.path.abspath, _read_list(path))
     elif path.exists():
-        yield source
+        yield os.path.abspath(source)  # noqa: PTH100
     elif glob.has_magic(source):
         matches = sorted(glob.glob(source, recursive=True))  # noqa: PTH207 - absolute patterns
         if not matches:
             raise SourceError(f"no file matches the pattern {source!r}")
         for match in matches:
             if Path(match).is_file() and Path(match).suffix.lower() in IMAGE_SUFFIXES:
-                yield match
+                yield os.path.abspath(match)  # noqa: PTH100
     else:
         raise SourceError(f"{source!r} does not exist; name a folder, an image or a list of paths")
 
@@ -256,10 +256,11 @@ def _expand(source: str) -> Iterator[str]:
 def _walk(folder: str) -> Iterator[str]:
     for parent, folders, files in os.walk(folder, onerror=_raise_source_error):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 - hot over 100,000 files
-            if suffix in IMAGE_SUFFIXES and not name.startswith("."):
-                yield os.path.join(parent, name)  # noqa: PTH118
+        prefix = os.path.join(parent, "")  # noqa: PTH118
+        for name in sorted(files):  # plain strings: collections have 100,000 files and more
+            suffix = name[name.rfind(".") :].lower()
+            if suffix in IMAGE_SUFFIXES and name[0] != ".":
+                yield prefix + name
 
 
 def _raise_source_error(error: OSError) -> None:

@@ -114,8 +114,10 @@ def verify_index(catalog: Catalog, progress: bool | None = None) -> VerifyReport
 def _check_shard(catalog: Catalog, number: int, file: str) -> Iterator[Fault]:
     path = catalog.directory / "shards" / file
     live = catalog.shard_rows(number, live=True)
+    expected = catalog.shard_checksums().get(number)
+    intact = False
     try:
-        intact = file_checksum(path) == catalog.shard_checksums().get(number)
+        intact = file_checksum(path) == expected
         reader = ShardReader(path, number)
     except FileNotFoundError:
         yield _fault(path, number, "missing", "the file is gone", live, live)

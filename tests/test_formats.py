@@ -1,0 +1,110 @@
+"""Every format version that was ever released opens for ever; newer ones are refused by name."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import zipfile
+from pathlib import Path
+
+import pytest
+from fakes import ColourEncoder
+
+import retrieval_grounding as rg
+from retrieval_grounding.storage import catalog as catalog_module
+from retrieval_grounding.storage import migrations, shards
+from retrieval_grounding.storage.migrations import FORMAT_VERSION
+
+FIXTURES = Path(__file__).parent / "fixtures"
+VERSIONS = range(1, FORMAT_VERSION + 1)
+
+
+@pytest.fixture
+def unpacked(tmp_path, request) -> Path:
+    with zipfile.ZipFile(FIXTURES / f"index-v{request.param}.zip") as archive:
+        archive.extractall(tmp_path / "index")
+    return tmp_path / "index"
+
+
+def check(index: rg.Index) -> None:
+    assert [image.path for image in index.images()] == [
+        "/photos/a.png", "/photos/b.png", "/photos/copy.png",
+    ]  # fmt: skip
+    [green, blue, yellow] = index.query(["green", "blue", "yellow"], top=2)
+    assert [hit.image for hit in green] == ["/photos/b.png", "/photos/copy.png"]
+    assert (green[0].box, blue[0].box) == ((30, 10, 60, 40), (2, 2, 20, 20))
+    assert (yellow[0].image, yellow[0].box) == ("/photos/a.png", (5, 5, 25, 25))
+    assert [(file.path, file.reason) for file in index.skipped()] == [
+        ("/photos/empty.png", "empty")
+    ]
+    assert index.verify().faults == []
+    counts = {key: index.info()[key] for key in ("images", "regions", "unused_regions", "shards")}
+    assert counts == {"images": 3, "regions": 5, "unused_regions": 2, "shards": 2}
+
+
+@pytest.mark.parametrize("unpacked", VERSIONS, indirect=True)
+def test_every_version_opens(unpacked):
+    check(rg.Index.open(unpacked, encoder=ColourEncoder()))
+
+
+@pytest.mark.parametrize("unpacked", VERSIONS, indirect=True)
+def test_every_version_can_be_written(unpacked):
+    index = rg.Index.open(unpacked, encoder=ColourEncoder())
+    assert index.remove("/photos/b.png") == 1
+    index.compact(0.0)
+    assert [hit.image for hit in index.query("green", top=1)] == ["/photos/copy.png"]
+    assert index.verify().faults == []
+
+
+@pytest.mark.parametrize("unpacked", [FORMAT_VERSION], indirect=True)
+def test_a_newer_version_is_refused_by_name(unpacked):
+    with sqlite3.connect(unpacked / "catalog.sqlite") as connection:
+        connection.execute("UPDATE settings SET value = '99' WHERE key = 'format_version'")
+    with pytest.raises(rg.StoreError, match=r"format version 99.*upgrade"):
+        rg.Index.open(unpacked)
+
+
+@pytest.mark.parametrize("unpacked", [FORMAT_VERSION], indirect=True)
+def test_a_migration_runs_in_place_for_writers_and_in_memory_for_readers(unpacked, monkeypatch):
+    """A made-up next version, whose catalog has one more setting."""
+
+    def next_version(connection: sqlite3.Connection) -> None:
+        value = json.dumps("added by the migration")
+        connection.execute("INSERT INTO settings VALUES ('new', ?)", (value,))
+
+    for module in (migrations, catalog_module, shards):
+        monkeypatch.setattr(module, "FORMAT_VERSION", FORMAT_VERSION + 1)
+    monkeypatch.setitem(migrations.MIGRATIONS, FORMAT_VERSION, next_version)
+    before = (unpacked / "catalog.sqlite").read_bytes()
+    reader = rg.Index.open(unpacked, encoder=ColourEncoder())
+    assert reader._catalog.setting("new") == "added by the migration"
+    check(reader)
+    assert (unpacked / "catalog.sqlite").read_bytes() == before
+    reader.remove("/photos/copy.png")
+    with sqlite3.connect(unpacked / "catalog.sqlite") as connection:
+        stored = dict(connection.execute("SELECT key, value FROM settings"))
+    assert stored["format_version"] == str(FORMAT_VERSION + 1)
+    assert json.loads(stored["new"]) == "added by the migration"
+
+
+@pytest.mark.parametrize("unpacked", [FORMAT_VERSION], indirect=True)
+def test_a_failed_migration_changes_nothing(unpacked, monkeypatch):
+    def failing(connection: sqlite3.Connection) -> None:
+        connection.execute("DELETE FROM images")
+        raise sqlite3.OperationalError("disk I/O error")
+
+    for module in (migrations, catalog_module):
+        monkeypatch.setattr(module, "FORMAT_VERSION", FORMAT_VERSION + 1)
+    monkeypatch.setitem(migrations.MIGRATIONS, FORMAT_VERSION, failing)
+    with pytest.raises(rg.StoreError, match="cannot be migrated"):
+        catalog_module.Catalog(unpacked, writable=True)
+    monkeypatch.undo()
+    check(rg.Index.open(unpacked, encoder=ColourEncoder()))
+
+
+def test_a_copied_index_folder_stays_usable(photos, tmp_path, models):
+    index = rg.build(photos, tmp_path / "index", **models)
+    shutil.copytree(tmp_path / "index", tmp_path / "elsewhere")
+    moved = rg.Index.open(tmp_path / "elsewhere", encoder=models["clip"])
+    assert moved.query("red") == index.query("red")
