@@ -33,14 +33,14 @@ _HOMES = {
     "StoreLockedError": "errors",
     "Fault": "verifying",
     "VerifyReport": "verifying",
-    "build": "index",
+    "build": "making",
     "find_images": "images",
-    "ground": "index",
+    "ground": "grounding",
     "load_detector": "detectors",
     "load_encoder": "encoders",
     "load_image": "images",
     "pairwise_iou": "regions",
-    "preview_build": "index",
+    "preview_build": "making",
     "render_html": "rendering",
 }
 
@@ -62,10 +62,12 @@ if TYPE_CHECKING:
         StoreLockedError,
     )
     from .evaluation import EvaluationReport
+    from .grounding import ground
     from .hits import Hit
     from .images import find_images, load_image
-    from .index import Index, build, ground, preview_build
+    from .index import Index
     from .maintaining import CompactReport
+    from .making import build, preview_build
     from .presets import PRESETS
     from .regions import Regions, pairwise_iou
     from .rendering import render_html

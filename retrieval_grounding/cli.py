@@ -86,8 +86,8 @@ def build(
     Example: retrieval-grounding build ~/Pictures --index indexes/pictures
     """
     from .building import BuildOptions
-    from .index import build as build_index
-    from .index import preview_build
+    from .making import build as build_index
+    from .making import preview_build
 
     directory = index or Path("indexes") / (Path(sources[0]).absolute().stem or "images")
     chosen: dict[str, Any] = {"workers": workers} if workers else {}
@@ -166,7 +166,7 @@ def ground(
 
     Example: retrieval-grounding ground street.jpg "the dog on the left" --save out.png
     """
-    from .index import ground as ground_image
+    from .grounding import ground as ground_image
     from .querying import probable_hits
 
     hits = ground_image(

@@ -11,7 +11,7 @@ from .encoders import load_encoder
 from .errors import SourceError
 from .hits import Hit
 from .images import PathLike
-from .index import build
+from .making import build
 from .presets import BUNDLED
 from .rendering import render_html
 

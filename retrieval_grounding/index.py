@@ -1,51 +1,40 @@
-"""The facade: build or open an index, query it, and ground a phrase in one image."""
+"""The facade of an index: open, query, train, evaluate, look after."""
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-import numpy as np
-
-from .building import BuildOptions, BuildReport, add_images, preview_images
+from .building import BuildOptions, BuildReport
 from .choosing import (
     check_encoder,
     checked_loader,
-    describe_models,
     existing_models,
-    load_models,
-    new_models,
 )
-from .colours import region_colours
-from .detectors import Detector, DetectorSettings
+from .detectors import Detector
 from .devices import resolve_device
-from .encoders import Encoder, Fingerprint, clean_phrase, embed_labels, load_encoder
-from .errors import GroundingError, ModelError, StoreError
+from .encoders import Encoder, Fingerprint, clean_phrase, load_encoder
+from .errors import GroundingError, ModelError
 from .hits import Hit
-from .images import PathLike, as_list, find_images, load_image, source_folders
+from .images import PathLike, as_list
 from .maintaining import (
     CompactReport,
     choose_shards,
     matching_images,
     remove_images,
     rewrite_shards,
-    sweep_leftovers,
     writing,
 )
 from .matching import CosineMatcher, Matcher
 from .matching.calibration import Calibration
 from .matching.loading import load_matcher
-from .presets import DEFAULT_PRESET
-from .querying import Searcher, probable_hits, rank_regions
+from .querying import Searcher, probable_hits
 from .repairing import repair_index
 from .storage.catalog import Catalog, ImageRow, SkippedFile
 from .storage.lock import writer_lock
-from .tables import Phrases, RegionTable
-from .vectors.following import refresh_vectors
+from .tables import Phrases
 from .verifying import VerifyReport, verify_index
 
 if TYPE_CHECKING:
@@ -53,7 +42,7 @@ if TYPE_CHECKING:
     from .fitting import Fit
     from .matching.training import TrainingOptions
 
-__all__ = ["Index", "build", "ground", "preview_build"]
+__all__ = ["Index"]
 
 
 class Index:
@@ -418,183 +407,3 @@ class Index:
     def __len__(self) -> int:
         """Return the number of images."""
         return self._catalog.counts()["images"]
-
-
-def build(
-    sources: PathLike | Iterable[PathLike],
-    directory: PathLike,
-    *,
-    preset: str | None = None,
-    detector: str | Detector | None = None,
-    clip: str | Encoder | None = None,
-    settings: DetectorSettings | None = None,
-    device: str = "auto",
-    options: BuildOptions | None = None,
-) -> Index:
-    """Build an index over images, or add to one what is new or has changed.
-
-    Parameters
-    ----------
-    sources : path or iterable of paths
-        Folders, image files, glob patterns and ``.txt`` lists; see
-        :func:`retrieval_grounding.find_images`.
-    directory : path
-        Where the index lies or will lie.
-    preset : str, optional
-        ``nano`` (the default), ``base``, ``large`` or ``seed``. An existing index keeps its own.
-    detector, clip : optional
-        Take the place of the preset's: a name as in :func:`load_detector` and
-        :func:`load_encoder`, or an object with the protocol's methods.
-    settings : DetectorSettings, optional
-        What the detector keeps.
-    device : str
-        Where the models run.
-    options : BuildOptions, optional
-        Batch size, shard size, threads, progress.
-
-    Returns
-    -------
-    Index
-        Opened; its ``build_report`` says what was done and which files were skipped.
-
-    Raises
-    ------
-    SourceError
-        If a source is missing or nothing is found.
-    StoreLockedError
-        If another process is writing to the index.
-    ModelError
-        If weights cannot be loaded, or are not those of the existing index.
-    """
-    directory = Path(directory)
-    sources = as_list(sources)
-    paths = find_images(sources)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"{directory} cannot be made: {error.strerror}") from error
-    with writer_lock(directory):
-        if Catalog.exists(directory):
-            catalog = Catalog(directory, writable=True)
-            wanted = existing_models(catalog, preset, detector, clip, settings)
-        else:
-            wanted = new_models(preset, detector, clip, settings)
-            loaded = load_models(*wanted, device)
-            catalog = Catalog.create(directory, describe_models(preset, *wanted, *loaded))
-        from .fitting import calibrate_index
-
-        with contextlib.closing(catalog):
-            sweep_leftovers(catalog)
-            folders = source_folders(sources)
-            load = checked_loader(catalog, wanted, device)
-            report = add_images(catalog, paths, folders, load, options or BuildOptions())
-            refresh_vectors(catalog)
-            if report.embedded:
-                calibrate_index(catalog, load()[1])
-    encoder = clip if clip is not None and not isinstance(clip, str) else None
-    index = Index(directory, encoder=encoder, device=device)
-    index.build_report = report
-    return index
-
-
-def preview_build(
-    sources: PathLike | Iterable[PathLike],
-    directory: PathLike,
-    *,
-    options: BuildOptions | None = None,
-) -> BuildReport:
-    """Say what :func:`build` would do; nothing is decoded, embedded or written.
-
-    New and changed files are read for their content hashes. Whether they can be decoded is not
-    known, so new bad files count as added.
-
-    Raises
-    ------
-    SourceError
-        If a source is missing or nothing is found.
-    """
-    sources = as_list(sources)
-    paths, directory = find_images(sources), Path(directory)
-    catalog = Catalog(directory) if Catalog.exists(directory) else None
-    return preview_images(catalog, paths, source_folders(sources), options or BuildOptions())
-
-
-@overload
-def ground(
-    image: PathLike,
-    phrases: str,
-    *,
-    preset: str = ...,
-    detector: str | Detector | None = ...,
-    clip: str | Encoder | None = ...,
-    settings: DetectorSettings | None = ...,
-    device: str = ...,
-) -> Hit: ...
-
-
-@overload
-def ground(
-    image: PathLike,
-    phrases: list[str] | tuple[str, ...],
-    *,
-    preset: str = ...,
-    detector: str | Detector | None = ...,
-    clip: str | Encoder | None = ...,
-    settings: DetectorSettings | None = ...,
-    device: str = ...,
-) -> list[Hit]: ...
-
-
-def ground(
-    image: PathLike,
-    phrases: str | list[str] | tuple[str, ...],
-    *,
-    preset: str = DEFAULT_PRESET,
-    detector: str | Detector | None = None,
-    clip: str | Encoder | None = None,
-    settings: DetectorSettings | None = None,
-    device: str = "auto",
-) -> Hit | list[Hit]:
-    """Find the region of one image that a phrase refers to, without an index.
-
-    Parameters
-    ----------
-    image : path
-        An image file.
-    phrases : str, or list or tuple of str
-        What to find.
-    preset, detector, clip, settings, device
-        As for :func:`build`. Models stay in memory for the next call.
-
-    Returns
-    -------
-    Hit, or one for each phrase of a sequence
-
-    Raises
-    ------
-    ImageError
-        If the image cannot be used.
-    PhraseError
-        If a phrase is empty or not text.
-    """
-    asked = [phrases] if isinstance(phrases, str) else list(phrases)
-    cleaned = [clean_phrase(phrase) for phrase in asked]
-    pixels = load_image(image)
-    finder, encoder = load_models(*new_models(preset, detector, clip, settings), device)
-    [regions] = finder.detect([pixels])
-    names = sorted(set(regions.labels))
-    table = RegionTable(
-        encoder.encode_regions([pixels], [regions]),
-        regions.boxes,
-        regions.scores,
-        np.array([names.index(label) for label in regions.labels]),
-        region_colours(pixels, regions.boxes),
-        np.array([0, len(regions)]),
-        names,
-        embed_labels(encoder, names),
-    )
-    wanted = Phrases(cleaned, encoder.encode_phrases(cleaned))
-    matcher = load_matcher(None, encoder.fingerprint, resolve_device(device))
-    ranked = rank_regions(wanted, os.fspath(image), table, matcher, top=1)
-    hits = [best for [best] in ranked]
-    return hits[0] if isinstance(phrases, str) else hits
