@@ -74,8 +74,9 @@ class Stage:
 STAGES = (
     # With both towers fixed, each phrase and crop is computed once and a step is nearly free.
     Stage("none", 400, 768, 448, 0.0, 2e-3, decay=0.02),
-    Stage("image", 750, 144, 144, 4e-4, 6e-4, average=0.998),
-    Stage("text", 400, 160, 80, 8e-5, 3e-4, average=0.995),
+    Stage("image", 500, 144, 144, 4e-4, 6e-4, average=0.998),
+    Stage("text", 250, 160, 80, 8e-5, 3e-4, average=0.995),
+    Stage("none", 160, 768, 448, 0.0, 5e-4, average=0.98),
 )
 
 
