@@ -19,52 +19,11 @@ from ..errors import StoreError
 from .files import as_store_error, sync_folder
 from .migrations import FORMAT_VERSION, migrate
 from .rows import ImageRow, KnownFile, LiveRow, NewShard, Place, SkippedFile, StoredImage
+from .schema import SCHEMA
 
 __all__ = ["CATALOG_FILE", "Catalog", "ImageRow", "SkippedFile"]
 
 CATALOG_FILE = "catalog.sqlite"
-
-# The rollback journal, not the write-ahead log: that needs shared memory, which network folders
-# lack, and a reader without the right to write could not open it.
-_SCHEMA = """
-PRAGMA journal_mode = DELETE;
-CREATE TABLE settings (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE shards (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    file TEXT NOT NULL UNIQUE,
-    images INTEGER NOT NULL,
-    regions INTEGER NOT NULL,
-    checksum TEXT NOT NULL
-);
-CREATE TABLE shard_rows (
-    shard INTEGER NOT NULL REFERENCES shards (id),
-    row INTEGER NOT NULL,
-    content_hash TEXT NOT NULL,
-    width INTEGER NOT NULL,
-    height INTEGER NOT NULL,
-    first_region INTEGER NOT NULL,
-    regions INTEGER NOT NULL,
-    checksum TEXT NOT NULL,
-    PRIMARY KEY (shard, row)
-) WITHOUT ROWID;
-CREATE INDEX shard_rows_by_content ON shard_rows (content_hash);
-CREATE TABLE images (
-    path TEXT PRIMARY KEY,
-    size INTEGER NOT NULL,
-    mtime_ns INTEGER NOT NULL,
-    shard INTEGER NOT NULL,
-    row INTEGER NOT NULL,
-    FOREIGN KEY (shard, row) REFERENCES shard_rows (shard, row)
-);
-CREATE INDEX images_by_row ON images (shard, row);
-CREATE TABLE skipped (
-    path TEXT PRIMARY KEY,
-    size INTEGER NOT NULL,
-    mtime_ns INTEGER NOT NULL,
-    reason TEXT NOT NULL,
-    detail TEXT NOT NULL
-);
-"""
 
 _LIVE = "EXISTS (SELECT 1 FROM images i WHERE i.shard = r.shard AND i.row = r.row)"
 _IMAGE_ROW = "SELECT path, width, height, shard, row FROM images JOIN shard_rows USING (shard, row)"
@@ -122,7 +81,7 @@ class Catalog:
             temporary.unlink(missing_ok=True)
             try:
                 with contextlib.closing(sqlite3.connect(temporary)) as connection, connection:
-                    connection.executescript(_SCHEMA)
+                    connection.executescript(SCHEMA)
                     values = settings | {"format_version": FORMAT_VERSION, "generation": 0}
                     connection.executemany(
                         "INSERT INTO settings VALUES (?, ?)",
