@@ -33,6 +33,7 @@ from .presets import DEFAULT_PRESET
 from .querying import Searcher, rank_regions
 from .repairing import repair_index
 from .storage.catalog import Catalog, ImageRow, SkippedFile
+from .storage.files import folder_size
 from .storage.lock import writer_lock
 from .tables import Phrases, RegionTable
 from .vectors.following import refresh_vectors
@@ -241,7 +242,7 @@ class Index:
             "detector_fingerprint": self._catalog.setting("detector_fingerprint"),
             "encoder_fingerprint": str(Fingerprint(**self._catalog.setting("encoder_fingerprint"))),
             **self._catalog.counts(),
-            "bytes": sum(f.stat().st_size for f in self.directory.rglob("*") if f.is_file()),
+            "bytes": folder_size(self.directory),
         }
 
     def __len__(self) -> int:
