@@ -25,6 +25,8 @@ __all__ = ["CATALOG_FILE", "Catalog", "ImageRow", "SkippedFile"]
 
 CATALOG_FILE = "catalog.sqlite"
 
+_TYPES = {"i": int, "t": str}
+_LIMITS = (1 << 31, 1 << 32, 1 << 20)  # of shards, of rows in a region's id, and plausible
 _LIVE = "EXISTS (SELECT 1 FROM images i WHERE i.shard = r.shard AND i.row = r.row)"
 _IMAGE_ROW = "SELECT path, width, height, shard, row FROM images JOIN shard_rows USING (shard, row)"
 
@@ -163,7 +165,8 @@ class Catalog:
 
     def known_files(self) -> dict[str, KnownFile]:
         """Return every image's file as it was when it was indexed, by path."""
-        rows = self._all("SELECT path, size, mtime_ns, shard, row FROM images")
+        query = "SELECT path, size, mtime_ns, shard, row FROM images"
+        rows = self._typed("tiiii", query)
         return {row[0]: KnownFile(*row[1:]) for row in rows}
 
     def places(self) -> dict[str, Place]:
@@ -172,25 +175,30 @@ class Catalog:
         Rows to which no image points any more are among them, so that a file that comes back finds
         its embeddings.
         """
-        rows = self._all("SELECT content_hash, shard, row FROM shard_rows ORDER BY shard, row")
+        query = "SELECT content_hash, shard, row FROM shard_rows ORDER BY shard, row"
+        rows = self._typed("tii", query)
         return {content_hash: (shard, row) for content_hash, shard, row in rows}
 
     def skipped(self) -> list[SkippedFile]:
         """Return the files that were skipped, by path."""
-        rows = self._all("SELECT path, reason, detail, size, mtime_ns FROM skipped ORDER BY path")
+        query = "SELECT path, reason, detail, size, mtime_ns FROM skipped ORDER BY path"
+        rows = self._typed("tttii", query)
         return [SkippedFile(*row) for row in rows]
 
     def shard_files(self) -> dict[int, str]:
         """Return the file name of every shard by its number."""
-        return dict(self._all("SELECT id, file FROM shards ORDER BY id"))
+        files = dict(self._typed("it", "SELECT id, file FROM shards ORDER BY id"))
+        if any(Path(file).name != file for file in files.values()):
+            raise self._damaged("a shard lies outside of the index")
+        return files
 
     def shard_checksums(self) -> dict[int, str]:
         """Return the checksum of every shard's file by its number."""
-        return dict(self._all("SELECT id, checksum FROM shards ORDER BY id"))
+        return dict(self._typed("it", "SELECT id, checksum FROM shards ORDER BY id"))
 
     def next_shard(self) -> int:
         """Return the number that the next shard gets; numbers are never used twice."""
-        used = self._all("SELECT seq FROM sqlite_sequence WHERE name = 'shards'")
+        used = self._typed("i", "SELECT seq FROM sqlite_sequence WHERE name = 'shards'")
         return (used[0][0] if used else 0) + 1
 
     def live_regions(self) -> npt.NDArray[np.int64]:
@@ -201,15 +209,20 @@ class Catalog:
         int64 array of shape (rows, 3)
             By shard and row.
         """
-        rows = self._all(
+        rows = self._typed(
+            "iii",
             f"SELECT shard, first_region, regions FROM shard_rows r WHERE {_LIVE} "
-            "ORDER BY shard, row"
+            "ORDER BY shard, row",
         )
-        return np.array(rows, dtype=np.int64).reshape(-1, 3)
+        table = np.array(rows, dtype=np.int64).reshape(-1, 3)
+        if len(table) and not (table.min() >= 0 and (table.max(axis=0) < _LIMITS).all()):
+            raise self._damaged("impossible numbers of regions")
+        return table
 
     def shard_rows(self, shard: int, *, live: bool = False) -> list[LiveRow]:
         """Return the rows of a shard, in order; with `live` those that an image points to."""
-        rows = self._all(
+        rows = self._typed(
+            "iitiiiit",
             "SELECT shard, row, content_hash, width, height, first_region, regions, checksum "
             f"FROM shard_rows r WHERE shard = ? {'AND ' + _LIVE if live else ''} ORDER BY row",
             shard,
@@ -218,21 +231,23 @@ class Catalog:
 
     def shard_use(self) -> dict[int, tuple[int, int, int]]:
         """Return for every shard: its regions, its live rows, and the regions of those."""
-        rows = self._all(
+        rows = self._typed(
+            "iiii",
             "SELECT s.id, s.regions, COUNT(r.row), COALESCE(SUM(r.regions), 0) FROM shards s "
-            f"LEFT JOIN shard_rows r ON r.shard = s.id AND {_LIVE} GROUP BY s.id ORDER BY s.id"
+            f"LEFT JOIN shard_rows r ON r.shard = s.id AND {_LIVE} GROUP BY s.id ORDER BY s.id",
         )
         return {number: (regions, used, live) for number, regions, used, live in rows}
 
     def images_at(self, shard: int, row: int) -> list[ImageRow]:
         """Return the images whose regions lie in row `row` of `shard`; none if it is unused."""
         query = f"{_IMAGE_ROW} WHERE images.shard = ? AND images.row = ? ORDER BY path"
-        return [ImageRow(*found) for found in self._all(query, shard, row)]
+        return [ImageRow(*found) for found in self._typed("tiiii", query, shard, row)]
 
     def images(self) -> Iterator[ImageRow]:
         """Yield every image, by path."""
         # All at once: an open cursor would keep writers waiting for as long as the caller iterates.
-        return (ImageRow(*row) for row in self._all(f"{_IMAGE_ROW} ORDER BY path"))
+        rows = self._typed("tiiii", f"{_IMAGE_ROW} ORDER BY path")
+        return (ImageRow(*row) for row in rows)
 
     def commit(
         self,
@@ -301,7 +316,6 @@ class Catalog:
         list of str
             Files of the shards that went, for the caller to delete.
         """
-        numbers = sorted(set(dropped))
         with self._writing():
             if shard is not None:
                 self._insert_shard(shard)
@@ -309,14 +323,14 @@ class Catalog:
                 "UPDATE images SET shard = ?, row = ? WHERE shard = ? AND row = ?",
                 [(*new, *old) for old, new in moves],
             )
-            files = []
-            for number in numbers:
+            files, names = [], self.shard_files()
+            for number in sorted(names.keys() & set(dropped)):
                 if not self._all("SELECT 1 FROM images WHERE shard = ? LIMIT 1", number):
-                    files += self._all("SELECT file FROM shards WHERE id = ?", number)
+                    files.append(names[number])
                     self._connection.execute("DELETE FROM shard_rows WHERE shard = ?", (number,))
                     self._connection.execute("DELETE FROM shards WHERE id = ?", (number,))
             self._advance_generation()
-        return [file for (file,) in files]
+        return files
 
     def problems(self) -> list[str]:
         """Return what SQLite finds wrong with the file, and rows that point nowhere."""
@@ -369,6 +383,19 @@ class Catalog:
                 f"the catalog of {self.directory} "
                 + (f"is damaged ({error})" if damaged else f"cannot be {action}: {error}")
             ) from error
+
+    def _typed(self, types: str, query: str, *values: object) -> list[Any]:
+        """Return rows of integers (``i``) and texts (``t``), which SQLite does not check."""
+        rows = self._all(query, *values)
+        for kind, column in zip(types, zip(*rows, strict=True), strict=bool(rows)):
+            if set(map(type, column)) != {_TYPES[kind]}:
+                raise self._damaged("a column holds values of another type")
+        return rows
+
+    def _damaged(self, found: str) -> StoreError:
+        return StoreError(
+            f"the catalog of {self.directory} is damaged ({found}); build the index again"
+        )
 
     def _all(self, query: str, *values: object) -> list[Any]:
         with self._reading, self._reporting("read"):
