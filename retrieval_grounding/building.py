@@ -131,10 +131,10 @@ def add_images(
             advance(len(batch))
             if stopping():
                 break
-        report.missing = sorted(found.missing)
-        if options.prune and not stopping():
-            writer.remove(report.missing)
-            report.pruned = True
+        if not stopping():  # or else files that only moved would pass for deleted ones
+            report.missing = sorted(found.missing)
+            writer.remove(report.missing if options.prune else [])
+            report.pruned = options.prune
         writer.commit()
         report.embedded, report.regions = writer.embedded, writer.regions
         report.seconds = time.perf_counter() - started - writer.loading_seconds

@@ -33,6 +33,7 @@ from .matching.loading import load_matcher
 from .querying import Searcher, probable_hits
 from .repairing import repair_index
 from .storage.catalog import Catalog, ImageRow, SkippedFile
+from .storage.files import folder_size
 from .storage.lock import writer_lock
 from .tables import Phrases
 from .verifying import VerifyReport, verify_index
@@ -401,7 +402,7 @@ class Index:
             "encoder_fingerprint": str(Fingerprint(**self._catalog.setting("encoder_fingerprint"))),
             **self._catalog.counts(),
             "matcher": self.matcher.name,
-            "bytes": sum(f.stat().st_size for f in self.directory.rglob("*") if f.is_file()),
+            "bytes": folder_size(self.directory),
         }
 
     def __len__(self) -> int:

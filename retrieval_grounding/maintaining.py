@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from .errors import StoreError
 from .storage.catalog import Catalog
-from .storage.files import TEMPORARY_SUFFIX, as_store_error
+from .storage.files import TEMPORARY_SUFFIX, as_store_error, folder_size
 from .storage.lock import writer_lock
 from .storage.rows import LiveRow, Place
 from .storage.shards import ShardReader, write_shard
@@ -152,7 +152,8 @@ def rewrite_shards(
     StoreError
         If a row is damaged that `damaged` does not name.
     """
-    before, size, use = catalog.shard_files(), _size(catalog), catalog.shard_use()
+    folder = catalog.directory / "shards"
+    before, size, use = catalog.shard_files(), folder_size(folder), catalog.shard_use()
     rows = (row for number in numbers for row in catalog.shard_rows(number, live=True))
     intact = (row for row in rows if (row.shard, row.row) not in damaged)
     copier = _Copier(catalog)
@@ -164,7 +165,9 @@ def rewrite_shards(
         copier.drop(catalog.replace_rows([], None, finished))
     remaining = catalog.shard_use()
     unused = [sum(total - used for total, _, used in state.values()) for state in (use, remaining)]
-    return CompactReport(len(before), len(remaining), unused[0] - unused[1], size - _size(catalog))
+    return CompactReport(
+        len(before), len(remaining), unused[0] - unused[1], size - folder_size(folder)
+    )
 
 
 def sweep_leftovers(catalog: Catalog) -> None:
@@ -232,8 +235,3 @@ class _Copier:
                 (self._folder / file).unlink(missing_ok=True)
             except PermissionError:  # on Windows a reader has it mapped; the next build sweeps it
                 continue
-
-
-def _size(catalog: Catalog) -> int:
-    folder: Path = catalog.directory / "shards"
-    return sum(path.stat().st_size for path in folder.glob("*.h5"))

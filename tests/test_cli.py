@@ -75,3 +75,28 @@ def test_errors_are_one_sentence_and_an_exit_code(tmp_path, arguments, code, mes
     assert done.stdout == ""
     if code == 1:
         assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_dry_run_and_looking_after_an_index(photos, tmp_path, models):
+    import retrieval_grounding as rg
+
+    index = str(tmp_path / "index")
+    runner = CliRunner()
+    told = runner.invoke(app, ["build", str(photos), "--index", index, "--dry-run", "--json"])
+    assert told.exit_code == 0, told.output
+    assert json.loads(told.stdout) | {"found": 4, "added": 4, "dry_run": True} == json.loads(
+        told.stdout
+    )
+    assert not (tmp_path / "index").exists()
+    rg.build(photos, index, **models)
+    (photos / "d.png").unlink()
+    told = runner.invoke(app, ["build", str(photos), "--index", index, "--dry-run"])
+    assert "1 missing (--prune forgets them)" in told.output
+    removed = runner.invoke(app, ["remove", index, str(photos / "a.png"), "--json"])
+    assert json.loads(removed.stdout)["removed"] == 1
+    assert runner.invoke(app, ["remove", index]).exit_code == 2
+    compacted = runner.invoke(app, ["compact", index, "--json", "--max-unused", "0"])
+    assert json.loads(compacted.stdout)["regions_dropped"] == 2
+    verified = runner.invoke(app, ["verify", index])
+    assert verified.exit_code == 0
+    assert "all is well" in verified.output

@@ -19,53 +19,14 @@ from ..errors import StoreError
 from .files import as_store_error, sync_folder
 from .migrations import FORMAT_VERSION, migrate
 from .rows import ImageRow, KnownFile, LiveRow, NewShard, Place, SkippedFile, StoredImage
+from .schema import SCHEMA
 
 __all__ = ["CATALOG_FILE", "Catalog", "ImageRow", "SkippedFile"]
 
 CATALOG_FILE = "catalog.sqlite"
 
-# The rollback journal, not the write-ahead log: that needs shared memory, which network folders
-# lack, and a reader without the right to write could not open it.
-_SCHEMA = """
-PRAGMA journal_mode = DELETE;
-CREATE TABLE settings (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE shards (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    file TEXT NOT NULL UNIQUE,
-    images INTEGER NOT NULL,
-    regions INTEGER NOT NULL,
-    checksum TEXT NOT NULL
-);
-CREATE TABLE shard_rows (
-    shard INTEGER NOT NULL REFERENCES shards (id),
-    row INTEGER NOT NULL,
-    content_hash TEXT NOT NULL,
-    width INTEGER NOT NULL,
-    height INTEGER NOT NULL,
-    first_region INTEGER NOT NULL,
-    regions INTEGER NOT NULL,
-    checksum TEXT NOT NULL,
-    PRIMARY KEY (shard, row)
-) WITHOUT ROWID;
-CREATE INDEX shard_rows_by_content ON shard_rows (content_hash);
-CREATE TABLE images (
-    path TEXT PRIMARY KEY,
-    size INTEGER NOT NULL,
-    mtime_ns INTEGER NOT NULL,
-    shard INTEGER NOT NULL,
-    row INTEGER NOT NULL,
-    FOREIGN KEY (shard, row) REFERENCES shard_rows (shard, row)
-);
-CREATE INDEX images_by_row ON images (shard, row);
-CREATE TABLE skipped (
-    path TEXT PRIMARY KEY,
-    size INTEGER NOT NULL,
-    mtime_ns INTEGER NOT NULL,
-    reason TEXT NOT NULL,
-    detail TEXT NOT NULL
-);
-"""
-
+_TYPES = {"i": int, "t": str}
+_LIMITS = (1 << 31, 1 << 32, 1 << 20)  # of shards, of rows in a region's id, and plausible
 _LIVE = "EXISTS (SELECT 1 FROM images i WHERE i.shard = r.shard AND i.row = r.row)"
 _IMAGE_ROW = "SELECT path, width, height, shard, row FROM images JOIN shard_rows USING (shard, row)"
 
@@ -122,7 +83,7 @@ class Catalog:
             temporary.unlink(missing_ok=True)
             try:
                 with contextlib.closing(sqlite3.connect(temporary)) as connection, connection:
-                    connection.executescript(_SCHEMA)
+                    connection.executescript(SCHEMA)
                     values = settings | {"format_version": FORMAT_VERSION, "generation": 0}
                     connection.executemany(
                         "INSERT INTO settings VALUES (?, ?)",
@@ -204,7 +165,8 @@ class Catalog:
 
     def known_files(self) -> dict[str, KnownFile]:
         """Return every image's file as it was when it was indexed, by path."""
-        rows = self._all("SELECT path, size, mtime_ns, shard, row FROM images")
+        query = "SELECT path, size, mtime_ns, shard, row FROM images"
+        rows = self._typed("tiiii", query)
         return {row[0]: KnownFile(*row[1:]) for row in rows}
 
     def places(self) -> dict[str, Place]:
@@ -213,25 +175,30 @@ class Catalog:
         Rows to which no image points any more are among them, so that a file that comes back finds
         its embeddings.
         """
-        rows = self._all("SELECT content_hash, shard, row FROM shard_rows ORDER BY shard, row")
+        query = "SELECT content_hash, shard, row FROM shard_rows ORDER BY shard, row"
+        rows = self._typed("tii", query)
         return {content_hash: (shard, row) for content_hash, shard, row in rows}
 
     def skipped(self) -> list[SkippedFile]:
         """Return the files that were skipped, by path."""
-        rows = self._all("SELECT path, reason, detail, size, mtime_ns FROM skipped ORDER BY path")
+        query = "SELECT path, reason, detail, size, mtime_ns FROM skipped ORDER BY path"
+        rows = self._typed("tttii", query)
         return [SkippedFile(*row) for row in rows]
 
     def shard_files(self) -> dict[int, str]:
         """Return the file name of every shard by its number."""
-        return dict(self._all("SELECT id, file FROM shards ORDER BY id"))
+        files = dict(self._typed("it", "SELECT id, file FROM shards ORDER BY id"))
+        if any(Path(file).name != file for file in files.values()):
+            raise self._damaged("a shard lies outside of the index")
+        return files
 
     def shard_checksums(self) -> dict[int, str]:
         """Return the checksum of every shard's file by its number."""
-        return dict(self._all("SELECT id, checksum FROM shards ORDER BY id"))
+        return dict(self._typed("it", "SELECT id, checksum FROM shards ORDER BY id"))
 
     def next_shard(self) -> int:
         """Return the number that the next shard gets; numbers are never used twice."""
-        used = self._all("SELECT seq FROM sqlite_sequence WHERE name = 'shards'")
+        used = self._typed("i", "SELECT seq FROM sqlite_sequence WHERE name = 'shards'")
         return (used[0][0] if used else 0) + 1
 
     def live_regions(self) -> npt.NDArray[np.int64]:
@@ -242,15 +209,20 @@ class Catalog:
         int64 array of shape (rows, 3)
             By shard and row.
         """
-        rows = self._all(
+        rows = self._typed(
+            "iii",
             f"SELECT shard, first_region, regions FROM shard_rows r WHERE {_LIVE} "
-            "ORDER BY shard, row"
+            "ORDER BY shard, row",
         )
-        return np.array(rows, dtype=np.int64).reshape(-1, 3)
+        table = np.array(rows, dtype=np.int64).reshape(-1, 3)
+        if len(table) and not (table.min() >= 0 and (table.max(axis=0) < _LIMITS).all()):
+            raise self._damaged("impossible numbers of regions")
+        return table
 
     def shard_rows(self, shard: int, *, live: bool = False) -> list[LiveRow]:
         """Return the rows of a shard, in order; with `live` those that an image points to."""
-        rows = self._all(
+        rows = self._typed(
+            "iitiiiit",
             "SELECT shard, row, content_hash, width, height, first_region, regions, checksum "
             f"FROM shard_rows r WHERE shard = ? {'AND ' + _LIVE if live else ''} ORDER BY row",
             shard,
@@ -259,21 +231,23 @@ class Catalog:
 
     def shard_use(self) -> dict[int, tuple[int, int, int]]:
         """Return for every shard: its regions, its live rows, and the regions of those."""
-        rows = self._all(
+        rows = self._typed(
+            "iiii",
             "SELECT s.id, s.regions, COUNT(r.row), COALESCE(SUM(r.regions), 0) FROM shards s "
-            f"LEFT JOIN shard_rows r ON r.shard = s.id AND {_LIVE} GROUP BY s.id ORDER BY s.id"
+            f"LEFT JOIN shard_rows r ON r.shard = s.id AND {_LIVE} GROUP BY s.id ORDER BY s.id",
         )
         return {number: (regions, used, live) for number, regions, used, live in rows}
 
     def images_at(self, shard: int, row: int) -> list[ImageRow]:
         """Return the images whose regions lie in row `row` of `shard`; none if it is unused."""
         query = f"{_IMAGE_ROW} WHERE images.shard = ? AND images.row = ? ORDER BY path"
-        return [ImageRow(*found) for found in self._all(query, shard, row)]
+        return [ImageRow(*found) for found in self._typed("tiiii", query, shard, row)]
 
     def images(self) -> Iterator[ImageRow]:
         """Yield every image, by path."""
         # All at once: an open cursor would keep writers waiting for as long as the caller iterates.
-        return (ImageRow(*row) for row in self._all(f"{_IMAGE_ROW} ORDER BY path"))
+        rows = self._typed("tiiii", f"{_IMAGE_ROW} ORDER BY path")
+        return (ImageRow(*row) for row in rows)
 
     def commit(
         self,
@@ -342,7 +316,6 @@ class Catalog:
         list of str
             Files of the shards that went, for the caller to delete.
         """
-        numbers = sorted(set(dropped))
         with self._writing():
             if shard is not None:
                 self._insert_shard(shard)
@@ -350,14 +323,14 @@ class Catalog:
                 "UPDATE images SET shard = ?, row = ? WHERE shard = ? AND row = ?",
                 [(*new, *old) for old, new in moves],
             )
-            files = []
-            for number in numbers:
+            files, names = [], self.shard_files()
+            for number in sorted(names.keys() & set(dropped)):
                 if not self._all("SELECT 1 FROM images WHERE shard = ? LIMIT 1", number):
-                    files += self._all("SELECT file FROM shards WHERE id = ?", number)
+                    files.append(names[number])
                     self._connection.execute("DELETE FROM shard_rows WHERE shard = ?", (number,))
                     self._connection.execute("DELETE FROM shards WHERE id = ?", (number,))
             self._advance_generation()
-        return [file for (file,) in files]
+        return files
 
     def problems(self) -> list[str]:
         """Return what SQLite finds wrong with the file, and rows that point nowhere."""
@@ -410,6 +383,19 @@ class Catalog:
                 f"the catalog of {self.directory} "
                 + (f"is damaged ({error})" if damaged else f"cannot be {action}: {error}")
             ) from error
+
+    def _typed(self, types: str, query: str, *values: object) -> list[Any]:
+        """Return rows of integers (``i``) and texts (``t``), which SQLite does not check."""
+        rows = self._all(query, *values)
+        for kind, column in zip(types, zip(*rows, strict=True), strict=bool(rows)):
+            if set(map(type, column)) != {_TYPES[kind]}:
+                raise self._damaged("a column holds values of another type")
+        return rows
+
+    def _damaged(self, found: str) -> StoreError:
+        return StoreError(
+            f"the catalog of {self.directory} is damaged ({found}); build the index again"
+        )
 
     def _all(self, query: str, *values: object) -> list[Any]:
         with self._reading, self._reporting("read"):

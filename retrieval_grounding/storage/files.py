@@ -17,6 +17,7 @@ __all__ = [
     "atomic_path",
     "atomic_write_bytes",
     "file_checksum",
+    "folder_size",
     "sync_folder",
 ]
 
@@ -56,6 +57,15 @@ def file_checksum(source: Path | BinaryIO) -> str:
     while block := source.read(1 << 20):
         digest.update(block)
     return digest.hexdigest()
+
+
+def folder_size(folder: Path) -> int:
+    """Return the bytes of all files below a folder; a writer may change them meanwhile."""
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            total += path.stat().st_size if path.is_file() else 0
+    return total
 
 
 @contextlib.contextmanager

@@ -1,0 +1,45 @@
+"""The tables of a catalog of the present format version; described in docs/index-format.md."""
+
+__all__ = ["SCHEMA"]
+
+# The rollback journal, not the write-ahead log: that needs shared memory, which network folders
+# lack, and a reader without the right to write could not open it.
+SCHEMA = """
+PRAGMA journal_mode = DELETE;
+CREATE TABLE settings (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE shards (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    file TEXT NOT NULL UNIQUE,
+    images INTEGER NOT NULL,
+    regions INTEGER NOT NULL,
+    checksum TEXT NOT NULL
+);
+CREATE TABLE shard_rows (
+    shard INTEGER NOT NULL REFERENCES shards (id),
+    row INTEGER NOT NULL,
+    content_hash TEXT NOT NULL,
+    width INTEGER NOT NULL,
+    height INTEGER NOT NULL,
+    first_region INTEGER NOT NULL,
+    regions INTEGER NOT NULL,
+    checksum TEXT NOT NULL,
+    PRIMARY KEY (shard, row)
+) WITHOUT ROWID;
+CREATE INDEX shard_rows_by_content ON shard_rows (content_hash);
+CREATE TABLE images (
+    path TEXT PRIMARY KEY,
+    size INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    shard INTEGER NOT NULL,
+    row INTEGER NOT NULL,
+    FOREIGN KEY (shard, row) REFERENCES shard_rows (shard, row)
+);
+CREATE INDEX images_by_row ON images (shard, row);
+CREATE TABLE skipped (
+    path TEXT PRIMARY KEY,
+    size INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    detail TEXT NOT NULL
+);
+"""
