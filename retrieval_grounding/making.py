@@ -82,7 +82,7 @@ def build(
             wanted = new_models(preset, detector, clip, settings)
             loaded = load_models(*wanted, device)
             catalog = Catalog.create(directory, describe_models(preset, *wanted, *loaded))
-        from .fitting import calibrate_index
+        from .calibrating import calibrate_index
 
         with contextlib.closing(catalog):
             sweep_leftovers(catalog)

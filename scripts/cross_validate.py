@@ -21,12 +21,13 @@ from sklearn.model_selection import GroupKFold
 import retrieval_grounding as rg
 from retrieval_grounding.evaluation.answers import Questions, ask_matchers
 from retrieval_grounding.evaluation.metrics import bootstrap_means
-from retrieval_grounding.fitting import Statement, fit_matcher
+from retrieval_grounding.fitting import fit_matcher
 from retrieval_grounding.gathering import RegionStore
 from retrieval_grounding.matching import CosineMatcher, Matcher
 from retrieval_grounding.matching.trained import TrainedMatcher
 from retrieval_grounding.matching.training import TrainingOptions
 from retrieval_grounding.referring import read_expressions, resolve_images
+from retrieval_grounding.statements import Statement
 from retrieval_grounding.storage.catalog import Catalog
 from retrieval_grounding.tables import Phrases
 

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 
 import retrieval_grounding as rg
-from retrieval_grounding.fitting import Statement, fit_matcher, pseudo_statements
+from retrieval_grounding.fitting import fit_matcher
 from retrieval_grounding.gathering import ImageKey, RegionStore
 from retrieval_grounding.matching.training import TrainingOptions
+from retrieval_grounding.statements import Statement, pseudo_statements
 from retrieval_grounding.storage.catalog import Catalog
 from retrieval_grounding.tables import RegionTable
 
