@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 import retrieval_grounding as rg
+from retrieval_grounding.matching import CosineMatcher
 from retrieval_grounding.presets import bundled_path
 
 TRAINING_SEED = 0
@@ -156,14 +157,25 @@ def gallery(truth: Truth, photos: Path, detector: str, clip: str) -> dict[str, f
         index = rg.build(photos, folder, detector=detector, clip=clip)
         report = index.build_report
         assert report is not None
-        answers = index.query([COCO_NAMES[number] for number in present], top=1)
-    right = [
-        number in classes[str(Path(hits[0].image).resolve())]
-        for number, hits in zip(present, answers, strict=True)
-    ]
+        names = [COCO_NAMES[number] for number in present]
+        answers = {
+            "cosine": index.query(names, top=1, matcher=CosineMatcher()),
+            index.matcher.name: index.query(names, top=1),
+        }
+    right = {
+        f"first hit right, {name}": float(
+            np.mean(
+                [
+                    number in classes[str(Path(hits[0].image).resolve())]
+                    for number, hits in zip(present, found, strict=True)
+                ]
+            )
+        )
+        for name, found in answers.items()
+    }
     return {
         "names": len(present),
-        "first hit right": float(np.mean(right)),
+        **right,
         "images/s": report.images_per_second,
         "regions/image": report.regions / report.added,
     }
