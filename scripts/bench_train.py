@@ -1,0 +1,134 @@
+#!/usr/bin/env python3
+"""Time an epoch of matcher training on synthetic cached features, and the bare products in it.
+
+    python scripts/bench_train.py     # 80,000 expressions, 20 regions an image, 512 dimensions
+
+The second figure multiplies matrices of the sizes that the network multiplies, forward and backward,
+and does nothing else: the ratio says what is lost around them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from retrieval_grounding.colours import COLOURS
+from retrieval_grounding.matching.batches import RegionTensors
+from retrieval_grounding.matching.examples import Examples
+from retrieval_grounding.matching.geometry import PLACE_SIZE
+from retrieval_grounding.matching.model import MatcherConfig, make_model
+from retrieval_grounding.matching.training import TrainingOptions, train_model
+from retrieval_grounding.tables import Phrases, RegionTable
+
+EXPRESSIONS_AN_IMAGE = 3.8  # as in RefCOCOg
+
+
+def unit(random: np.random.Generator, *shape: int) -> np.ndarray:
+    """Return random unit-length vectors."""
+    values = random.normal(size=shape).astype(np.float32)
+    return values / np.linalg.norm(values, axis=-1, keepdims=True)
+
+
+def make_data(expressions: int, regions: int, dimension: int) -> tuple[RegionTable, Examples]:
+    """Return regions and examples that mean nothing."""
+    random = np.random.default_rng(0)
+    images = round(expressions / EXPRESSIONS_AN_IMAGE)
+    count = images * regions
+    corners = random.uniform(0, 400, (count, 2))
+    boxes = np.concatenate([corners, corners + random.uniform(20, 200, (count, 2))], axis=1)
+    boxes[::regions] = [0, 0, 640, 640]
+    names = [str(number) for number in range(80)]
+    table = RegionTable(
+        embeddings=np.concatenate(
+            [unit(random, len(part), dimension).astype(np.float16)
+             for part in np.array_split(np.arange(count), 50)]
+        ),
+        boxes=boxes.astype(np.float32),
+        scores=random.uniform(0.1, 1, count).astype(np.float32),
+        labels=random.integers(0, 80, count),
+        colours=random.integers(0, 255, (count, len(COLOURS))).astype(np.uint8),
+        offsets=np.arange(0, count + 1, regions),
+        label_names=names,
+        label_embeddings=unit(random, 80, dimension),
+    )  # fmt: skip
+    texts = [
+        f"{place} {name} {n}" for place in ("left", "right") for name in names for n in range(250)
+    ]
+    said = random.integers(0, len(texts), expressions)
+    image = random.integers(0, images, expressions)
+    meant = image * regions + random.integers(1, regions, expressions)
+    phrases = Phrases(texts, unit(random, len(texts), dimension))
+    truths = (table.boxes[meant] / 640).astype(np.float32)
+    return table, Examples(phrases, said, said, image, truths)
+
+
+def time_products(expressions: int, regions: int, dimension: int, width: int, batch: int) -> float:
+    """Return the seconds that an epoch's matrix products take, each once forward, twice back."""
+    images = round(batch / EXPRESSIONS_AN_IMAGE)
+    alone, paired = images * regions, 2 * batch * regions
+    places = PLACE_SIZE + len(COLOURS)
+    shapes = [
+        (alone, 2 * dimension, width), (alone, dimension, width), (alone, places, width),
+        (alone, width, width), (paired, width, 3 * width), (paired, width, width),
+        (paired, width, 2 * width), (paired, 2 * width, width),
+        (batch, dimension + width, 2 * width), (batch, 2 * width, 4 * width),
+    ]  # fmt: skip
+    pairs = [(torch.rand(m, k), torch.rand(k, n)) for m, k, n in shapes]
+    steps = 12
+    began = time.perf_counter()
+    for _ in range(steps):
+        for left, right in pairs:
+            out = left @ right
+            out @ right.T
+            left.T @ out
+    return (time.perf_counter() - began) / steps * expressions / batch
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--expressions", type=int, default=80_000)
+    parser.add_argument("--regions", type=int, default=20)
+    parser.add_argument("--dimension", type=int, default=512)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    table, examples = make_data(options.expressions, options.regions, options.dimension)
+    vocabulary = ["left", "right", *map(str, range(250))]
+    config = MatcherConfig("residual", options.dimension, len(vocabulary))
+    model = make_model(config).to(options.device)
+    settings = TrainingOptions(epochs=1, progress=False)
+    regions = RegionTensors(table, options.device)
+    few = examples.take(np.arange(min(200, len(examples))))
+    began = time.perf_counter()
+    train_model(model, vocabulary, regions, examples, few, settings)
+    epoch = time.perf_counter() - began
+    products = time_products(
+        options.expressions, options.regions, options.dimension, config.width, settings.batch
+    )
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    figures = {
+        "expressions": options.expressions,
+        "epoch s": round(epoch, 1),
+        "matrix products s": round(products, 1),
+        "ratio": round(epoch / products, 2),
+        "peak MB": round(peak),
+        "threads": torch.get_num_threads(),
+    }
+    shown = Table(*figures)
+    shown.add_row(*map(str, figures.values()))
+    Console().print(shown)
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
