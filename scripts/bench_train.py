@@ -3,8 +3,8 @@
 
     python scripts/bench_train.py     # 80,000 expressions, 20 regions an image, 512 dimensions
 
-The second figure multiplies matrices of the sizes that the network multiplies, forward and backward,
-and does nothing else: the ratio says what is lost around them.
+The second figure multiplies matrices of the sizes that the network multiplies, forward and
+backward, and does nothing else: the ratio says what is lost around them.
 """
 
 from __future__ import annotations
