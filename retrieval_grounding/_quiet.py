@@ -1,4 +1,4 @@
-"""Importing the model libraries without their messages on stdout, analytics or auto-installs."""
+"""Calling model libraries without messages on stdout, analytics, installs or lost threads."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def quiet_libraries() -> Iterator[None]:
     """Run the block with stdout kept clean: what is printed inside goes to stderr.
 
     Ultralytics binds its log handler to ``sys.stdout`` when it is imported, so its first import
-    belongs inside such a block. A variable that the user has set is left as it is.
+    belongs inside such a block. A variable that the user has set is left as it is. It also takes
+    one thread from PyTorch whenever it predicts, which on two cores is half; that is undone.
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -37,6 +38,8 @@ def quiet_libraries() -> Iterator[None]:
     # open_clip logs to the root logger, ahead of errors that are raised and told in our words.
     root = logging.getLogger()
     level = root.level
+    torch = sys.modules.get("torch")
+    threads = torch.get_num_threads() if torch is not None else None
     root.setLevel(logging.CRITICAL)
     try:
         with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
@@ -44,3 +47,5 @@ def quiet_libraries() -> Iterator[None]:
             yield
     finally:
         root.setLevel(level)
+        if torch is not None and threads != torch.get_num_threads():
+            torch.set_num_threads(threads)

@@ -221,3 +221,13 @@ def test_a_gpu_gives_the_embeddings_of_the_cpu(checkpoint, encoder, picture):
     regions = [Regions.whole_image(*picture.size)]
     there, here = (e.encode_regions([picture], regions) for e in (on_gpu, encoder))
     assert float((there * here).sum()) > 0.999
+
+
+def test_detecting_leaves_pytorch_its_threads():
+    usual = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        load_detector("nano", device="cpu").detect([Image.new("RGB", (64, 48))])
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(usual)
