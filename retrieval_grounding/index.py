@@ -12,10 +12,17 @@ from typing import Any, overload
 import numpy as np
 
 from .building import BuildOptions, BuildReport, add_images, preview_images
-from .choosing import checked_loader, describe_models, existing_models, load_models, new_models
+from .choosing import (
+    checked_loader,
+    describe_models,
+    encoder_of,
+    existing_models,
+    load_models,
+    new_models,
+)
 from .colours import region_colours
 from .detectors import Detector, DetectorSettings
-from .encoders import Encoder, Fingerprint, clean_phrase, embed_labels, load_encoder
+from .encoders import Encoder, clean_phrase, embed_labels, load_encoder
 from .errors import GroundingError, ModelError, StoreError
 from .hits import Hit
 from .images import PathLike, as_list, find_images, load_image, source_folders
@@ -93,7 +100,7 @@ class Index:
     def encoder(self) -> Encoder:
         """The encoder that built the index; loaded when first needed."""
         spec = self._catalog.setting("clip")
-        if spec is None:
+        if not isinstance(spec, str):
             raise ModelError(
                 f"{self.directory} was built with an encoder object; "
                 "pass the same one: Index.open(..., encoder=...)"
@@ -240,7 +247,7 @@ class Index:
             "directory": str(self.directory),
             **settings,
             "detector_fingerprint": self._catalog.setting("detector_fingerprint"),
-            "encoder_fingerprint": str(Fingerprint(**self._catalog.setting("encoder_fingerprint"))),
+            "encoder_fingerprint": str(encoder_of(self._catalog)),
             **self._catalog.counts(),
             "bytes": folder_size(self.directory),
         }
@@ -250,7 +257,7 @@ class Index:
         return self._catalog.counts()["images"]
 
     def _check_encoder(self, encoder: Encoder) -> None:
-        built_with = Fingerprint(**self._catalog.setting("encoder_fingerprint"))
+        built_with = encoder_of(self._catalog)
         if not encoder.fingerprint.matches(built_with):
             raise ModelError(
                 f"{self.directory} was built with the encoder {built_with}, and this is "
