@@ -18,6 +18,7 @@ __all__ = [
     "check_models",
     "checked_loader",
     "describe_models",
+    "encoder_of",
     "existing_models",
     "load_models",
     "new_models",
@@ -56,7 +57,7 @@ def existing_models(
         raise ModelError(
             f"{catalog.directory} was built with model objects; pass the same ones to build"
         )
-    kept = DetectorSettings(**catalog.setting("detector_settings"))
+    kept = catalog.parsed("detector_settings", lambda value: DetectorSettings(**value))
     if settings is not None and settings != kept:
         raise ModelError(
             f"{catalog.directory} was built with {kept}, not with {settings}; "
@@ -118,9 +119,17 @@ def describe_models(
     }
 
 
+def encoder_of(catalog: Catalog) -> Fingerprint:
+    """Return the fingerprint of the encoder that built an index."""
+    return catalog.parsed(
+        "encoder_fingerprint",
+        lambda value: Fingerprint(**{name: str(part) for name, part in value.items()}),
+    )
+
+
 def check_encoder(catalog: Catalog, encoder: Encoder) -> None:
     """Raise :class:`ModelError` if `encoder` is not the one that built the index."""
-    built_with = Fingerprint(**catalog.setting("encoder_fingerprint"))
+    built_with = encoder_of(catalog)
     if not encoder.fingerprint.matches(built_with):
         raise ModelError(
             f"{catalog.directory} was built with the encoder {built_with}, and this is "

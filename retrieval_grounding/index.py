@@ -11,11 +11,12 @@ from .building import BuildOptions, BuildReport
 from .choosing import (
     check_encoder,
     checked_loader,
+    encoder_of,
     existing_models,
 )
 from .detectors import Detector
 from .devices import resolve_device
-from .encoders import Encoder, Fingerprint, clean_phrase, load_encoder
+from .encoders import Encoder, clean_phrase, load_encoder
 from .errors import GroundingError, ModelError
 from .hits import Hit
 from .images import PathLike, as_list
@@ -96,7 +97,7 @@ class Index:
     def encoder(self) -> Encoder:
         """The encoder that built the index; loaded when first needed."""
         spec = self._catalog.setting("clip")
-        if spec is None:
+        if not isinstance(spec, str):
             raise ModelError(
                 f"{self.directory} was built with an encoder object; "
                 "pass the same one: Index.open(..., encoder=...)"
@@ -111,7 +112,7 @@ class Index:
         calibration = self._catalog.setting("cosine_calibration")
         return load_matcher(
             self.directory,
-            Fingerprint(**self._catalog.setting("encoder_fingerprint")),
+            encoder_of(self._catalog),
             resolve_device(self._device),
             Calibration(**calibration) if calibration else None,
         )
@@ -399,7 +400,7 @@ class Index:
             "directory": str(self.directory),
             **settings,
             "detector_fingerprint": self._catalog.setting("detector_fingerprint"),
-            "encoder_fingerprint": str(Fingerprint(**self._catalog.setting("encoder_fingerprint"))),
+            "encoder_fingerprint": str(encoder_of(self._catalog)),
             **self._catalog.counts(),
             "matcher": self.matcher.name,
             "bytes": folder_size(self.directory),

@@ -46,7 +46,7 @@ class Searcher:
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
-        self._vectors = load_vectors(catalog) or FlatVectorIndex(int(catalog.setting("dimension")))
+        self._vectors = load_vectors(catalog) or FlatVectorIndex(catalog.dimension)
         self._generation: int | None = None
         self._store = RegionStore(catalog)
         self._lock = threading.Lock()

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from .encoders import Fingerprint
+from .choosing import encoder_of
 from .errors import StoreError
 from .progress import progress_bar
 from .storage.catalog import Catalog
 from .storage.files import file_checksum
 from .storage.rows import LiveRow, Place
 from .storage.shards import ShardReader, split_region_ids
-from .vectors.following import VECTORS_FILE, live_ids, load_vectors
+from .vectors.following import VECTORS_FILE, live_ids, load_vectors, saved_vectors
 
 __all__ = ["Fault", "VerifyReport", "verify_index"]
 
@@ -148,9 +148,9 @@ def _check_shard(catalog: Catalog, number: int, file: str) -> Iterator[Fault]:
 def _check_values(catalog: Catalog, reader: ShardReader, live: list[LiveRow]) -> Iterator[Fault]:
     """Check that a shard, although it is as it was written, holds what it should."""
     path, number = reader.path, reader.number
-    encoder = str(Fingerprint(**catalog.setting("encoder_fingerprint")))
+    encoder = str(encoder_of(catalog))
     stored = (reader.detector, reader.encoder, reader.embeddings.shape[1])
-    if stored != (catalog.setting("detector_fingerprint"), encoder, catalog.setting("dimension")):
+    if stored != (catalog.setting("detector_fingerprint"), encoder, catalog.dimension):
         detail = f"made by {reader.detector} and {reader.encoder}"
         yield _fault(path, number, "fingerprint", detail, live, live)
         return
@@ -197,7 +197,7 @@ def _bad_norms(embeddings: npt.NDArray[np.float16]) -> npt.NDArray[np.bool_]:
 
 
 def _check_vectors(catalog: Catalog) -> Iterator[Fault]:
-    saved = catalog.setting("vectors") or {}
+    saved = saved_vectors(catalog)
     path = catalog.directory / VECTORS_FILE
     if saved.get("generation") != catalog.generation or not path.is_file():
         return

@@ -7,10 +7,10 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,9 @@ __all__ = ["CATALOG_FILE", "Catalog", "ImageRow", "SkippedFile"]
 
 CATALOG_FILE = "catalog.sqlite"
 
+Parsed = TypeVar("Parsed")
+
+_MAX_DIMENSION = 1 << 16
 _TYPES = {"i": int, "t": str}
 _LIMITS = (1 << 31, 1 << 32, 1 << 20)  # of shards, of rows in a region's id, and plausible
 _LIVE = "EXISTS (SELECT 1 FROM images i WHERE i.shard = r.shard AND i.row = r.row)"
@@ -132,6 +135,22 @@ class Catalog:
                 f"the setting {key!r} of {self.directory} is damaged; build the index again"
             ) from error
 
+    def parsed(self, key: str, parse: Callable[[Any], Parsed]) -> Parsed:
+        """Return what `parse` makes of a setting, or raise :class:`StoreError` if it cannot."""
+        value = self.setting(key)
+        try:
+            return parse(value)
+        except (TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise self._damaged(f"its setting {key!r}") from error
+
+    @property
+    def dimension(self) -> int:
+        """Length of the embeddings."""
+        value = self.parsed("dimension", int)
+        if not 1 <= value <= _MAX_DIMENSION:
+            raise self._damaged("its setting 'dimension'")
+        return value
+
     def set_setting(self, key: str, value: Any) -> None:
         """Store a setting as JSON."""
         with self._writing():
@@ -142,10 +161,7 @@ class Catalog:
     @property
     def generation(self) -> int:
         """A number that grows with every change of the images."""
-        value = self.setting("generation")
-        if not isinstance(value, int):
-            raise StoreError(f"the catalog of {self.directory} is damaged; build the index again")
-        return value
+        return self.parsed("generation", int)
 
     def counts(self) -> dict[str, int]:
         """Return how many images, shards, skipped files and regions the index holds.

@@ -237,7 +237,18 @@ class ShardReader:
         return region_ids(self.number, np.arange(self.image_offsets[-1], dtype=np.int64))
 
     def image_slice(self, row: int) -> slice:
-        """Return the region rows of image `row`."""
+        """Return the region rows of image `row`.
+
+        Raises
+        ------
+        StoreError
+            If there is no such row: the catalog and the shard do not belong together.
+        """
+        if not 0 <= row < len(self.image_sizes):
+            raise StoreError(
+                f"the shard {self.path} has no row {row}, unlike the catalog says; run "
+                f"'retrieval-grounding verify {self.path.parent.parent} --repair'"
+            )
         return slice(int(self.image_offsets[row]), int(self.image_offsets[row + 1]))
 
     def image_rows(self, region_rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,14 +14,14 @@ from ..storage.files import as_store_error, file_checksum
 from ..storage.shards import ShardReader, region_ids, split_region_ids
 from .flat import FlatVectorIndex
 
-__all__ = ["VECTORS_FILE", "follow", "live_ids", "load_vectors", "refresh_vectors"]
+__all__ = ["VECTORS_FILE", "follow", "live_ids", "load_vectors", "refresh_vectors", "saved_vectors"]
 
 VECTORS_FILE = "vectors.faiss"
 
 
 def refresh_vectors(catalog: Catalog) -> None:
     """Bring ``vectors.faiss`` to the catalog's present state; the caller holds the lock."""
-    saved = catalog.setting("vectors") or {}
+    saved = saved_vectors(catalog)
     path = catalog.directory / VECTORS_FILE
     if saved.get("generation") == catalog.generation and path.is_file():
         return
@@ -34,19 +35,24 @@ def refresh_vectors(catalog: Catalog) -> None:
     catalog.set_setting("vectors", {"generation": generation, "checksum": present})
 
 
+def saved_vectors(catalog: Catalog) -> dict[str, Any]:
+    """Return for which generation ``vectors.faiss`` was written, and its checksum."""
+    return catalog.parsed("vectors", lambda value: dict(value or {}))
+
+
 def load_vectors(catalog: Catalog) -> FlatVectorIndex | None:
     """Return what ``vectors.faiss`` holds, or None if it is missing or not as it was written.
 
     It may be older than the catalog: :func:`follow` brings it up to date.
     """
-    saved = catalog.setting("vectors") or {}
+    saved = saved_vectors(catalog)
     path: Path = catalog.directory / VECTORS_FILE
     try:
         with path.open("rb") as file:
             if file_checksum(file) != saved.get("checksum"):
                 return None
             file.seek(0)
-            return FlatVectorIndex.load(file, int(catalog.setting("dimension")))
+            return FlatVectorIndex.load(file, catalog.dimension)
     except (OSError, StoreError):  # it is only a copy; the shards have everything
         return None
 
@@ -81,7 +87,7 @@ def follow(catalog: Catalog, vectors: FlatVectorIndex | None) -> tuple[FlatVecto
     unused = np.setdiff1d(known, live, assume_unique=True)
     if vectors is None or (len(new) and len(known) and new[0] < known[-1]):
         # Rows have come back into use; appended they would be out of order.
-        vectors, new = FlatVectorIndex(int(catalog.setting("dimension"))), live
+        vectors, new = FlatVectorIndex(catalog.dimension), live
     else:
         vectors.remove(unused)
     shards, rows = split_region_ids(new)
