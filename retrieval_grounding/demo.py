@@ -26,14 +26,14 @@ _PHOTOGRAPHS = (
 )
 
 DEMO_PHRASES = (
-    "a city bus",
-    "an old man with grey hair",
-    "a tie",
-    "a tall building",
+    "a bus",
+    "a bald man",
+    "a chinese temple",
+    "two men in suits",
     "a city street",
     "an orange flower in a garden",
-    "a bald man",
-    "a temple",
+    "an old man with grey hair",
+    "a tie",
 )
 
 
