@@ -231,7 +231,6 @@ class _Copier:
         state of the catalog.
         """
         for file in files:
-            try:
-                (self._folder / file).unlink(missing_ok=True)
-            except PermissionError:  # on Windows a reader has it mapped; the next build sweeps it
-                continue
+            # It may fail, as on Windows while a reader has the file mapped: the next writer sweeps.
+            with contextlib.suppress(OSError):
+                (self._folder / file).unlink()
