@@ -121,9 +121,19 @@ class Interrupting(SquareDetector):
         return super().detect(images)
 
 
-def test_ctrl_c_ends_after_the_batch_with_all_of_it_safe(photos, tmp_path, models, capsys):
+@pytest.fixture
+def usual_ctrl_c():
+    """Python's own answer to Ctrl-C: a shell's background jobs inherit that it is ignored."""
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield signal.default_int_handler
+    signal.signal(signal.SIGINT, inherited)
+
+
+def test_ctrl_c_ends_after_the_batch_with_all_of_it_safe(
+    photos, tmp_path, models, capsys, usual_ctrl_c
+):
     options = rg.BuildOptions(batch_images=1, shard_images=100, progress=False)
-    usual = signal.getsignal(signal.SIGINT)
+    usual = usual_ctrl_c
     with pytest.raises(rg.BuildInterrupted) as stopped:
         rg.build(
             photos, tmp_path / "index", detector=Interrupting(), clip=models["clip"],
