@@ -1,6 +1,8 @@
 """Mutate image files and the files of an index, and see that only named errors come of it.
 
-    python tests/fuzz.py --images 10000 --stores 10000
+    OMP_NUM_THREADS=1 python tests/fuzz.py --images 10000 --stores 10000
+
+(FAISS's threads survive no fork.)
 
 Work happens in children, so that a crash or a hang of a decoder is seen as well: each mutant may
 take 10 seconds.
