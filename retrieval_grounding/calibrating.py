@@ -17,13 +17,15 @@ from .regions import pairwise_iou
 from .statements import make_examples, pseudo_statements
 from .storage.catalog import Catalog
 
-__all__ = ["answer_scores", "calibrate", "calibrate_cosine", "calibrate_index"]
+__all__ = ["UNDETECTED", "answer_scores", "calibrate", "calibrate_cosine", "calibrate_index"]
 
 _LEAST_IMAGES = 10
 _COSINE_IMAGES = 300
 _MOST_CALIBRATED = 2000
-_UNDETECTED = 0.25
 _SAME_OBJECT = 0.5
+
+UNDETECTED = 0.5
+"""Share of what people name in free text that YOLO does not find, about; see docs/evaluation.md."""
 
 
 def calibrate_index(catalog: Catalog, encoder: Encoder) -> None:
@@ -69,7 +71,7 @@ def calibrate_cosine(
     if len(told) < _LEAST_IMAGES:
         return None
     examples = make_examples(statements, told, encoder)
-    return calibrate(CosineMatcher(), store, told, examples, seed)
+    return calibrate(CosineMatcher(), store, told, examples, seed, undetected=UNDETECTED)
 
 
 def answer_scores(
@@ -125,11 +127,14 @@ def calibrate(
     keys: Sequence[ImageKey],
     examples: Examples,
     seed: int,
+    *,
+    undetected: float,
 ) -> Calibration | None:
     """Fit probabilities to phrases asked of their own image and of another, half and half.
 
-    Every expression of a training file has a box, and every pseudo-query even a detected one,
-    whereas people also ask for what the detector has missed. So some answers are taken away.
+    Every pseudo-query means something that was detected, whereas people also ask for what the
+    detector has missed. So of a share `undetected` of the phrases the answer is taken away; what
+    people said of images carries its own misses.
     """
     located = np.flatnonzero(np.isfinite(examples.boxes).all(1))
     random = np.random.default_rng(seed)
@@ -139,7 +144,7 @@ def calibrate(
         return None
     place = np.searchsorted(images, chosen.image)
     others = images[(place + random.integers(1, len(images), len(chosen))) % len(images)]
-    missed = random.random(len(chosen)) < _UNDETECTED
+    missed = random.random(len(chosen)) < undetected
     own, overlaps = answer_scores(matcher, store, keys, chosen, chosen.image, missed)
     foreign, _ = answer_scores(matcher, store, keys, chosen, others, np.zeros(len(chosen), bool))
     right = np.concatenate([overlaps >= _SAME_OBJECT, np.zeros(len(foreign), bool)])

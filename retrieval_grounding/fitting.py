@@ -11,7 +11,7 @@ from typing import Any, Literal
 import psutil
 import torch
 
-from .calibrating import calibrate
+from .calibrating import UNDETECTED, calibrate
 from .encoders import Encoder
 from .errors import GroundingError
 from .gathering import ImageKey, RegionStore
@@ -86,6 +86,7 @@ def fit_matcher(
     checkpoint: Path | None = None,
     start: TrainedMatcher | None = None,
     trained_on: str = "",
+    undetected: float = UNDETECTED,
 ) -> Fit:
     """Train a matcher on cached features and calibrate it on images that it has not seen.
 
@@ -113,6 +114,9 @@ def fit_matcher(
         expressions.
     trained_on : str
         Kept with the matcher, for people.
+    undetected : float
+        Share of the phrases whose answer calibration takes away: for pseudo-queries, which only
+        name what was detected.
 
     Raises
     ------
@@ -146,7 +150,9 @@ def fit_matcher(
     matcher = TrainedMatcher(
         model.requires_grad_(False), config, vocabulary, encoder.fingerprint, None, trained_on
     )
-    matcher.calibration = calibrate(matcher, store, keys, calibrating, options.seed)
+    matcher.calibration = calibrate(
+        matcher, store, keys, calibrating, options.seed, undetected=undetected
+    )
     return Fit(matcher, run, len(keys), len(examples), resident)
 
 
@@ -193,6 +199,7 @@ def train_index(
         checkpoint=checkpoint,
         start=start,
         trained_on=told,
+        undetected=UNDETECTED if source == "pseudo" else 0.0,
     )
     fit.matcher.save(catalog.directory / MATCHER_FILE)
     fit.run.write_csv(catalog.directory / "matcher-curve.csv")

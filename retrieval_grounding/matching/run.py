@@ -34,6 +34,9 @@ class TrainingOptions:
         Examples in a batch, about.
     rate : float
         Peak learning rate; it rises for a twentieth of the steps and falls as a cosine.
+    noise : float
+        Shift embeddings at random by up to so much, for an encoder that has seen the photographs
+        and embeds them better than others; 0.35 is a good amount.
     seed : int
         For every random choice.
     progress : bool or None
@@ -44,6 +47,7 @@ class TrainingOptions:
     patience: int = 5
     batch: int = 256
     rate: float = 1e-3
+    noise: float = 0.0
     seed: int = 0
     progress: bool | None = None
 
@@ -106,7 +110,7 @@ class TrainingState:
         self.optimizer = torch.optim.AdamW(groups, options.rate, betas=(0.9, 0.98))
         self.identity = (
             f"{len(training)} {int(training.image.sum())} {float(training.boxes.sum()):.6g} "
-            f"{options.epochs} {options.batch} {options.rate} {options.seed} "
+            f"{options.epochs} {options.batch} {options.rate} {options.noise} {options.seed} "
             f"{sum(value.numel() for value in model.parameters())}"
         )
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
+from torch.nn import functional
 
 from ..errors import GroundingError
 from ..progress import progress_bar
@@ -25,6 +27,8 @@ __all__ = ["TrainingOptions", "TrainingRun", "train_model"]
 _YES_NO_WEIGHT = 0.3
 _DROPPED_REGIONS = 0.1
 _SILENT_WORDS = 0.1
+_RIVAL_SHARPNESS = 15.0
+_SEEN = 0.08
 
 
 def train_model(
@@ -147,6 +151,8 @@ class _Trainer:
         flipped = random.random(count) < 0.5
         table = self.regions.batch(torch.from_numpy(images).to(self.device))
         table = table.mirrored(torch.from_numpy(flipped).to(self.device))
+        if self.options.noise:
+            table = _blurred(table, self.options.noise, random)
         turned = flipped[place]
         truths = batch.boxes.copy()
         truths[turned] = np.array([1, 0, 1, 0]) + truths[turned][:, [2, 1, 0, 3]] * [-1, 1, -1, 1]
@@ -156,12 +162,12 @@ class _Trainer:
         located = truth.isfinite().all(1)
         iou = truth_overlap(truth.nan_to_num(), table.boxes[own])
         table = table.without(self._dropped(table, iou, own, random))
+        image = own
         if count > 1:
             other = (place + random.integers(1, count, len(place))) % count
-            foreign = torch.from_numpy(other).to(self.device)
-            phrase, image = torch.cat([phrase, phrase]), torch.cat([own, foreign])
-        else:
-            image = own
+            asked, rivals = _rival_images(said, table, own, iou, located, random)
+            image = torch.cat([own, torch.from_numpy(other).to(self.device), rivals])
+            phrase = torch.cat([phrase, phrase, phrase[asked]])
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             logits = self.model(said, table, phrase, image).float()
         overlap = iou.masked_fill(~table.present[own], 0)
@@ -172,7 +178,7 @@ class _Trainer:
             cosine_loss(logits[: len(own)], cosines, table.present[own]),
         )
         yes_no = yes_no_loss(logits, overlap, located, table.present[image])
-        return listwise.mean() + _YES_NO_WEIGHT * yes_no.mean()
+        return listwise.mean() + _YES_NO_WEIGHT * yes_no.sum() / (2 * len(own))
 
     def _dropped(
         self, table: ImageBatch, iou: torch.Tensor, own: torch.Tensor, random: np.random.Generator
@@ -208,6 +214,52 @@ class _Trainer:
 
     def _tensor(self, array: npt.NDArray[np.float32]) -> torch.Tensor:
         return torch.from_numpy(array).to(self.device)
+
+
+def _blurred(table: ImageBatch, noise: float, random: np.random.Generator) -> ImageBatch:
+    """Shift each embedding by the difference of two others, by other amounts in each image."""
+    known = table.embeddings[table.present]
+    shape = table.embeddings.shape[:2]
+    first, second = (
+        known[torch.from_numpy(random.integers(0, len(known), shape)).to(known.device)]
+        for _ in range(2)
+    )
+    amount = noise * torch.from_numpy(random.random((shape[0], 1, 1), np.float32))
+    moved = table.embeddings + amount.to(known.device) * (first - second)
+    moved = functional.normalize(moved, dim=-1).masked_fill(~table.present[..., None], 0)
+    return replace(table, embeddings=moved)
+
+
+def _rival_images(
+    said: PhraseBatch,
+    table: ImageBatch,
+    own: torch.Tensor,
+    iou: torch.Tensor,
+    located: torch.Tensor,
+    random: np.random.Generator,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Choose images that look to cosine like an answer and are none: "orange", where apples lie.
+
+    An image that has a region of the label that the phrase means may be an answer, so it is never
+    chosen; what an unlocated phrase means has no label.
+
+    Returns
+    -------
+    int64 tensors of shape (r,)
+        Numbers of phrases, and their images.
+    """
+    with torch.no_grad():
+        cosine = torch.einsum("pd,mnd->pmn", said.embeddings, table.embeddings)
+        near = cosine.masked_fill(~table.present, -1).amax(-1)
+        meant = iou.argmax(1)
+        label = table.labels[own].gather(1, meant[:, None])
+        seen = table.present & (table.scores > _SEEN)
+        likely = ((table.labels[None] == label[:, None]) & seen).any(-1)
+        likely.scatter_(1, own[:, None], True)
+        drawn = torch.from_numpy(random.gumbel(size=tuple(near.shape)).astype(np.float32))
+        order = (_RIVAL_SHARPNESS * near + drawn.to(near.device)).masked_fill(likely, -torch.inf)
+        asked = torch.nonzero(located & (meant > 0) & ~likely.all(1))[:, 0]
+        return asked, order[asked].argmax(1)
 
 
 def _image_batches(

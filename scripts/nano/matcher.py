@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 
 import retrieval_grounding as rg
+from retrieval_grounding.calibrating import UNDETECTED, calibrate
 from retrieval_grounding.fitting import fit_matcher
 from retrieval_grounding.gathering import ImageKey, RegionStore
 from retrieval_grounding.matching.training import TrainingOptions
-from retrieval_grounding.statements import Statement, pseudo_statements
+from retrieval_grounding.statements import Statement, make_examples, pseudo_statements
 from retrieval_grounding.storage.catalog import Catalog
 from retrieval_grounding.tables import RegionTable
 
@@ -30,6 +31,8 @@ _SURE = 0.25
 _SIZE = 384  # the photographs are small
 _BOXES = 25
 _EPOCHS = 8
+_NOISE = 0.35  # the encoder has seen these photographs, and will not have seen the user's
+_UNSEEN = 450
 
 
 class JoinedStores:
@@ -78,14 +81,10 @@ class JoinedStores:
         return self._stores[store], (shard, key[1])
 
 
-def _numbers(part: RegionTable, names: list[str]) -> np.ndarray:
-    return np.array([names.index(name) for name in part.label_names])
-
-
 def train_matcher(
     photos: Path, teacher: Path, work: Path, output: Path, *, device: str, seed: int
 ) -> None:
-    """Build two indexes over training photographs, train on them, and write the matcher.
+    """Build indexes over training photographs, train on them, and write the matcher.
 
     Parameters
     ----------
@@ -110,41 +109,85 @@ def train_matcher(
     flickr8k = [name for name in names if name.startswith("f") and name not in held_out]
     chosen = [*other, *random.choice(flickr8k, _FLICKR8K, replace=False).tolist()]
     again = random.choice(other, _WITH_NANO, replace=False).tolist()
-    indexes = []
-    for name, detector, members in (("teacher", str(teacher), chosen), ("nano", "nano", again)):
+    folders = {
+        "teacher": (str(teacher), chosen),
+        "nano": ("nano", again),
+        # The encoder has not seen these, so it is as sure of them as of a user's photographs.
+        "unseen": (
+            str(teacher),
+            np.random.default_rng(3).choice(sorted(held_out), _UNSEEN, replace=False).tolist(),
+        ),
+    }
+    indexes = {}
+    for name, (detector, members) in folders.items():
         settings = rg.DetectorSettings(
-            max_boxes=_BOXES, image_size=_SIZE if name == "teacher" else None
+            max_boxes=_BOXES, image_size=None if name == "nano" else _SIZE
         )
-        folder = work / f"matcher-{name}"
         paths = [str(photos / member) for member in members]
-        indexes.append(
-            rg.build(
-                paths, folder, detector=detector, clip="nano", settings=settings, device=device
-            )
+        indexes[name] = rg.build(
+            paths,
+            work / f"matcher-{name}",
+            detector=detector,
+            clip="nano",
+            settings=settings,
+            device=device,
         )
-    catalogs = [Catalog(index.directory) for index in indexes]
-    store = JoinedStores(catalogs)
     told = defaultdict(list)
     for caption in captions:
         told[caption.photo].append(caption)
-    keys, statements = [], []
-    for number, catalog in enumerate(catalogs):
-        for image in catalog.images():
-            key = store.key(number, (image.shard, image.row))
-            keys.append(key)
-            statements += caption_statements(key, store, told[Path(image.path).name], random)
-    statements += pseudo_statements(store, keys, seed)
-    print(f"{len(statements)} statements about {len(keys)} images", flush=True)
+    seen = [Catalog(indexes[name].directory) for name in ("teacher", "nano")]
+    store = JoinedStores(seen)
+    statements = _statements(store, _keys(store, 0, seen[0]), told, random, seed)
+    # Small detectors mistake one thing for another, so what is said is what the teacher sees.
+    said = defaultdict(list)
+    for statement in statements:
+        said[statement.key].append(statement)
+    photo = {name: key for key, name in _keys(store, 0, seen[0]).items()}
+    for key, name in _keys(store, 1, seen[1]).items():
+        statements += [Statement(key, what.phrase, what.box) for what in said[photo[name]]]
+    print(f"{len(statements)} statements", flush=True)
+    encoder = indexes["teacher"].encoder
     fit = fit_matcher(
         store,
-        indexes[0].encoder,
+        encoder,
         statements,
-        options=TrainingOptions(epochs=_EPOCHS, seed=seed),
+        options=TrainingOptions(epochs=_EPOCHS, noise=_NOISE, seed=seed),
         device=device,
         trained_on="pseudo-queries and captions, no human boxes",
     )
+    unseen = JoinedStores([Catalog(indexes["unseen"].directory)])
+    statements = _statements(
+        unseen, _keys(unseen, 0, Catalog(indexes["unseen"].directory)), told, random, seed
+    )
+    keys = list(dict.fromkeys(statement.key for statement in statements))
+    examples = make_examples(statements, keys, encoder)
+    fit.matcher.calibration = calibrate(
+        fit.matcher, unseen, keys, examples, seed, undetected=UNDETECTED
+    )
     fit.matcher.save(output)
     print(fit.as_dict(), flush=True)
+
+
+def _keys(store: JoinedStores, number: int, catalog: Catalog) -> dict[ImageKey, str]:
+    """Return the name of the photograph at each key."""
+    return {
+        store.key(number, (image.shard, image.row)): Path(image.path).name
+        for image in catalog.images()
+    }
+
+
+def _statements(
+    store: JoinedStores,
+    names: dict[ImageKey, str],
+    told: dict[str, list[Caption]],
+    random: np.random.Generator,
+    seed: int,
+) -> list[Statement]:
+    """Return what captions and pseudo-queries say of photographs."""
+    statements = []
+    for key, name in names.items():
+        statements += caption_statements(key, store, told[name], random)
+    return statements + pseudo_statements(store, names, seed)
 
 
 def caption_statements(
