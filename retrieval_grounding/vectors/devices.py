@@ -76,7 +76,6 @@ def spread_index(parts: Sequence[Any], dimension: int) -> Any:
     together = faiss.IndexShards(dimension, True, False)
     for part in named:
         together.add_shard(part)
-    together.named_parts = named
     return together
 
 
