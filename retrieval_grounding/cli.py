@@ -128,6 +128,9 @@ def query(
         int, typer.Option(min=1, help="Images of which all regions are scored.")
     ] = 100,
     min_probability: MinProbability = 0.0,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Compare every region with each phrase.")
+    ] = False,
     device: Device = "auto",
     html: Html = None,
     as_json: Json = False,
@@ -139,7 +142,7 @@ def query(
     from .index import Index
 
     found = Index.open(index, device=device).query(
-        phrases, top=top, candidates=candidates, min_probability=min_probability
+        phrases, top=top, candidates=candidates, min_probability=min_probability, exact=exact
     )
     _show(dict(zip(phrases, found, strict=True)), html, as_json)
 
@@ -198,6 +201,8 @@ def info(index: IndexDirectory, as_json: Json = False) -> None:
     if as_json:
         _print_json(facts | {"skipped_files": skipped})
         return
+    vectors = facts["vectors"]
+    facts["vectors"] = ", ".join(f"{key} {value}" for key, value in vectors.items())
     _print_table(("", ""), [(key, str(value)) for key, value in facts.items()])
     _print_skipped([(f["path"], f["reason"], f["detail"]) for f in skipped])
 

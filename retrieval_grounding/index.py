@@ -32,11 +32,14 @@ from .matching import CosineMatcher, Matcher
 from .matching.calibration import Calibration
 from .matching.loading import load_matcher
 from .querying import Searcher, probable_hits
+from .reindexing import describe_vectors, reindex
 from .repairing import repair_index
 from .storage.catalog import Catalog, ImageRow, SkippedFile
 from .storage.files import folder_size
 from .storage.lock import writer_lock
 from .tables import Phrases
+from .vectors.devices import search_place
+from .vectors.record import DEFAULT_RECALL
 from .verifying import VerifyReport, verify_index
 
 if TYPE_CHECKING:
@@ -119,7 +122,7 @@ class Index:
 
     @cached_property
     def _searcher(self) -> Searcher:
-        return Searcher(self._catalog)
+        return Searcher(self._catalog, resolve_device(self._device))
 
     @overload
     def query(
@@ -129,6 +132,7 @@ class Index:
         candidates: int = ...,
         min_probability: float = ...,
         matcher: Matcher | None = ...,
+        exact: bool = ...,
     ) -> list[Hit]: ...
 
     @overload
@@ -139,6 +143,7 @@ class Index:
         candidates: int = ...,
         min_probability: float = ...,
         matcher: Matcher | None = ...,
+        exact: bool = ...,
     ) -> list[list[Hit]]: ...
 
     def query(
@@ -148,6 +153,7 @@ class Index:
         candidates: int = 100,
         min_probability: float = 0.0,
         matcher: Matcher | None = None,
+        exact: bool = False,
     ) -> list[Hit] | list[list[Hit]]:
         """Find the regions that phrases refer to, at most one in each image.
 
@@ -163,6 +169,9 @@ class Index:
             Leave out hits that are less probable, 0 to 1; nothing may be left, which is an answer.
         matcher : Matcher, optional
             Takes the place of the index's own, `CosineMatcher` for example.
+        exact : bool
+            Choose the candidates by comparing every region, whatever the kind of the vector
+            index: slower, and every kind gives the same hits.
 
         Returns
         -------
@@ -181,7 +190,7 @@ class Index:
         if not cleaned:
             return []
         wanted = Phrases(cleaned, self.encoder.encode_phrases(cleaned))
-        found = self._searcher.search(wanted, matcher or self.matcher, top, candidates)
+        found = self._searcher.search(wanted, matcher or self.matcher, top, candidates, exact)
         found = [probable_hits(hits, min_probability) for hits in found]
         return found[0] if isinstance(phrases, str) else found
 
@@ -356,6 +365,47 @@ class Index:
             numbers = choose_shards(catalog, max_unused, shard_images)
             return rewrite_shards(catalog, numbers, shard_images)
 
+    def reindex(
+        self,
+        vectors: Literal["auto", "flat", "ivf", "hnsw"] = "auto",
+        recall: float = DEFAULT_RECALL,
+        *,
+        progress: bool | None = None,
+    ) -> dict[str, Any]:
+        """Make the vector index anew from the shards; no image is read.
+
+        Needed where :meth:`info` says so, or to choose the kind. Queries go on with the old one
+        until the new one is complete.
+
+        Parameters
+        ----------
+        vectors : str
+            ``"flat"`` compares every region; ``"ivf"`` looks at parts of a compressed copy and
+            re-scores what it finds; ``"hnsw"`` walks a graph that it holds in memory. ``"auto"``
+            takes the first for small indexes and the second for large ones. Later builds keep to
+            what was chosen.
+        recall : float
+            Share of the candidate images of an exact search that an approximate kind shall find;
+            it is measured with phrases about these images.
+        progress : bool, optional
+            Show a bar; None shows it on a terminal.
+
+        Returns
+        -------
+        dict
+            What :meth:`info` says of the vector index.
+
+        Raises
+        ------
+        GroundingError
+            If there is no such kind, or `recall` is none.
+        StoreError
+            If another process is writing to the index, or a shard is damaged.
+        """
+        with writing(self.directory) as catalog:
+            reindex(catalog, lambda: self.encoder, vectors, recall, progress)
+        return describe_vectors(self._catalog)
+
     def verify(
         self,
         *,
@@ -402,9 +452,18 @@ class Index:
             "detector_fingerprint": self._catalog.setting("detector_fingerprint"),
             "encoder_fingerprint": str(encoder_of(self._catalog)),
             **self._catalog.counts(),
+            "vectors": describe_vectors(self._catalog),
             "matcher": self.matcher.name,
+            "runs": self._runs(),
             "bytes": folder_size(self.directory),
         }
+
+    def _runs(self) -> str:
+        """Say what runs where."""
+        device = resolve_device(self._device)
+        matcher = device if hasattr(self.matcher, "device") else "cpu"
+        where = search_place(device)
+        return f"vector search on {where}, matcher on {matcher}, encoder on {device}"
 
     def __len__(self) -> int:
         """Return the number of images."""

@@ -14,6 +14,7 @@ from .errors import StoreError
 from .images import PathLike, as_list, find_images, source_folders
 from .index import Index
 from .maintaining import sweep_leftovers
+from .reindexing import phrase_source
 from .storage.catalog import Catalog
 from .storage.lock import writer_lock
 from .vectors.following import refresh_vectors
@@ -67,7 +68,7 @@ def build(
     ModelError
         If weights cannot be loaded, or are not those of the existing index.
     """
-    directory = Path(directory)
+    directory, options = Path(directory), options or BuildOptions()
     sources = as_list(sources)
     paths = find_images(sources)
     try:
@@ -88,8 +89,12 @@ def build(
             sweep_leftovers(catalog)
             folders = source_folders(sources)
             load = checked_loader(catalog, wanted, device)
-            report = add_images(catalog, paths, folders, load, options or BuildOptions())
-            refresh_vectors(catalog)
+            report = add_images(catalog, paths, folders, load, options)
+            refresh_vectors(
+                catalog,
+                phrase_source(catalog, lambda: load()[1]),
+                (options or BuildOptions()).progress,
+            )
             if report.embedded:
                 calibrate_index(catalog, load()[1])
     encoder = clip if clip is not None and not isinstance(clip, str) else None

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +14,17 @@ from .gathering import ImageKey, RegionStore
 from .hits import Hit
 from .matching import Matcher
 from .storage.catalog import Catalog, ImageRow
-from .storage.shards import split_region_ids
 from .tables import Phrases, RegionTable
-from .vectors.flat import FlatVectorIndex
-from .vectors.following import follow, load_vectors
+from .vectors.devices import gpu_search
+from .vectors.faiss_index import FaissIndex
+from .vectors.following import load_vectors
+from .vectors.record import VectorRecord, read_record
+from .vectors.searching import VectorSearch
+from .vectors.stored import StoredVectors
 
 __all__ = ["Searcher", "best_regions", "probable_hits", "rank_regions"]
+
+_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -32,24 +36,36 @@ class _Candidates:
     ids: npt.NDArray[np.int64]
 
 
+@dataclass(frozen=True)
+class _State:
+    """What is searched while the catalog has one generation; never changed."""
+
+    generation: int
+    vectors: VectorSearch
+    index: FaissIndex | None
+    record: VectorRecord
+
+
 class Searcher:
-    """Answers phrases from an index's shards and vectors.
+    """Answers phrases from an index's shards and vectors; threads may share it.
 
     Each search answers from one state of the index, the newest that was committed when it began;
-    writers may go on meanwhile.
+    writers may go on meanwhile. Only short questions to the catalog are asked in turns.
 
     Parameters
     ----------
     catalog : Catalog
         Says which images are in the index.
+    device : str
+        ``"cuda"`` lets FAISS search on the GPUs, where the package for GPUs is installed.
     """
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, device: str = "cpu") -> None:
         self._catalog = catalog
-        self._vectors = load_vectors(catalog) or FlatVectorIndex(catalog.dimension)
-        self._generation: int | None = None
+        self._device = device
         self._store = RegionStore(catalog)
-        self._lock = threading.Lock()
+        self._following = threading.Lock()
+        self._known: _State | None = None
 
     def search(
         self,
@@ -57,6 +73,7 @@ class Searcher:
         matcher: Matcher,
         top: int,
         candidates: int,
+        exact: bool = False,
     ) -> list[list[Hit]]:
         """Return the best region of each of the `top` best images, for each phrase.
 
@@ -70,15 +87,10 @@ class Searcher:
             Hits wanted.
         candidates : int
             Images taken from the vector index for each phrase.
+        exact : bool
+            Compare every region with each phrase, whatever the kind of the vector index.
         """
-        with self._lock:
-            # This may take long, so it must not keep writers waiting. It fails if a shard is
-            # compacted away meanwhile; any other error comes again below.
-            with contextlib.suppress(StoreError):
-                self._follow()
-            with self._catalog.reading():
-                self._follow()
-                gathered, wanted = self._gather(phrases, max(candidates, top))
+        gathered, wanted = self._candidates(phrases, max(candidates, top), exact)
         if gathered is None:
             return [[] for _ in phrases.texts]
         scores = matcher.score(phrases, gathered.regions)
@@ -96,53 +108,101 @@ class Searcher:
             for row, (phrase, images) in enumerate(zip(phrases.texts, wanted, strict=True))
         ]
 
-    def _follow(self) -> None:
-        if self._catalog.generation != self._generation:
-            self._vectors, self._generation, _ = follow(self._catalog, self._vectors)
-            self._store.refresh()
+    def follow(self) -> _State:
+        """Return the newest state of the index, which costs one question if none is new."""
+        with self._following:
+            known = self._known
+            if known is not None and known.generation == self._catalog.generation:
+                return known
+            with self._catalog.reading():
+                generation, record = self._catalog.generation, read_record(self._catalog)
+                self._store.refresh()
+                files = self._store.files
+            index, record = self._newest(known, record)
+            covered = record.shards if index is not None else ()
+            vectors = VectorSearch(files, self._store.open_shard, index, covered, record.tuning)
+            self._known = _State(generation, vectors, index, record)
+            return self._known
+
+    def _newest(
+        self, known: _State | None, record: VectorRecord
+    ) -> tuple[FaissIndex | None, VectorRecord]:
+        """Return the vector index that the catalog names, or the one before if it is damaged."""
+        if known is not None and record.checksum == known.record.checksum:
+            return known.index, known.record
+        stored = StoredVectors(record.shards, self._store.open_shard)
+        if record.kind and (copied := gpu_search(stored, self._catalog.dimension, self._device)):
+            return copied, replace(record, tuning=None)
+        loaded = load_vectors(self._catalog, mapped=True)
+        if loaded is not None:
+            return loaded
+        return (None, record) if known is None else (known.index, known.record)
+
+    def _candidates(
+        self, phrases: Phrases, count: int, exact: bool
+    ) -> tuple[_Candidates | None, list[list[ImageKey]]]:
+        """Return the regions of all candidate images, and each phrase's candidates.
+
+        If the catalog moves on meanwhile, the search starts over; after some times it holds the
+        catalog, so that a writer waits for it for once.
+        """
+        for _ in range(_ATTEMPTS):
+            state = self.follow()
+            try:
+                found = self._gather(state, phrases, count, exact)
+            except StoreError:  # a shard may have been compacted away before it was opened
+                if self._catalog.generation == state.generation:
+                    raise
+                continue
+            if found is not None:
+                return found
+        with self._catalog.reading():
+            found = self._gather(self.follow(), phrases, count, exact)
+        assert found is not None  # nothing can move now
+        return found
 
     def _gather(
-        self, phrases: Phrases, candidates: int
-    ) -> tuple[_Candidates | None, list[list[ImageKey]]]:
-        """Return the regions of all candidate images, and each phrase's candidates."""
-        wanted = [self._candidate_images(row, candidates) for row in phrases.embeddings]
-        images = {key: rows for found in wanted for key, rows in found.items()}
-        if not images:
-            return None, []
-        keys = list(images)
-        gathered = _Candidates(images, self._store.gather(keys), self._store.region_ids(keys))
-        return gathered, [list(found) for found in wanted]
+        self, state: _State, phrases: Phrases, count: int, exact: bool
+    ) -> tuple[_Candidates | None, list[list[ImageKey]]] | None:
+        """Return what :meth:`_candidates` does, or None if the state is out of date."""
+        wanted: list[list[ImageKey]] = [[] for _ in phrases.texts]
+        images: dict[ImageKey, list[ImageRow]] = {}
+        pending, wider = list(range(len(phrases))), 1
+        while pending:
+            # Many regions of one image may be near, so the search widens until there are enough.
+            nearest, complete = state.vectors.nearest(
+                phrases.embeddings[pending], count, wider=wider, exact=exact
+            )
+            keys = [self._image_keys(state, ids) for ids in nearest]
+            with self._catalog.reading():
+                if self._catalog.generation != state.generation:
+                    return None
+                for row, own in zip(pending, keys, strict=True):
+                    wanted[row] = self._present(own, count, images)
+            pending = [] if complete else [row for row in pending if len(wanted[row]) < count]
+            wider *= 4
+        chosen = list(dict.fromkeys(key for own in wanted for key in own))
+        if not chosen:
+            return None if self._catalog.generation != state.generation else (None, wanted)
+        regions, ids = self._store.gather(chosen), self._store.region_ids(chosen)
+        return _Candidates({key: images[key] for key in chosen}, regions, ids), wanted
 
-    def _candidate_images(
-        self, embedding: npt.NDArray[np.float32], count: int
-    ) -> dict[ImageKey, list[ImageRow]]:
-        """Return the `count` images whose regions lie nearest, by place in the shards.
+    def _present(
+        self, keys: list[ImageKey], count: int, images: dict[ImageKey, list[ImageRow]]
+    ) -> list[ImageKey]:
+        """Return the first `count` keys that images point to, and add those to `images`."""
+        present: list[ImageKey] = []
+        while keys and len(present) < count:
+            part, keys = keys[: count - len(present)], keys[count - len(present) :]
+            unknown = [key for key in part if key not in images]
+            images |= self._catalog.images_at_places(unknown)
+            present += [key for key in part if key in images]
+        return present
 
-        Many regions of one image may be near, so the search widens until there are enough.
-        """
-        k = 4 * count
-        while True:
-            _, ids = self._vectors.search(embedding[None], k)
-            found: dict[ImageKey, list[ImageRow]] = {}
-            for key in self._image_keys(ids[0][ids[0] >= 0]):
-                if key not in found and (images := self._catalog.images_at(*key)):
-                    found[key] = images
-                if len(found) == count:
-                    return found
-            if k >= len(self._vectors):
-                return found
-            k *= 4
-
-    def _image_keys(self, ids: npt.NDArray[np.int64]) -> list[ImageKey]:
-        shards, rows = split_region_ids(ids)
-        images = np.empty_like(rows)
-        for number in np.unique(shards).tolist():
-            if number in self._store.files:
-                inside = shards == number
-                reader, _ = self._store.reader(number)
-                images[inside] = reader.image_rows(rows[inside])
-        known = np.isin(shards, list(self._store.files))
-        return list(dict.fromkeys(zip(shards[known].tolist(), images[known].tolist(), strict=True)))
+    @staticmethod
+    def _image_keys(state: _State, ids: npt.NDArray[np.int64]) -> list[ImageKey]:
+        keys = state.vectors.stored.images(ids).tolist()
+        return list(dict.fromkeys((shard, row) for shard, row in keys if shard >= 0))
 
     def _hits(
         self,

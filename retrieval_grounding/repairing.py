@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from .building import BuildOptions
@@ -15,6 +16,7 @@ from .progress import progress_bar
 from .reading import batches, load, read_ahead
 from .storage.catalog import Catalog
 from .storage.rows import SkippedFile
+from .vectors.record import read_record, write_record
 from .verifying import VerifyReport
 
 __all__ = ["repair_index"]
@@ -39,7 +41,7 @@ def repair_index(
     remaining = [number for number in shards if number in catalog.shard_files()]
     rewrite_shards(catalog, remaining, options.shard_images, damaged)
     if any(fault.shard is None for fault in report.faults):
-        catalog.set_setting("vectors", {})
+        write_record(catalog, replace(read_record(catalog), generation=-1, kind=None))
 
 
 def _embed_again(

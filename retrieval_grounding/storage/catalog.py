@@ -12,9 +12,6 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-
 from ..errors import StoreError
 from .files import as_store_error, sync_folder
 from .migrations import FORMAT_VERSION, migrate
@@ -28,8 +25,8 @@ CATALOG_FILE = "catalog.sqlite"
 Parsed = TypeVar("Parsed")
 
 _MAX_DIMENSION = 1 << 16
+_PLACES_AT_ONCE = 400  # older releases of SQLite allow 999 variables
 _TYPES = {"i": int, "t": str}
-_LIMITS = (1 << 31, 1 << 32, 1 << 20)  # of shards, of rows in a region's id, and plausible
 _LIVE = "EXISTS (SELECT 1 FROM images i WHERE i.shard = r.shard AND i.row = r.row)"
 _IMAGE_ROW = "SELECT path, width, height, shard, row FROM images JOIN shard_rows USING (shard, row)"
 
@@ -212,28 +209,14 @@ class Catalog:
         """Return the checksum of every shard's file by its number."""
         return dict(self._typed("it", "SELECT id, checksum FROM shards ORDER BY id"))
 
+    def shard_regions(self) -> dict[int, int]:
+        """Return the number of regions of every shard, used or not, by its number."""
+        return dict(self._typed("ii", "SELECT id, regions FROM shards ORDER BY id"))
+
     def next_shard(self) -> int:
         """Return the number that the next shard gets; numbers are never used twice."""
         used = self._typed("i", "SELECT seq FROM sqlite_sequence WHERE name = 'shards'")
         return (used[0][0] if used else 0) + 1
-
-    def live_regions(self) -> npt.NDArray[np.int64]:
-        """Return shard, first region and number of regions of every row that an image points to.
-
-        Returns
-        -------
-        int64 array of shape (rows, 3)
-            By shard and row.
-        """
-        rows = self._typed(
-            "iii",
-            f"SELECT shard, first_region, regions FROM shard_rows r WHERE {_LIVE} "
-            "ORDER BY shard, row",
-        )
-        table = np.array(rows, dtype=np.int64).reshape(-1, 3)
-        if len(table) and not (table.min() >= 0 and (table.max(axis=0) < _LIMITS).all()):
-            raise self._damaged("impossible numbers of regions")
-        return table
 
     def shard_rows(self, shard: int, *, live: bool = False) -> list[LiveRow]:
         """Return the rows of a shard, in order; with `live` those that an image points to."""
@@ -258,6 +241,25 @@ class Catalog:
         """Return the images whose regions lie in row `row` of `shard`; none if it is unused."""
         query = f"{_IMAGE_ROW} WHERE images.shard = ? AND images.row = ? ORDER BY path"
         return [ImageRow(*found) for found in self._typed("tiiii", query, shard, row)]
+
+    def images_at_places(self, places: Sequence[Place]) -> dict[Place, list[ImageRow]]:
+        """Return the images of several rows in one question; unused rows are left out."""
+        found: dict[Place, list[ImageRow]] = {}
+        for start in range(0, len(places), _PLACES_AT_ONCE):
+            part = places[start : start + _PLACES_AT_ONCE]
+            values = ", ".join(["(?, ?)"] * len(part))
+            rows = self._typed(
+                "tiiii",
+                f"WITH wanted (shard, row) AS (VALUES {values}) "
+                "SELECT path, width, height, shard, row FROM wanted "
+                # CROSS: in this order, each row looked up by its key.
+                "CROSS JOIN images USING (shard, row) CROSS JOIN shard_rows USING (shard, row) "
+                "ORDER BY path",
+                *(number for place in part for number in place),
+            )
+            for row in rows:
+                found.setdefault((row[3], row[4]), []).append(ImageRow(*row))
+        return found
 
     def images(self) -> Iterator[ImageRow]:
         """Yield every image, by path."""

@@ -161,6 +161,8 @@ class ShardReader:
         A file that :func:`write_shard` wrote.
     number : int
         The shard's number in the catalog, for region ids.
+    regions : int, optional
+        How many it must have: with others it belongs to another catalog.
 
     Raises
     ------
@@ -169,7 +171,7 @@ class ShardReader:
         checksums are checked by ``verify``.
     """
 
-    def __init__(self, path: Path, number: int) -> None:
+    def __init__(self, path: Path, number: int, regions: int | None = None) -> None:
         self.number = number
         self.path = path
         try:
@@ -193,6 +195,8 @@ class ShardReader:
             with path.open("rb") as raw:
                 self._map = mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ)
             self._check_structure()
+            if regions not in (None, len(self.embeddings)):
+                raise ValueError(f"it has {len(self.embeddings)} regions, not {regions}")
         except StoreError:
             raise
         except Exception as error:  # h5py raises nearly anything on damaged bytes
@@ -235,6 +239,11 @@ class ShardReader:
     def ids(self) -> npt.NDArray[np.int64]:
         """Region ids of all rows, (n,) int64."""
         return region_ids(self.number, np.arange(self.image_offsets[-1], dtype=np.int64))
+
+    def region_ids(self, row: int) -> npt.NDArray[np.int64]:
+        """Return the ids of the regions of image `row`."""
+        rows = self.image_slice(row)
+        return region_ids(self.number, np.arange(rows.start, rows.stop, dtype=np.int64))
 
     def image_slice(self, row: int) -> slice:
         """Return the region rows of image `row`.

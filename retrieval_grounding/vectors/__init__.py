@@ -1,4 +1,4 @@
-"""The vector index: which regions of the whole collection are nearest to a phrase."""
+"""Vector indexes: which regions of the whole collection are nearest to a phrase."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ class VectorIndex(Protocol):
     def search(
         self, queries: npt.NDArray[np.float32], k: int
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-        """Return scores and region ids, best first, both (len(queries), min(k, len(self)))."""
+        """Return scores and region ids, best first, both (len(queries), min(k, len(self))).
+
+        Where fewer are found, the scores are minus infinity and the ids -1.
+        """
         ...
 
     def __len__(self) -> int:

@@ -1,0 +1,1 @@
+"""What scripts/bench_query.py is made of."""

@@ -1,0 +1,69 @@
+"""Phrases whose embeddings are known beforehand, so that encoding is not timed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+import retrieval_grounding as rg
+from retrieval_grounding.encoders import Fingerprint, clean_phrase
+from retrieval_grounding.gathering import RegionStore
+from retrieval_grounding.statements import pseudo_statements
+from retrieval_grounding.storage.catalog import Catalog
+
+
+class KnownPhrases:
+    """An encoder that looks embeddings up; with `fallback` it loads nano for others."""
+
+    def __init__(self, texts: list[str], embeddings: np.ndarray, fingerprint: Fingerprint) -> None:
+        self.texts = texts
+        self.embeddings = embeddings
+        self.fingerprint = fingerprint
+        self.dimension = embeddings.shape[1]
+        self.fallback = False
+        self._rows = {text: row for row, text in enumerate(texts)}
+
+    def encode_phrases(self, phrases: Sequence[str]) -> np.ndarray:
+        """Return the embeddings of known phrases."""
+        if self.fallback and not self._rows.keys() >= set(phrases):
+            return rg.load_encoder("nano").encode_phrases(phrases)
+        return self.embeddings[[self._rows[phrase] for phrase in phrases]]
+
+    def encode_regions(self, *_: object) -> np.ndarray:
+        """Refuse: nothing is built here."""
+        raise NotImplementedError
+
+    def save(self, path: Path) -> None:
+        """Write all to a file."""
+        np.savez(
+            path, texts=np.array(self.texts), embeddings=self.embeddings,
+            fingerprint=np.array(list(vars(self.fingerprint).values())),
+        )  # fmt: skip
+
+    @classmethod
+    def load(cls, path: Path) -> KnownPhrases:
+        """Read what :meth:`save` wrote."""
+        with np.load(path) as stored:
+            fingerprint = Fingerprint(*stored["fingerprint"].tolist())
+            return cls(stored["texts"].tolist(), stored["embeddings"], fingerprint)
+
+
+def load_phrases(seed: Path, shared: Path, count: int) -> KnownPhrases:
+    """Return expressions of people, or else pseudo-queries about the seed's images, embedded."""
+    encoder = rg.load_encoder("nano")
+    file = shared / "refs" / "refs.jsonl"
+    if file.is_file():
+        lines = file.read_text(encoding="utf-8").splitlines()
+        texts = [clean_phrase(json.loads(line)["expression"]) for line in lines]
+    else:
+        catalog = Catalog(seed)
+        keys = sorted({(image.shard, image.row) for image in catalog.images()})
+        told = pseudo_statements(RegionStore(catalog), keys, 7)
+        texts = [statement.phrase for statement in told]
+    texts = list(dict.fromkeys(texts))
+    order = np.random.default_rng(0).permutation(len(texts))[:count]
+    chosen = [texts[number] for number in order]
+    return KnownPhrases(chosen, encoder.encode_phrases(chosen), encoder.fingerprint)

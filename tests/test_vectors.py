@@ -1,0 +1,312 @@
+"""Vector indexes of every kind: chosen, trained, tuned, followed, searched by many at once."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes import ColourEncoder
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+import retrieval_grounding as rg
+from retrieval_grounding.cli import app
+from retrieval_grounding.encoders import Fingerprint
+from retrieval_grounding.matching import CosineMatcher
+from retrieval_grounding.storage.catalog import Catalog
+from retrieval_grounding.storage.rows import StoredImage
+from retrieval_grounding.storage.shards import ImageRecord, ShardReader, write_shard
+from retrieval_grounding.vectors.devices import gpu_numbers, gpu_search, spread_index
+from retrieval_grounding.vectors.faiss_index import FaissIndex, import_faiss
+from retrieval_grounding.vectors.following import (
+    load_vectors,
+    make_again,
+    reason_to_reindex,
+    refresh_vectors,
+)
+from retrieval_grounding.vectors.kinds import KINDS
+from retrieval_grounding.vectors.record import Tuning, VectorRecord, read_record
+from retrieval_grounding.vectors.stored import StoredVectors
+
+DIMENSION = 32
+PHRASES = [f"phrase {number}" for number in range(40)]
+
+
+class DrawnEncoder(ColourEncoder):
+    """Embeds every phrase by chance, the same each time."""
+
+    dimension = DIMENSION
+    fingerprint = Fingerprint("drawn", "weights-1", "none")
+
+    def encode_phrases(self, phrases):
+        rows = [np.random.default_rng(list(p.encode())).normal(size=DIMENSION) for p in phrases]
+        return unit(np.array(rows))
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def create(folder: Path) -> Catalog:
+    settings = {
+        "preset": None, "detector": None, "clip": None, "detector_settings": {},
+        "detector_fingerprint": "d", "encoder_fingerprint": vars(DrawnEncoder.fingerprint),
+        "dimension": DIMENSION, "created_with": "test",
+    }  # fmt: skip
+    return Catalog.create(folder, settings)
+
+
+def add_shard(catalog: Catalog, images: int, seed: int) -> int:
+    """Commit a shard with clustered embeddings; return its number."""
+    random = np.random.default_rng(seed)
+    centres = np.random.default_rng(0).normal(size=(20, DIMENSION))
+    records = []
+    for number in range(images):
+        count = int(random.integers(2, 6))
+        boxes = np.array([[0, 0, 64, 48]] + [[1, 1, 9 + n, 9] for n in range(count - 1)], float)
+        found = rg.Regions(boxes, np.full(count, 0.5), ["whole image"] + ["thing"] * (count - 1))
+        near = centres[random.integers(20, size=count)]
+        rows = unit(near + 0.7 * random.normal(size=(count, DIMENSION)))
+        colours = np.zeros((count, 11), np.uint8)
+        records.append(ImageRecord(f"{seed}-{number}", 64, 48, found, rows, colours))
+    shard = write_shard(
+        catalog.directory / "shards", catalog.next_shard(), records,
+        embed_labels=lambda names: np.tile(unit(np.ones((1, DIMENSION))), (len(names), 1)),
+        detector="d", encoder=str(DrawnEncoder.fingerprint),
+    )  # fmt: skip
+    paths = [f"/p/{shard.number}-{row}.jpg" for row in range(images)]
+    images_ = [StoredImage(path, 1, 1, shard.number, row) for row, path in enumerate(paths)]
+    catalog.commit(shard=shard, images=images_)
+    return shard.number
+
+
+def phrases() -> np.ndarray:
+    return DrawnEncoder().encode_phrases([f"tuned {number}" for number in range(40)])
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """An index of 1,200 images in three shards, without vectors."""
+    folder = tmp_path_factory.mktemp("made") / "index"
+    catalog = create(folder)
+    for seed in range(3):
+        add_shard(catalog, 400, seed)
+    catalog.close()
+    return folder
+
+
+@pytest.fixture
+def folder(made, tmp_path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "index"))
+
+
+def reindexed(folder: Path, kind: str, recall: float = 0.98) -> VectorRecord:
+    return make_again(Catalog(folder, writable=True), kind, recall, phrases)
+
+
+def opened(folder: Path) -> rg.Index:
+    return rg.Index.open(folder, encoder=DrawnEncoder(), device="cpu")
+
+
+def ask(index: rg.Index, **how: object) -> list[list[tuple[str, int, float]]]:
+    found = index.query(PHRASES, matcher=CosineMatcher(), **how)
+    return [[(hit.image, hit.region_id, round(hit.score, 4)) for hit in hits] for hits in found]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_exact_queries_are_the_same_for_every_kind(folder, kind):
+    reindexed(folder, "flat")
+    expected = ask(opened(folder))
+    assert reindexed(folder, kind).kind == kind
+    assert ask(opened(folder), exact=True) == expected
+    assert opened(folder).verify().faults == []
+
+
+@pytest.mark.parametrize("kind", ["ivf", "hnsw"])
+def test_a_kind_is_tuned_to_its_recall_and_finds_it(folder, kind):
+    reindexed(folder, "flat")
+    truth = ask(opened(folder))
+    record = reindexed(folder, kind, recall=0.9)
+    assert record.tuning.recall >= 0.88
+    assert record.tuning.phrases == 20
+    found = ask(opened(folder))
+    shares = [
+        len({i for i, _, _ in one} & {i for i, _, _ in other}) / len(other)
+        for one, other in zip(found, truth, strict=True)
+    ]
+    assert np.mean(shares) >= 0.9
+    facts = opened(folder).info()["vectors"]
+    assert facts["kind"] == kind
+    assert facts["reindex_because"] is None
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    kind=st.sampled_from(["flat", "ivf"]),
+    steps=st.lists(st.sampled_from(["add", "drop", "refresh"]), max_size=6),
+    seed=st.integers(0, 99),
+)
+def test_what_follows_equals_what_is_made_anew(tmp_path_factory, kind, steps, seed):
+    folder = tmp_path_factory.mktemp("follow") / "index"
+    catalog = create(folder)
+    numbers = [add_shard(catalog, 30, seed)]
+    make_again(catalog, kind, 0.98, phrases)
+    for turn, step in enumerate([*steps, "refresh"]):
+        if step == "add":
+            numbers.append(add_shard(catalog, 20, seed + turn + 1))
+        elif step == "drop" and len(numbers) > 1:
+            number = numbers.pop(0)
+            rows = len(catalog.shard_rows(number))
+            catalog.commit(removed=[f"/p/{number}-{row}.jpg" for row in range(rows)])
+            catalog.replace_rows([], None, [number])
+        else:
+            refresh_vectors(catalog, phrases)
+    index, record = load_vectors(catalog)
+    files = catalog.shard_files()
+    assert record.shards == tuple(files)
+    readers = [ShardReader(folder / "shards" / file, number) for number, file in files.items()]
+    expected = np.concatenate([reader.ids for reader in readers])
+    assert sorted(index.ids.tolist()) == expected.tolist()
+    before = ask(opened(folder), candidates=1000)
+    saved = (folder / "vectors.faiss").read_bytes()
+    make_again(catalog, kind, 0.98, phrases)
+    assert ask(opened(folder), candidates=1000) == before
+    if kind == "flat":
+        assert (folder / "vectors.faiss").read_bytes() == saved
+
+
+@pytest.mark.parametrize("kind", ["flat", "ivf"])
+def test_a_reader_sees_shards_that_the_vector_index_does_not_have_yet(folder, kind):
+    reindexed(folder, kind)
+    reader = opened(folder)
+    before = ask(reader)
+    catalog = Catalog(folder, writable=True)
+    number = add_shard(catalog, 100, 77)
+    found = ask(reader, top=50)
+    assert any(image.startswith(f"/p/{number}-") for hits in found for image, _, _ in hits)
+    refresh_vectors(catalog, phrases)
+    assert [hits[0] for hits in ask(reader)] == [hits[0] for hits in found]
+    catalog.commit(removed=[f"/p/{number}-{row}.jpg" for row in range(100)])
+    assert [hits[0] for hits in ask(reader)] == [hits[0] for hits in before]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_threads_that_share_an_index_get_what_one_gets(folder, kind):
+    reindexed(folder, kind)
+    index = opened(folder)
+    index.query(PHRASES[0], matcher=CosineMatcher())
+    expected = ask(index)
+    with ThreadPoolExecutor(8) as pool:
+        calls = [
+            pool.submit(index.query, phrase, matcher=CosineMatcher()) for phrase in 3 * PHRASES
+        ]
+        found = [
+            [(hit.image, hit.region_id, round(hit.score, 4)) for hit in call.result()]
+            for call in calls
+        ]
+    assert found == 3 * expected
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_flipped_bit_is_never_given_to_faiss(folder, kind):
+    reindexed(folder, kind)
+    expected = ask(opened(folder), exact=True)
+    path = folder / "vectors.faiss"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3] ^= 4
+    path.write_bytes(bytes(data))
+    assert load_vectors(Catalog(folder)) is None
+    assert ask(opened(folder)) == expected
+    assert [fault.kind for fault in opened(folder).verify().faults] == ["damaged"]
+
+
+def test_the_exact_kind_is_mapped_and_finds_the_same(folder):
+    reindexed(folder, "flat")
+    catalog = Catalog(folder)
+    mapped, _ = load_vectors(catalog, mapped=True)
+    read, _ = load_vectors(catalog)
+    for one, other in zip(mapped.search(phrases(), 9), read.search(phrases(), 9), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_stored_vectors_score_what_they_find(folder):
+    catalog = Catalog(folder)
+    files = catalog.shard_files()
+
+    def open_shard(number: int) -> ShardReader:
+        return ShardReader(folder / "shards" / files[number], number)
+
+    stored = StoredVectors(files, open_shard)
+    rows = np.concatenate([block for block, _ in stored.blocks()])
+    ids = np.concatenate([part for _, part in stored.blocks()])
+    scores, found = stored.search(phrases(), 50)
+    truth = phrases() @ rows.T
+    np.testing.assert_allclose(scores, -np.sort(-truth, axis=1)[:, :50], atol=1e-5)
+    shuffled = np.random.default_rng(0).permuted(found, axis=1)
+    shuffled[0, 0], shuffled[1, 1] = -1, 99 << 32
+    again = stored.score(phrases(), shuffled)
+    assert np.isneginf([again[0, 0], again[1, 1]]).all()
+    expected = np.take_along_axis(truth, np.searchsorted(ids, shuffled).clip(max=len(ids) - 1), 1)
+    known = np.isfinite(again)
+    np.testing.assert_allclose(again[known], expected[known], atol=1e-5)
+    assert len(stored.sample(10**9)) == len(stored) == len(ids)
+
+
+def test_growth_and_lost_recall_make_a_reindex_due():
+    tuning = Tuning(8, 4, 0.985, 20, 1000, 1000)
+    record = VectorRecord(kind="ivf", tuning=tuning)
+    assert reason_to_reindex(record, 2000) is None
+    assert "trained on 1000" in reason_to_reindex(record, 5000)
+    low = VectorRecord(kind="ivf", tuning=Tuning(8, 4, 0.9, 20, 1000, 1000))
+    assert "0.900" in reason_to_reindex(low, 1000)
+
+
+def test_growth_is_measured_again(folder):
+    before = reindexed(folder, "ivf").tuning
+    catalog = Catalog(folder, writable=True)
+    add_shard(catalog, 400, 9)
+    refresh_vectors(catalog, phrases)
+    after = read_record(catalog).tuning
+    assert after.regions > before.regions
+    assert after.trained_regions == before.trained_regions
+
+
+def test_the_command_chooses_a_kind_and_later_builds_keep_it(folder):
+    runner = CliRunner()
+    done = runner.invoke(app, ["reindex", str(folder), "--vectors", "flat", "--json"])
+    assert json.loads(done.stdout)["kind"] == "flat"
+    assert read_record(Catalog(folder)).wanted == "flat"
+    with pytest.raises(rg.GroundingError, match="auto, flat, ivf, hnsw"):
+        opened(folder).reindex("annoy")
+    with pytest.raises(rg.GroundingError, match="recall"):
+        opened(folder).reindex("ivf", 1.5)
+
+
+def test_vectors_dealt_out_to_several_parts_are_found_as_in_one():
+    faiss = import_faiss()
+    rows = unit(np.random.default_rng(0).normal(size=(300, DIMENSION)))
+    ids = np.arange(300, dtype=np.int64) << 33
+    parts = [faiss.IndexFlatIP(DIMENSION) for _ in range(3)]
+    index = FaissIndex("flat", spread_index(parts, DIMENSION))
+    for start in (0, 100, 200):
+        index.add(rows[start : start + 100], ids[start : start + 100])
+    _, found = index.search(phrases(), 5)
+    np.testing.assert_array_equal(found, ids[np.argsort(-(phrases() @ rows.T), axis=1)[:, :5]])
+
+
+def test_gpus_give_the_same_hits(folder):
+    if not gpu_numbers("cuda"):
+        pytest.skip("needs an NVIDIA GPU and the package faiss-gpu")
+    catalog = Catalog(folder)
+    files = catalog.shard_files()
+    stored = StoredVectors(
+        files, lambda number: ShardReader(folder / "shards" / files[number], number)
+    )
+    index = gpu_search(stored, DIMENSION, "cuda")
+    _, found = index.search(phrases(), 10)
+    np.testing.assert_array_equal(found, stored.search(phrases(), 10)[1])
