@@ -69,7 +69,7 @@ def build(
     max_boxes: MaxBoxes = None,
     device: Device = "auto",
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Threads that read and decode images.")
+        int | None, typer.Option(min=1, help="Processes that decode images.")
     ] = None,
     batch_images: Annotated[int, typer.Option(min=1, help="Images in a batch of the models.")] = 16,
     shard_images: Annotated[int, typer.Option(min=1, help="Images in a shard.")] = 512,
