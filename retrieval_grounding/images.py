@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import glob
+import hashlib
 import importlib
 import io
 import os
@@ -29,6 +30,7 @@ __all__ = [
     "as_list",
     "decode_image",
     "find_images",
+    "hash_content",
     "load_image",
     "source_folders",
 ]
@@ -121,15 +123,32 @@ def source_folders(sources: PathLike | Iterable[PathLike]) -> list[str]:
     return folders
 
 
-def load_image(path: PathLike) -> Image.Image:
+def load_image(path: PathLike, content_hash: str | None = None) -> Image.Image:
     """Read and decode one image file; see :func:`decode_image`.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    content_hash : str, optional
+        Decode the file only if this is its :func:`hash_content`. A path that comes from an index
+        is worth no more than whoever wrote the index; with the hash, it can only name a file whose
+        content is known there.
 
     Raises
     ------
     ImageError
-        Also with the reasons ``missing``, ``not-a-file`` and ``unreadable``.
+        Also with the reasons ``missing``, ``not-a-file``, ``unreadable`` and ``changed``.
     """
-    return decode_image(read_image_bytes(path))
+    data = read_image_bytes(path)
+    if content_hash is not None and hash_content(data) != content_hash:
+        raise ImageError("changed", f"{os.fspath(path)} is no longer the file that was indexed")
+    return decode_image(data)
+
+
+def hash_content(data: bytes) -> str:
+    """Return the hash by which an index knows the content of a file: BLAKE2b-128, hexadecimal."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def read_image_bytes(path: PathLike) -> bytes:

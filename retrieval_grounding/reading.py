@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 import time
@@ -15,7 +14,7 @@ from PIL import Image
 
 from .decoding import Decoder
 from .errors import ImageError
-from .images import read_image_bytes
+from .images import hash_content, read_image_bytes
 from .storage.rows import SkippedFile
 
 __all__ = ["LoadedImage", "batches", "read_ahead", "size_and_time"]
@@ -67,7 +66,7 @@ def _load(path: str, known: Container[str], decoder: Decoder | None) -> LoadedIm
     try:
         path.encode("utf-8")
         data = read_image_bytes(path)
-        digest = hashlib.blake2b(data, digest_size=16).hexdigest()
+        digest = hash_content(data)
         image = None if decoder is None or digest in known else decoder.decode(data)
     except UnicodeEncodeError:
         readable = os.fsencode(path).decode("utf-8", "backslashreplace")

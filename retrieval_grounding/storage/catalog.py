@@ -31,7 +31,10 @@ _MAX_DIMENSION = 1 << 16
 _TYPES = {"i": int, "t": str}
 _LIMITS = (1 << 31, 1 << 32, 1 << 20)  # of shards, of rows in a region's id, and plausible
 _LIVE = "EXISTS (SELECT 1 FROM images i WHERE i.shard = r.shard AND i.row = r.row)"
-_IMAGE_ROW = "SELECT path, width, height, shard, row FROM images JOIN shard_rows USING (shard, row)"
+_IMAGE_ROW = (
+    "SELECT path, width, height, shard, row, content_hash "
+    "FROM images JOIN shard_rows USING (shard, row)"
+)
 
 
 class Catalog:
@@ -257,12 +260,12 @@ class Catalog:
     def images_at(self, shard: int, row: int) -> list[ImageRow]:
         """Return the images whose regions lie in row `row` of `shard`; none if it is unused."""
         query = f"{_IMAGE_ROW} WHERE images.shard = ? AND images.row = ? ORDER BY path"
-        return [ImageRow(*found) for found in self._typed("tiiii", query, shard, row)]
+        return [ImageRow(*found) for found in self._typed("tiiiit", query, shard, row)]
 
     def images(self) -> Iterator[ImageRow]:
         """Yield every image, by path."""
         # All at once: an open cursor would keep writers waiting for as long as the caller iterates.
-        rows = self._typed("tiiii", f"{_IMAGE_ROW} ORDER BY path")
+        rows = self._typed("tiiiit", f"{_IMAGE_ROW} ORDER BY path")
         return (ImageRow(*row) for row in rows)
 
     def commit(
