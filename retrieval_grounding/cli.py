@@ -10,7 +10,7 @@ import typer
 
 from . import __version__
 from .commands import learning, maintenance
-from .commands.shared import Device, Html, IndexDirectory, Json
+from .commands.shared import Device, Html, IndexDirectory, Json, printable
 from .commands.shared import print_json as _print_json
 from .commands.shared import print_table as _print_table
 from .errors import BuildInterrupted, GroundingError
@@ -247,7 +247,7 @@ def main() -> None:
     try:
         app()
     except GroundingError as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {printable(str(error))}", err=True)
         sys.exit(1)
     except OSError as error:
         place = f" ({error.filename})" if error.filename else ""
