@@ -39,6 +39,8 @@ def main(patience: float) -> None:
         Path("/proc/self/oom_score_adj").write_text(_BADNESS, encoding="ascii")
     with Path(os.devnull).open("wb") as nowhere, contextlib.suppress(OSError):  # nobody listens
         _send(answers, READY)
+        for standard in (1, 2):  # C libraries complain there; every reason is told by its name
+            os.dup2(nowhere.fileno(), standard)
         while (data := _receive(files)) is not None:
             # A thread in C: it cannot be held up, and works when nobody is left to watch.
             faulthandler.dump_traceback_later(patience, exit=True, file=nowhere)
