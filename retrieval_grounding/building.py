@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 from .detectors import Detector
 from .embedding import ShardWriter
@@ -16,7 +16,7 @@ from .errors import BuildInterrupted
 from .images import TRANSIENT_REASONS
 from .interrupting import graceful_interrupt
 from .progress import progress_bar
-from .reading import LoadedImage, batches, load, read_ahead
+from .reading import LoadedImage, batches, read_ahead
 from .scanning import Change, Scan, scan
 from .storage.catalog import Catalog
 from .storage.rows import SkippedFile
@@ -36,7 +36,7 @@ class BuildOptions:
     shard_images : int
         Images in a shard. A crash loses at most the shard in flight.
     workers : int
-        Threads that read and decode ahead of the models.
+        Processes that decode ahead of the models, each with a thread that reads for it.
     progress : bool or None
         Show a bar; None shows it on a terminal.
     prune : bool
@@ -120,12 +120,12 @@ def add_images(
     if found.outdated:
         catalog.commit(removed=found.outdated)
     writer = ShardWriter(catalog, load_models, options.shard_images)
-    read = partial(load, known=found.places)
     with (
         graceful_interrupt() as stopping,
         progress_bar("Indexing", len(found.todo), "images", options.progress) as advance,
+        contextlib.closing(read_ahead(found.todo, found.places, options.workers)) as files,
     ):
-        for batch in batches(read_ahead(read, found.todo, options.workers), options.batch_images):
+        for batch in batches(files, options.batch_images):
             _add_batch(batch, found, writer, report)
             writer.commit_full()
             advance(len(batch))
@@ -154,9 +154,11 @@ def preview_images(
     started = time.perf_counter()
     found = Scan(todo=list(paths)) if catalog is None else scan(catalog, paths, folders)
     report = _start_report(found, paths)
-    read = partial(load, known=(), decode=False)
-    with progress_bar("Comparing", len(found.todo), "images", options.progress) as advance:
-        for item in read_ahead(read, found.todo, options.workers):
+    with (
+        progress_bar("Comparing", len(found.todo), "images", options.progress) as advance,
+        contextlib.closing(read_ahead(found.todo, (), options.workers, decode=False)) as files,
+    ):
+        for item in files:
             if isinstance(item, SkippedFile):
                 report.skipped.append(item)
             else:

@@ -10,7 +10,7 @@ import typer
 
 from . import __version__
 from .commands import learning, maintenance
-from .commands.shared import Device, Html, IndexDirectory, Json
+from .commands.shared import Device, Html, IndexDirectory, Json, printable
 from .commands.shared import print_json as _print_json
 from .commands.shared import print_table as _print_table
 from .errors import BuildInterrupted, GroundingError
@@ -69,7 +69,7 @@ def build(
     max_boxes: MaxBoxes = None,
     device: Device = "auto",
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Threads that read and decode images.")
+        int | None, typer.Option(min=1, help="Processes that decode images.")
     ] = None,
     batch_images: Annotated[int, typer.Option(min=1, help="Images in a batch of the models.")] = 16,
     shard_images: Annotated[int, typer.Option(min=1, help="Images in a shard.")] = 512,
@@ -252,7 +252,7 @@ def main() -> None:
     try:
         app()
     except GroundingError as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {printable(str(error))}", err=True)
         sys.exit(1)
     except OSError as error:
         place = f" ({error.filename})" if error.filename else ""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
+import importlib
+import os
 import zipfile
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -222,7 +225,8 @@ def _load_yolo(weights: Path) -> Any:
         with quiet_libraries():
             from ultralytics.models import YOLO
 
-            yolo = YOLO(str(weights), task="detect")
+            with _known_classes_only():
+                yolo = YOLO(str(weights), task="detect")
             is_detector = yolo.task == "detect" and bool(yolo.names)
     except Exception as error:  # a damaged file may fail anywhere in zip, pickle or torch
         raise ModelError(
@@ -232,6 +236,23 @@ def _load_yolo(weights: Path) -> Any:
     if not is_detector:
         raise ModelError(f"{weights.name} is a {yolo.task} model; a detection model is needed")
     return yolo
+
+
+@contextlib.contextmanager
+def _known_classes_only() -> Iterator[None]:
+    """Let ultralytics unpickle against its list of known classes, also if it was imported before.
+
+    It reads ``ULTRALYTICS_SAFE_LOAD`` when it is imported; a user who sets that to false has the
+    last word.
+    """
+    tasks: Any = importlib.import_module("ultralytics.nn.tasks")
+    wanted = os.environ["ULTRALYTICS_SAFE_LOAD"].lower() not in ("0", "false", "no", "off")
+    before = getattr(tasks, "SAFE_LOAD", False)
+    tasks.SAFE_LOAD = wanted
+    try:
+        yield
+    finally:
+        tasks.SAFE_LOAD = before
 
 
 def _is_legacy_yolov5(weights: Path) -> bool:

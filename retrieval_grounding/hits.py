@@ -29,6 +29,9 @@ class Hit:
         The detector's class name, or ``"whole image"``.
     region_id : int or None
         Id in the index; None outside one.
+    content_hash : str or None
+        BLAKE2b-128 of the file that was indexed; None outside an index. Pictures show a file only
+        if it has this hash.
     """
 
     phrase: str
@@ -38,6 +41,7 @@ class Hit:
     probability: float | None
     label: str
     region_id: int | None
+    content_hash: str | None = None
 
     @property
     def certainty(self) -> str:

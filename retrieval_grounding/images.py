@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import glob
+import hashlib
+import importlib
 import io
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from .errors import ImageError, SourceError
+from .errors import GroundingError, ImageError, SourceError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -23,6 +30,7 @@ __all__ = [
     "as_list",
     "decode_image",
     "find_images",
+    "hash_content",
     "load_image",
     "source_folders",
 ]
@@ -40,13 +48,16 @@ MAX_PIXELS = 178_956_970
 MAX_BYTES = 1 << 29
 """Larger files are refused as ``too-large`` before they are read."""
 
-TRANSIENT_REASONS = frozenset(("missing", "unreadable", "out-of-memory"))
+TRANSIENT_REASONS = frozenset(
+    ("missing", "unreadable", "out-of-memory", "decoder-died", "decoder-stuck")
+)
 """Reasons that say nothing about what is in a file: it may be usable the next time."""
 
 # EPS, PDF, WMF and the like start other programs or draw instead of decoding: never opened.
-_FORMATS = (
-    "JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "JPEG2000", "PPM",
-)  # fmt: skip
+_PLUGINS = {
+    "JPEG": "Jpeg", "MPO": "Mpo", "PNG": "Png", "WEBP": "WebP", "GIF": "Gif", "BMP": "Bmp",
+    "DIB": "Bmp", "TIFF": "Tiff", "AVIF": "Avif", "JPEG2000": "Jpeg2K", "PPM": "Ppm",
+}  # fmt: skip
 
 _EXIF_ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -112,15 +123,32 @@ def source_folders(sources: PathLike | Iterable[PathLike]) -> list[str]:
     return folders
 
 
-def load_image(path: PathLike) -> Image.Image:
+def load_image(path: PathLike, content_hash: str | None = None) -> Image.Image:
     """Read and decode one image file; see :func:`decode_image`.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    content_hash : str, optional
+        Decode the file only if this is its :func:`hash_content`. A path that comes from an index
+        is worth no more than whoever wrote the index; with the hash, it can only name a file whose
+        content is known there.
 
     Raises
     ------
     ImageError
-        Also with the reasons ``missing``, ``not-a-file`` and ``unreadable``.
+        Also with the reasons ``missing``, ``not-a-file``, ``unreadable`` and ``changed``.
     """
-    return decode_image(read_image_bytes(path))
+    data = read_image_bytes(path)
+    if content_hash is not None and hash_content(data) != content_hash:
+        raise ImageError("changed", f"{os.fspath(path)} is no longer the file that was indexed")
+    return decode_image(data)
+
+
+def hash_content(data: bytes) -> str:
+    """Return the hash by which an index knows the content of a file: BLAKE2b-128, hexadecimal."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def read_image_bytes(path: PathLike) -> bytes:
@@ -136,6 +164,11 @@ def read_image_bytes(path: PathLike) -> bytes:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ImageError("missing", f"{file} does not exist") from error
     except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):  # says nothing about this file
+            raise GroundingError(
+                f"{file} cannot be read, since too many files are open; raise the limit with "
+                "'ulimit -n' or close other programs"
+            ) from error
         raise ImageError("unreadable", f"{file} cannot be read: {error.strerror}") from error
     except MemoryError as error:
         raise ImageError("out-of-memory", f"{file} does not fit into memory") from error
@@ -187,8 +220,10 @@ def decode_image(data: bytes) -> Image.Image:
 
 @cache
 def _formats() -> tuple[str, ...]:
-    Image.init()
-    return tuple(name for name in _FORMATS if name in Image.OPEN)
+    for plugin in dict.fromkeys(_PLUGINS.values()):  # Image.init() would take twice as long
+        with contextlib.suppress(ImportError):  # AVIF, in some versions of Pillow
+            importlib.import_module(f"PIL.{plugin}ImagePlugin")
+    return tuple(name for name in _PLUGINS if name in Image.OPEN)
 
 
 def _pillow_open() -> Callable[..., Any]:
@@ -214,7 +249,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         return image.copy() if isinstance(image.readonly, int) and image.readonly else image
     if image.mode == "F" or image.mode.startswith("I"):
-        return Image.fromarray(_to_8_bit(np.asarray(image))).convert("RGB")
+        return Image.fromarray(_to_8_bit(image)).convert("RGB")
     if "A" in image.mode or "transparency" in image.info:
         layer = image.convert("RGBA")
         canvas = Image.new("RGBA", layer.size, "white")
@@ -222,8 +257,11 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _to_8_bit(values: np.ndarray) -> np.ndarray:
+def _to_8_bit(image: Image.Image) -> npt.NDArray[np.uint8]:
     """Scale grey values of more than 8 bits as viewers do: 16-bit by 256, floats by their range."""
+    import numpy as np  # most images do without, and every process that decodes starts sooner
+
+    values = np.asarray(image)
     if values.dtype.kind == "f":
         finite = np.where(np.isfinite(values), values, 0.0)
         low, high = float(finite.min()), float(finite.max())

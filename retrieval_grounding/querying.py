@@ -230,6 +230,7 @@ class Searcher:
                         probability=None if chances is None else float(chances[row]),
                         label=gathered.regions.label(row),
                         region_id=int(gathered.ids[row]),
+                        content_hash=stored.content_hash,
                     )
                 )
             if len(hits) >= top:

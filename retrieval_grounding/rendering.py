@@ -72,7 +72,7 @@ def save_hit(hit: Hit, path: PathLike) -> None:
         If the format is unknown or the file cannot be written.
     """
     target = Path(path)
-    drawn = draw_hit(load_image(hit.image), hit)
+    drawn = draw_hit(load_image(hit.image, hit.content_hash), hit)
     try:
         kind = Image.registered_extensions()[target.suffix.lower()]
         with atomic_path(target) as temporary:
@@ -85,6 +85,8 @@ def save_hit(hit: Hit, path: PathLike) -> None:
 
 def render_html(hits: Sequence[Hit], path: PathLike, title: str = "retrieval_grounding") -> None:
     """Write one page that shows hits by phrase, with photographs inside; nothing is loaded.
+
+    A file that is not the one that was indexed is not shown, whatever it is now.
 
     Parameters
     ----------
@@ -150,7 +152,7 @@ def _figure(hit: Hit) -> str:
 
 def _picture(hit: Hit) -> str:
     try:
-        return embed_image(draw_hit(load_image(hit.image), hit), hit.phrase)
+        return embed_image(draw_hit(load_image(hit.image, hit.content_hash), hit), hit.phrase)
     except ImageError as error:
         return missing_image(error)
 

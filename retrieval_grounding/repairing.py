@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 
 from .building import BuildOptions
 from .detectors import Detector
@@ -13,7 +13,7 @@ from .encoders import Encoder
 from .images import TRANSIENT_REASONS
 from .maintaining import rewrite_shards
 from .progress import progress_bar
-from .reading import batches, load, read_ahead
+from .reading import batches, read_ahead
 from .storage.catalog import Catalog
 from .storage.rows import SkippedFile
 from .vectors.record import read_record, write_record
@@ -54,9 +54,11 @@ def _embed_again(
     """Embed images whose regions are damaged; those that cannot be had any more are forgotten."""
     writer = ShardWriter(catalog, load_models, options.shard_images)
     places: dict[str, tuple[int, int]] = {}
-    with progress_bar("Repairing", len(paths), "images", options.progress) as advance:
-        read = partial(load, known=places)
-        for batch in batches(read_ahead(read, paths, options.workers), options.batch_images):
+    with (
+        progress_bar("Repairing", len(paths), "images", options.progress) as advance,
+        contextlib.closing(read_ahead(paths, places, options.workers)) as files,
+    ):
+        for batch in batches(files, options.batch_images):
             writer.embed(batch, places)
             for item in batch:
                 if isinstance(item, SkippedFile):

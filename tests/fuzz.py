@@ -1,17 +1,20 @@
-"""Mutate image files and the files of an index, and see that only named errors come of it.
+"""Mutate image files, files of an index and of expressions; only named errors may come of it.
 
-    OMP_NUM_THREADS=1 python tests/fuzz.py --images 10000 --stores 10000
+    OMP_NUM_THREADS=1 python tests/fuzz.py --images 10000 --stores 10000 --texts 10000
 
 (FAISS's threads survive no fork.)
 
 Work happens in children, so that a crash or a hang of a decoder is seen as well: each mutant may
-take 10 seconds.
+take 10 seconds. Images are also decoded as builds do it, and must not cost a decoder its life.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
+import json
 import os
+import pickle
 import random
 import shutil
 import signal
@@ -21,13 +24,19 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from bad_images import sound_images
 from fakes import ColourEncoder, SquareDetector, draw_squares
 
 import retrieval_grounding as rg
+from retrieval_grounding.decoding import Decoder
+from retrieval_grounding.evaluation.predictions import score_predictions
 from retrieval_grounding.images import decode_image
+from retrieval_grounding.referring import read_expressions
+from retrieval_grounding.referring.resolving import ImageNames
+from retrieval_grounding.storage.rows import ImageRow
 
 SECONDS = 10
 CHUNK = 250
@@ -106,6 +115,84 @@ def fuzz_images(count: int, seed: int = 0) -> None:
     in_children(count, seed, attempt)
 
 
+def fuzz_decoders(count: int, seed: int = 0) -> None:
+    """Decode mutants in the processes that builds use."""
+    sound = list(sound_images().values())
+    decoder = Decoder(patience=SECONDS)
+    for number in range(seed, seed + count):
+        generator = random.Random(number)
+        try:
+            assert decoder.decode(mutate(generator.choice(sound), generator)).mode == "RGB"
+        except rg.ImageError as error:
+            assert not error.reason.startswith("decoder"), f"mutant {number}: {error}"
+    decoder.close()
+
+
+def expression_files() -> dict[str, bytes]:
+    """Return a sound file of expressions of every form, by name."""
+    rows = [
+        {"image": f"{n}.png", "expression": f"the {word} square, at {n}", "bbox_xywh": [n, 2, 9, 8],
+         "split": "val", "width": 80, "height": 60, "category": None, "object_id": n}
+        for n, word in enumerate(("red", "blue", "größte", "left"))
+    ]  # fmt: skip
+    lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    table = ["image,expression,x1,y1,x2,y2,split"]
+    table += [f'{n}.png,"the {n}th, or so",{n},2,{n + 9},10.5,val' for n in range(4)]
+    refs = [
+        {"ann_id": n, "image_id": n, "ref_id": n, "split": "val", "file_name": f"{n}.png",
+         "sentences": [{"sent": f"square {n}", "raw": f"Square {n}", "tokens": ["square"]}]}
+        for n in range(4)
+    ]  # fmt: skip
+    instances = {
+        "images": [{"id": n, "file_name": f"{n}.png", "width": 80, "height": 60} for n in range(4)],
+        "annotations": [
+            {"id": n, "image_id": n, "category_id": 1, "bbox": [n, 2, 9, 8]} for n in range(4)
+        ],
+        "categories": [{"id": 1, "name": "square"}],
+    }
+    return {
+        "refs.jsonl": lines,
+        "refs.jsonl.gz": gzip.compress(lines, mtime=0),
+        "refs.csv": "\n".join(table).encode(),
+        "refs(0).p": pickle.dumps(refs, 0),
+        "refs(2).p": pickle.dumps(refs, 2),
+        "refs(5).p": pickle.dumps(refs, 5),
+        "instances.json": json.dumps(instances).encode(),
+        "photos.txt": b"0.png\n1.png\n",
+    }
+
+
+def fuzz_texts(folder: Path, count: int, seed: int = 0) -> None:
+    """Read expressions, predictions and lists of images of which one file is a mutant."""
+    sound = expression_files()
+    for name, data in sound.items():
+        (folder / name).write_bytes(data)
+    expressions = read_expressions(folder / "refs.jsonl").expressions
+    for name in sound.keys() - {"instances.json", "photos.txt"}:
+        assert len(read_expressions(folder / name)) == 4, name
+    rows = [ImageRow(f"/{n}.png", 80, 60, 1, n) for n in range(4)]
+    names = ImageNames(rows)
+
+    def attempt(generator: random.Random) -> None:
+        name = generator.choice(sorted(sound))
+        mutant = mutate(sound[name], generator)
+        (folder / name).write_bytes(mutant)
+        try:
+            if name == "photos.txt":
+                rg.find_images(folder / name)
+            elif generator.random() < 0.2 and name == "refs.jsonl":
+                score_predictions(folder / name, expressions, rows, names)
+            else:
+                asked = "refs(2).p" if name == "instances.json" else name
+                read_expressions(folder / asked)
+        except rg.GroundingError as error:
+            assert str(error)
+        finally:
+            (folder / name).write_bytes(sound[name])
+
+    in_children(count, seed, attempt)
+
+
 def fuzz_stores(folder: Path, count: int, seed: int = 0) -> None:
     """Use indexes of which one file is a mutant: open, list, ask, verify, build, repair."""
     photos, index, work = folder / "photos", folder / "index", folder / "work"
@@ -149,19 +236,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--stores", type=int, default=10_000)
+    parser.add_argument("--texts", type=int, default=10_000)
+    parser.add_argument("--decoded", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    started = time.perf_counter()
-    fuzz_images(arguments.images, arguments.seed)
-    between = time.perf_counter()
     memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
     with tempfile.TemporaryDirectory(dir=memory) as folder:
-        fuzz_stores(Path(folder), arguments.stores, arguments.seed)
-    ended = time.perf_counter()
-    sys.stdout.write(
-        f"{arguments.images} images in {between - started:.0f} s, "
-        f"{arguments.stores} stores in {ended - between:.0f} s: only named errors\n"
-    )
+        for what, fuzz, count in (
+            ("images", fuzz_images, arguments.images),
+            ("images in the processes of builds", fuzz_decoders, arguments.decoded),
+            ("files of expressions", partial(fuzz_texts, Path(folder)), arguments.texts),
+            ("stores", partial(fuzz_stores, Path(folder)), arguments.stores),
+        ):
+            started = time.perf_counter()
+            fuzz(count, arguments.seed)
+            seconds = time.perf_counter() - started
+            sys.stdout.write(f"{count} {what} in {seconds:.0f} s: only named errors\n")
+            sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from bad_images import NOISE, make_corpus
 from fakes import ColourEncoder, SquareDetector, draw_squares
-from PIL.PngImagePlugin import PngImageFile
 
 import retrieval_grounding as rg
 from retrieval_grounding.encoders import clean_phrase
@@ -74,24 +73,6 @@ def test_a_page_with_hits_of_the_corpus_escapes_their_names(index, tmp_path):
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "<script" not in page
     assert "&lt;script&gt;" in page
-
-
-def test_an_image_that_fills_the_memory_fails_alone(photos, tmp_path, models, monkeypatch):
-    victim = (photos / "b.png").read_bytes()
-    load = PngImageFile.load
-
-    def starve(image: PngImageFile) -> object:
-        if image.fp is not None and bytes(image.fp.getbuffer()) == victim:
-            raise MemoryError
-        return load(image)
-
-    monkeypatch.setattr(PngImageFile, "load", starve)
-    index = rg.build(photos, tmp_path / "index", options=QUIET, **models)
-    assert index.build_report.skipped_reasons == {"out-of-memory": 1}
-    assert len(index) == 3
-    monkeypatch.undo()
-    mended = rg.build(photos, tmp_path / "index", options=QUIET, **models)
-    assert (mended.build_report.added, mended.skipped()) == (1, [])
 
 
 @pytest.mark.parametrize("phrase", ["", "   ", "\t\n", "\x00\x1f", "\u3000"])

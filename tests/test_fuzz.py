@@ -15,16 +15,8 @@ import pytest
 def test_mutants_give_named_errors_only():
     # In a process of its own: the threads of PyTorch, which other tests start, survive no fork.
     script = Path(__file__).with_name("fuzz.py")
-    command = [
-        sys.executable,
-        str(script),
-        "--images",
-        "500",
-        "--stores",
-        "40",
-        "--seed",
-        "1000000",
-    ]
+    counts = "--images 500 --decoded 200 --texts 300 --stores 40 --seed 1000000"
+    command = [sys.executable, str(script), *counts.split()]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}  # nor do the threads of FAISS
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -168,16 +168,16 @@ def test_an_unreadable_file_keeps_what_is_known_of_it(photos, build):
 def test_a_file_that_vanishes_before_it_is_read_keeps_what_is_known(photos, build, monkeypatch):
     build()
     draw_squares(photos / "b.png", {"yellow": (0, 0, 9, 9)})
-    from retrieval_grounding import building
+    from retrieval_grounding import reading
 
-    read = building.load
+    read = reading.read_image_bytes
 
-    def vanish(path, **options):
+    def vanish(path):
         if path.endswith("b.png"):
             Path(path).unlink()
-        return read(path, **options)
+        return read(path)
 
-    monkeypatch.setattr(building, "load", vanish)
+    monkeypatch.setattr(reading, "read_image_bytes", vanish)
     index = build()
     assert index.build_report.skipped_reasons == {"missing": 1}
     assert found(index, "green") == {"b.png"}

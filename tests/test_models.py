@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -231,3 +232,29 @@ def test_detecting_leaves_pytorch_its_threads():
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(usual)
+
+
+class Evil:
+    """Makes a file when it is unpickled without care."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+@pytest.mark.parametrize("imported_before", [False, True])
+def test_a_checkpoint_cannot_call_what_it_likes(tmp_path, monkeypatch, imported_before):
+    import torch
+
+    load_detector("nano")
+    if imported_before:
+        from ultralytics.nn import tasks
+
+        monkeypatch.setattr(tasks, "SAFE_LOAD", False)  # as it is without our environment
+    mark = tmp_path / "mark"
+    torch.save({"model": Evil(mark)}, tmp_path / "evil.pt")
+    with pytest.raises(ModelError, match="safely"):
+        load_detector(str(tmp_path / "evil.pt"))
+    assert not mark.exists()

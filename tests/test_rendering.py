@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import sqlite3
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes import draw_squares
+from fakes import ColourEncoder, draw_squares
 from PIL import Image
 
+import retrieval_grounding as rg
 from retrieval_grounding import GroundingError, Hit, render_html
 from retrieval_grounding.rendering import draw_hit, save_hit
 
@@ -76,3 +81,72 @@ def test_the_page_is_self_contained_and_escapes_everything(hit, tmp_path):
 def test_a_page_that_cannot_be_written_is_an_error(hit, tmp_path):
     with pytest.raises(GroundingError, match="cannot write"):
         render_html([hit], tmp_path / "no" / "folder" / "page.html")
+
+
+@pytest.fixture
+def secret(tmp_path) -> Path:
+    """A picture outside the collection."""
+    (tmp_path / "private").mkdir()
+    return draw_squares(tmp_path / "private" / "secret.png", {"yellow": (0, 0, 70, 50)})
+
+
+@pytest.mark.parametrize("way", ["absolute", "dots", "link", "hard link", "text", "device"])
+def test_an_index_that_names_other_files_cannot_have_them_shown(
+    photos, tmp_path, models, secret, way
+):
+    """The catalog may come from anyone; only what was indexed may get into a page."""
+    if way in ("link", "hard link"):
+        (photos / "a.png").rename(photos / "kept.png")  # so that the tampered path is inside
+    rg.build(photos, tmp_path / "index", options=rg.BuildOptions(progress=False), **models)
+    target = {
+        "absolute": str(secret),
+        "dots": f"{photos}/../private/secret.png",
+        "text": "/etc/passwd" if os.name != "nt" else __file__,
+        "device": "/dev/zero" if os.name != "nt" else "NUL",
+    }.get(way, str(photos / "a.png"))
+    if way == "link":
+        (photos / "a.png").symlink_to(secret)
+    elif way == "hard link":
+        os.link(secret, photos / "a.png")
+    connection = sqlite3.connect(tmp_path / "index" / "catalog.sqlite")
+    victim = connection.execute("SELECT path FROM images ORDER BY path").fetchone()
+    connection.execute("UPDATE images SET path = ? WHERE path = ?", (target, *victim))
+    connection.commit()
+    connection.close()
+    index = rg.Index.open(tmp_path / "index", encoder=ColourEncoder())
+    hits = index.query("red", top=9)
+    assert target in {hit.image for hit in hits}
+    render_html(hits, tmp_path / "page.html")
+    page = Collector()
+    page.feed((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert sum(tag == "img" for tag, _ in page.tags) == len(hits) - 1
+    assert "not-a-file" in page.text if way == "device" else "changed" in page.text
+    with pytest.raises(GroundingError, match=r"changed|not-a-file"):
+        save_hit(next(hit for hit in hits if hit.image == target), tmp_path / "out.png")
+
+
+def test_an_image_that_was_moved_back_or_copied_is_shown(photos, tmp_path, models):
+    index = rg.build(photos, tmp_path / "index", options=rg.BuildOptions(progress=False), **models)
+    shutil.copy(photos / "a.png", tmp_path / "copy.png")
+    (photos / "a.png").unlink()
+    shutil.copy(tmp_path / "copy.png", photos / "a.png")
+    render_html(index.query("red"), tmp_path / "page.html")
+    assert "changed" not in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+HOSTILE = "\"><img src=x onerror=alert(1)>'&<script>"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="such names are not allowed on Windows")
+def test_hostile_names_labels_and_phrases_stay_text(tmp_path):
+    path = draw_squares(tmp_path / "x.png", {"red": (0, 0, 9, 9)})
+    path = path.rename(tmp_path / f"{HOSTILE.replace('/', '')}.png")
+    shown = Hit(HOSTILE, str(path), (0, 0, 9, 9), 0.5, None, HOSTILE, 1)
+    render_html([shown], tmp_path / "page.html", title=HOSTILE)
+    page = Collector()
+    page.feed((tmp_path / "page.html").read_text(encoding="utf-8"))
+    allowed = {"html", "head", "meta", "title", "style", "body", "h1", "h2", "div", "figure", "img",
+               "figcaption", "b", "br"}  # fmt: skip
+    assert {tag for tag, _ in page.tags} <= allowed
+    assert {name for tag, names in page.tags if tag == "img" for name in names} == {"src", "alt"}
+    assert page.text.count(HOSTILE) >= 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import os
 import re
 import shutil
@@ -175,6 +176,24 @@ def test_too_many_open_files_is_one_sentence(index, photos, tmp_path, models):
         resource.setrlimit(resource.RLIMIT_NOFILE, usual)
     assert "\n" not in str(told.value)
     assert rg.Index.open(tmp_path / "index").verify().faults == []
+
+
+@pytest.mark.parametrize("error", [errno.EMFILE, errno.ENFILE])
+def test_files_that_run_out_while_reading_are_not_the_images_fault(
+    index, photos, tmp_path, models, monkeypatch, error
+):
+    draw_squares(photos / "new.png", {"red": (0, 0, 9, 9)})
+
+    def fail(path):
+        raise OSError(error, os.strerror(error), str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    with pytest.raises(rg.GroundingError, match="too many files are open") as told:
+        rg.build(photos, tmp_path / "index", options=QUIET, **models)
+    assert "\n" not in str(told.value)
+    monkeypatch.undo()
+    opened = rg.Index.open(tmp_path / "index")
+    assert (len(opened), opened.skipped(), opened.verify().faults) == (4, [], [])
 
 
 def test_a_collection_that_vanished_keeps_its_index(index, photos, tmp_path, models):

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = ["Device", "Html", "IndexDirectory", "Json", "print_json", "print_table"]
+__all__ = ["Device", "Html", "IndexDirectory", "Json", "print_json", "print_table", "printable"]
 
 IndexDirectory = Annotated[Path, typer.Argument(help="Folder of an index.", metavar="INDEX")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
@@ -30,12 +30,23 @@ def print_table(
     console = Console()
     if not console.is_terminal:
         for row in (header, *rows) if header_in_pipe else rows:
-            typer.echo("\t".join(" ".join(cell.split()) for cell in row))
+            typer.echo("\t".join(printable(" ".join(cell.split())) for cell in row))
         return
     table = Table(*header, box=None, header_style="bold", show_header=any(header))
     for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
+        table.add_row(*(escape(printable(cell)) for cell in row))
     console.print(table)
+
+
+def printable(text: str) -> str:
+    r"""Return text with what is no visible character escaped.
+
+    A file name may hold commands for the terminal.
+
+    >>> printable("a\x1b[31m\nb")
+    'a\\x1b[31m\\nb'
+    """
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def print_json(value: Any) -> None:

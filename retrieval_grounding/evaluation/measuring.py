@@ -253,6 +253,7 @@ def _cases(resolved: Resolved, facts: Facts, answers: Answers) -> tuple[list[Cas
         x1, y1, x2, y2 = answers.box[row].tolist()
         return Case(
             image=image.path,
+            content_hash=image.content_hash,
             phrase=expression.phrase,
             truth=expression.box,
             answer=(x1, y1, x2, y2),

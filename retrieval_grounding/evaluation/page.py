@@ -123,7 +123,8 @@ def _cases(title: str, key: str, cases: Sequence[Case]) -> str:
 
 def _figure(case: Case) -> str:
     try:
-        drawn = draw_boxes(load_image(case.image), [(case.truth, _TRUTH), (case.answer, _ANSWER)])
+        image = load_image(case.image, case.content_hash)
+        drawn = draw_boxes(image, [(case.truth, _TRUTH), (case.answer, _ANSWER)])
         picture = embed_image(drawn, case.phrase)
     except ImageError as error:
         picture = missing_image(error)

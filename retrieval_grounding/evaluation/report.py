@@ -85,8 +85,8 @@ class Case:
 
     Parameters
     ----------
-    image, phrase : str
-        Path and phrase.
+    image, content_hash, phrase : str
+        Path, hash of the file that was indexed, and phrase.
     truth, answer : tuple of 4 float
         Corners in pixels of the image.
     iou, oracle : float
@@ -94,6 +94,7 @@ class Case:
     """
 
     image: str
+    content_hash: str
     phrase: str
     truth: Box
     answer: Box

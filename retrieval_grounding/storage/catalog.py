@@ -28,7 +28,10 @@ _MAX_DIMENSION = 1 << 16
 _PLACES_AT_ONCE = 400  # older releases of SQLite allow 999 variables
 _TYPES = {"i": int, "t": str}
 _LIVE = "EXISTS (SELECT 1 FROM images i WHERE i.shard = r.shard AND i.row = r.row)"
-_IMAGE_ROW = "SELECT path, width, height, shard, row FROM images JOIN shard_rows USING (shard, row)"
+_IMAGE_ROW = (
+    "SELECT path, width, height, shard, row, content_hash "
+    "FROM images JOIN shard_rows USING (shard, row)"
+)
 
 
 class Catalog:
@@ -240,7 +243,7 @@ class Catalog:
     def images_at(self, shard: int, row: int) -> list[ImageRow]:
         """Return the images whose regions lie in row `row` of `shard`; none if it is unused."""
         query = f"{_IMAGE_ROW} WHERE images.shard = ? AND images.row = ? ORDER BY path"
-        return [ImageRow(*found) for found in self._typed("tiiii", query, shard, row)]
+        return [ImageRow(*found) for found in self._typed("tiiiit", query, shard, row)]
 
     def images_at_places(self, places: Sequence[Place]) -> dict[Place, list[ImageRow]]:
         """Return the images of several rows in one question; unused rows are left out."""
@@ -264,7 +267,7 @@ class Catalog:
     def images(self) -> Iterator[ImageRow]:
         """Yield every image, by path."""
         # All at once: an open cursor would keep writers waiting for as long as the caller iterates.
-        rows = self._typed("tiiii", f"{_IMAGE_ROW} ORDER BY path")
+        rows = self._typed("tiiiit", f"{_IMAGE_ROW} ORDER BY path")
         return (ImageRow(*row) for row in rows)
 
     def commit(

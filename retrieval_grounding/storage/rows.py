@@ -92,13 +92,14 @@ class NewShard:
 
 @dataclass(frozen=True)
 class ImageRow:
-    """An image and its place: row `row` of shard `shard`."""
+    """An image and its place, row `row` of shard `shard`; the hash of what was indexed there."""
 
     path: str
     width: int
     height: int
     shard: int
     row: int
+    content_hash: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,289 @@
+"""Whatever befalls a process that decodes costs one image, and none of them is left behind."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import faulty_decoder
+import numpy as np
+import psutil
+import pytest
+from bad_images import sound_images
+from fakes import ColourEncoder, draw_squares
+
+import retrieval_grounding as rg
+from retrieval_grounding import decoding
+from retrieval_grounding.decoding import Decoder
+from retrieval_grounding.images import decode_image
+from retrieval_grounding.reading import read_ahead
+
+QUIET = rg.BuildOptions(progress=False, workers=2)
+posix = pytest.mark.skipif(os.name == "nt", reason="signals and sessions are POSIX")
+
+
+@pytest.fixture
+def faults(monkeypatch):
+    """Let the last bytes of a file decide what befalls its decoder; return how to take it back."""
+    monkeypatch.setattr(decoding, "_PROGRAM", faulty_decoder.PROGRAM)
+    return monkeypatch.undo
+
+
+@pytest.fixture
+def decoder():
+    decoder = Decoder()
+    yield decoder
+    decoder.close()
+
+
+def doom(path: Path, fate: str) -> None:
+    with path.open("ab") as file:
+        file.write(fate.rjust(8).encode())
+
+
+def test_pixels_are_those_of_decoding_here(decoder):
+    for name, data in sound_images().items():
+        np.testing.assert_array_equal(decoder.decode(data), decode_image(data), err_msg=name)
+    assert decoder.decode(png(1, 1)).size == (1, 1)
+    assert decoder.decode(png(30_000, 1)).size == (30_000, 1)
+    assert decoder.decode(png(5000, 5000)).size == (5000, 5000)
+
+
+def png(width: int, height: int) -> bytes:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, height), "red").save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("data", [b"", b"text", png(9, 9)[:50], png(9, 9)[:-30]])
+def test_reasons_are_those_of_decoding_here(decoder, data):
+    with pytest.raises(rg.ImageError) as here:
+        decode_image(data)
+    for _ in range(2):
+        with pytest.raises(rg.ImageError) as there:
+            decoder.decode(data)
+        assert (there.value.reason, there.value.detail) == (here.value.reason, here.value.detail)
+
+
+@posix
+@pytest.mark.parametrize(
+    ("fate", "reason", "detail"),
+    [
+        ("crash", "decoder-died", "SIGSEGV"),
+        ("killed", "decoder-died", "SIGKILL"),
+        ("exit", "decoder-died", "status 3"),
+        ("starve", "out-of-memory", "memory"),
+    ],
+)
+def test_a_decoder_that_dies_fails_one_image(
+    photos, tmp_path, models, faults, fate, reason, detail
+):
+    doom(photos / "b.png", fate)
+    index = rg.build(photos, tmp_path / "index", options=QUIET, **models)
+    [skipped] = index.skipped()
+    assert (Path(skipped.path).name, skipped.reason) == ("b.png", reason)
+    assert detail in skipped.detail
+    assert [Path(image.path).name for image in index.images()] == ["a.png", "c.png", "d.png"]
+    faults()  # what killed it is over: nothing was wrong with the file
+    mended = rg.build(photos, tmp_path / "index", options=QUIET, **models)
+    assert (mended.build_report.added, mended.skipped()) == (1, [])
+
+
+@posix
+def test_an_image_keeps_its_regions_when_its_decoder_dies(photos, tmp_path, models, faults):
+    rg.build(photos, tmp_path / "index", options=QUIET, **models)
+    doom(photos / "a.png", "killed")
+    index = rg.build(photos, tmp_path / "index", options=QUIET, **models)
+    assert index.build_report.skipped_reasons == {"decoder-died": 1}
+    assert len(index.query("red", top=9)) == 4
+
+
+@pytest.mark.parametrize("fate", ["hang", "busy"])
+def test_a_decoder_that_hangs_is_given_up(photos, faults, fate):
+    doom(photos / "b.png", fate)
+    decoder = Decoder(patience=0.3)
+    with pytest.raises(rg.ImageError) as stuck:
+        decoder.decode((photos / "b.png").read_bytes())
+    assert stuck.value.reason == "decoder-stuck"
+    assert decoder.decode((photos / "a.png").read_bytes()).size == (80, 60)
+    decoder.close()
+
+
+def test_what_a_library_prints_is_not_taken_for_pixels(photos, faults, decoder):
+    sound = decode_image((photos / "b.png").read_bytes())
+    doom(photos / "b.png", "babble")
+    np.testing.assert_array_equal(decoder.decode((photos / "b.png").read_bytes()), sound)
+
+
+@posix
+def test_order_is_kept_whatever_dies(tmp_path, faults):
+    paths = []
+    for number in range(24):
+        paths.append(str(draw_squares(tmp_path / f"{number:02}.png", {"red": (0, 0, number, 9)})))
+        if number % 6 == 5:
+            doom(Path(paths[-1]), ("crash", "exit")[number % 4 // 2])
+    found = list(read_ahead(paths, (), 3))
+    assert [item.path for item in found] == paths
+    assert [getattr(item, "reason", None) for item in found] == ([None] * 5 + ["decoder-died"]) * 4
+
+
+@posix
+def test_a_decoder_that_is_killed_between_two_images_fails_none(decoder):
+    decoder.decode(png(3, 3))
+    [process] = psutil.Process().children()
+    process.kill()
+    psutil.wait_procs([process], 10)
+    assert decoder.decode(png(4, 4)).size == (4, 4)
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts descriptors in /proc")
+@pytest.mark.parametrize("end", ["all", "some", "error"])
+def test_neither_processes_nor_files_are_left_open(tmp_path, faults, end):
+    paths = []
+    for number in range(20):
+        paths.append(str(draw_squares(tmp_path / f"{number:02}.png", {})))
+    doom(Path(paths[3]), "crash")
+    doom(Path(paths[12]), "hang")
+    before = open_files()
+    reading = read_ahead(paths[:10] if end == "all" else paths, (), 2)
+    first = next(reading)
+    assert isinstance(first.path, str)
+    assert 1 <= len(psutil.Process().children()) <= 2
+    if end == "all":
+        assert len(list(reading)) == 9
+    elif end == "some":
+        for _ in range(9):  # the hanging one is being decoded
+            next(reading)
+        reading.close()
+    else:
+        with pytest.raises(ZeroDivisionError):
+            reading.throw(ZeroDivisionError)
+    assert psutil.Process().children() == []
+    assert open_files() == before
+
+
+def test_files_that_are_known_or_only_hashed_start_no_process(photos, monkeypatch):
+    monkeypatch.setattr(decoding, "get_executable", lambda: "/no/such/program")
+    paths = [str(path) for path in sorted(photos.iterdir())]
+    hashed = list(read_ahead(paths, (), 2, decode=False))
+    known = {item.content_hash for item in hashed}
+    assert list(read_ahead(paths, known, 2)) == hashed
+
+
+@pytest.mark.parametrize("fault", ["no program", "broken installation"])
+def test_a_decoder_that_cannot_be_started_is_one_sentence(
+    photos, tmp_path, models, monkeypatch, fault
+):
+    if fault == "no program":
+        monkeypatch.setattr(decoding, "get_executable", lambda: "/no/such/program")
+    else:
+        monkeypatch.setattr(decoding, "_PROGRAM", "raise SystemExit(7)")
+    with pytest.raises(rg.GroundingError, match=r"no process|status 7") as told:
+        rg.build(photos, tmp_path / "index", options=QUIET, **models)
+    assert "\n" not in str(told.value)
+    monkeypatch.undo()
+    assert len(rg.build(photos, tmp_path / "index", options=QUIET, **models)) == 4
+
+
+def test_the_process_is_light():
+    """It starts for every build, several at once."""
+    program = (
+        "import sys; sys.path[:] = sys.argv[1:]; import retrieval_grounding._decoder; "
+        "print(sorted({name.partition('.')[0] for name in sys.modules}))"
+    )
+    command = [sys.executable, "-S", "-c", program, *sys.path, str(Path(rg.__file__).parents[1])]
+    loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "'PIL'" in loaded
+    for heavy in ("numpy", "torch", "h5py", "faiss", "sqlite3", "subprocess"):
+        assert f"'{heavy}'" not in loaded
+
+
+SCRIPT = """
+import signal
+import sys
+import time
+from fakes import ColourEncoder, SquareDetector
+import faulty_decoder
+import retrieval_grounding as rg
+from retrieval_grounding import decoding
+signal.signal(signal.SIGINT, signal.default_int_handler)
+decoding._PROGRAM = faulty_decoder.PROGRAM
+print("once", flush=True)
+class Slow(SquareDetector):
+    def detect(self, images):
+        print("detecting", flush=True)
+        time.sleep(float(sys.argv[3]))
+        return super().detect(images)
+options = rg.BuildOptions(progress=False, workers=2, batch_images=1)
+index = rg.build(sys.argv[1], sys.argv[2], detector=Slow(), clip=ColourEncoder(), options=options)
+print(index.build_report.added, index.build_report.skipped_reasons)
+"""
+
+DECODING = """
+import sys
+import time
+import faulty_decoder
+from retrieval_grounding import decoding
+decoding._PROGRAM = faulty_decoder.PROGRAM
+decoder = decoding.Decoder(patience=1.0)
+decoder._start()
+print("detecting", flush=True)
+if sys.argv[1] == "hanging":
+    decoder.decode(b"    hang")
+time.sleep(100)
+"""
+
+
+def start(script: str, folder: Path, *arguments: object) -> subprocess.Popen[str]:
+    """Run a script that has no guard against being imported, in a session of its own."""
+    (folder / "script.py").write_text(script, encoding="utf-8")
+    path = os.pathsep.join([str(Path(__file__).parent), str(Path(rg.__file__).parents[1])])
+    return subprocess.Popen(
+        [sys.executable, str(folder / "script.py"), *map(str, arguments)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        env=os.environ | {"PYTHONPATH": path},
+    )  # fmt: skip
+
+
+def children_at_work(builder: subprocess.Popen[str]) -> list[psutil.Process]:
+    while "detecting" not in builder.stdout.readline():
+        pass
+    return psutil.Process(builder.pid).children()
+
+
+@posix
+@pytest.mark.parametrize("work", ["waiting", "hanging"])
+def test_decoders_end_with_a_builder_that_is_killed(tmp_path, work):
+    builder = start(DECODING, tmp_path, work)
+    children = children_at_work(builder)
+    assert len(children) == 1
+    builder.kill()
+    assert not psutil.wait_procs(children, 10)[1]
+    builder.communicate()
+
+
+@posix
+def test_ctrl_c_in_a_terminal_reaches_the_builder_only(photos, tmp_path):
+    """And a script without a guard against being imported runs once."""
+    builder = start(SCRIPT, tmp_path, photos, tmp_path / "index", 0.5)
+    children = children_at_work(builder)
+    os.killpg(builder.pid, signal.SIGINT)
+    time.sleep(0.1)
+    assert all(child.is_running() for child in children)
+    told, errors = builder.communicate(timeout=60)
+    assert "BuildInterrupted" in errors
+    assert "once" not in told
+    assert not psutil.wait_procs(children, 10)[1]
+    index = rg.Index.open(tmp_path / "index", encoder=ColourEncoder())
+    assert (len(index), index.skipped(), index.verify().faults) == (1, [], [])
