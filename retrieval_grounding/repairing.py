@@ -54,8 +54,8 @@ def _embed_again(
     places: dict[str, tuple[int, int]] = {}
     with progress_bar("Repairing", len(paths), "images", options.progress) as advance:
         read = partial(load, known=places)
-        for batch in batches(read_ahead(read, paths, options.workers), options.batch_images):
-            writer.embed(batch, places)
+        files = batches(read_ahead(read, paths, options.workers), options.batch_images)
+        for batch in writer.embed_ahead(files, places):
             for item in batch:
                 if isinstance(item, SkippedFile):
                     if item.reason == "missing" or item.reason not in TRANSIENT_REASONS:
