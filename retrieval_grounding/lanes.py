@@ -34,6 +34,7 @@ class Lanes:
         started = threading.Barrier(self.count + 1)
 
         def begin() -> None:
+            torch.get_num_threads()  # a thread's first look takes the process' number
             torch.set_num_threads(1)
             started.wait()
 
