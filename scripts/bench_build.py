@@ -83,7 +83,7 @@ def forwards(models: Models, images: list[Image.Image], crops: int) -> dict[str,
     on_gpu = encoder.device.startswith("cuda")
     inputs = torch.randn(256 if on_gpu else 64, 3, side, side, device=encoder.device)
     inputs = inputs.contiguous(**layout)
-    rounds = crops / len(inputs)
+    pieces = [inputs[: min(len(inputs), crops - n)] for n in range(0, crops, len(inputs))]
     network, tower = detector._network, encoder._tower
 
     def encode(part: torch.Tensor) -> None:
@@ -98,13 +98,12 @@ def forwards(models: Models, images: list[Image.Image], crops: int) -> dict[str,
         for batch in batches:
             with torch.inference_mode():
                 network(batch)
-        for _ in range(round(rounds)):
-            encode(inputs)
+        for piece in pieces:
+            encode(piece)
 
     def lanes() -> None:
         cpu_lanes().map(detect, singles)
-        parts = list(inputs.split(4)) * round(rounds)
-        cpu_lanes().map(encode, parts)
+        cpu_lanes().map(encode, [part for piece in pieces for part in piece.split(4)])
 
     return {"forwards": plain} | ({} if on_gpu else {"forwards on lanes": lanes})
 
