@@ -124,8 +124,11 @@ def add_images(
         graceful_interrupt() as stopping,
         progress_bar("Indexing", len(found.todo), "images", options.progress) as advance,
         contextlib.closing(read_ahead(found.todo, found.places, options.workers)) as files,
+        contextlib.closing(
+            writer.embed_ahead(batches(files, options.batch_images), found.places)
+        ) as embedded,
     ):
-        for batch in batches(files, options.batch_images):
+        for batch in embedded:
             _add_batch(batch, found, writer, report)
             writer.commit_full()
             advance(len(batch))
@@ -180,8 +183,7 @@ def _add_batch(
     writer: ShardWriter,
     report: BuildReport,
 ) -> None:
-    """Embed what is new in a batch, and let every file of it have its regions."""
-    writer.embed(batch, found.places)
+    """Let every file of a batch have its regions."""
     for item in batch:
         if isinstance(item, SkippedFile):
             _skip(item, found, writer, report)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import hashlib
 import importlib
+import itertools
 import os
+import threading
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -20,8 +23,13 @@ from PIL import Image
 from ._quiet import quiet_libraries
 from .devices import resolve_device
 from .errors import ModelError
+from .lanes import cpu_lanes
+from .pixels import resample, upload
 from .presets import BUNDLED, bundled_path
 from .regions import Regions
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["Detector", "DetectorSettings", "UltralyticsDetector", "load_detector"]
 
@@ -102,17 +110,26 @@ class UltralyticsDetector:
     def __init__(
         self, weights: Path, settings: DetectorSettings | None = None, device: str = "auto"
     ) -> None:
+        import torch
+
         self.settings = settings or DetectorSettings()
         self.device = resolve_device(device)
-        self._yolo = _load_yolo(weights)
-        trained_size = self._yolo.overrides.get("imgsz", 640)
+        self._half = self.device.startswith("cuda")
+        yolo = _load_yolo(weights)
+        trained_size = yolo.overrides.get("imgsz", 640)
         self.image_size = self.settings.image_size or int(np.max(trained_size))
-        self.class_names: dict[int, str] = dict(self._yolo.names)
+        self.class_names: dict[int, str] = dict(yolo.names)
         digest = hashlib.blake2b(weights.read_bytes(), digest_size=8).hexdigest()
         kept = asdict(self.settings) | {"image_size": self.image_size}
         self.fingerprint = f"{weights.stem} {digest} " + " ".join(
             f"{name}={value:g}" for name, value in sorted(kept.items())
         )
+        with quiet_libraries():
+            network = yolo.model.float().eval().fuse(verbose=False)
+        network = (network.half() if self._half else network).to(self.device)
+        self._network = network.to(memory_format=torch.channels_last)
+        self._own = threading.local()
+        self._lock = threading.Lock()
 
     def detect(self, images: Sequence[Image.Image]) -> list[Regions]:
         """Return the regions of each image, most confident first after the whole image.
@@ -122,35 +139,63 @@ class UltralyticsDetector:
         images : sequence of PIL images
             Mode RGB, upright.
         """
+        if not self._half:
+            return cpu_lanes().map(self._detect_one, images)
         by_shape: dict[tuple[int, int], list[int]] = defaultdict(list)
-        inputs = [_letterbox(image, self.image_size) for image in images]
-        for position, array in enumerate(inputs):
-            by_shape[array.shape[:2]].append(position)
+        for position, image in enumerate(images):
+            by_shape[_letterbox_shape(image, self.image_size)[2:]].append(position)
         found: list[Regions | None] = [None] * len(images)
-        for shape, positions in by_shape.items():
-            results = self._predict(np.stack([inputs[position] for position in positions]), shape)
-            for position, result in zip(positions, results, strict=True):
-                found[position] = self._to_regions(
-                    result.boxes.data.cpu().numpy(), images[position]
-                )
+        for positions in by_shape.values():
+            batch = [self._letterbox_on_gpu(images[position]) for position in positions]
+            for position, rows in zip(positions, self._predict(batch), strict=True):
+                found[position] = self._to_regions(rows, images[position])
         return [regions for regions in found if regions is not None]
 
-    def _predict(self, batch: np.ndarray, shape: tuple[int, int]) -> list[Any]:
+    def _detect_one(self, image: Image.Image) -> Regions:
         import torch
 
-        tensor = torch.from_numpy(batch).to(self.device).permute(0, 3, 1, 2).float() / 255
-        with quiet_libraries():
-            results: list[Any] = self._yolo.predict(
-                tensor,
-                imgsz=shape,
-                conf=self.settings.confidence,
-                iou=self.settings.iou,
+        pixels = torch.from_numpy(_letterbox(image, self.image_size)).permute(2, 0, 1)
+        [rows] = self._predict([pixels])
+        return self._to_regions(rows, image)
+
+    def _letterbox_on_gpu(self, image: Image.Image) -> torch.Tensor:
+        """Do what :func:`_letterbox` does to pixels on the GPU; (3, height, width)."""
+        from torch.nn.functional import pad
+
+        width, height, full_height, full_width = _letterbox_shape(image, self.image_size)
+        whole = np.array([[0, 0, *image.size]])
+        pixels = resample(upload(image, self.device), whole, height, width, "bilinear")
+        return pad(pixels[0], (0, full_width - width, 0, full_height - height), value=_PADDING_GREY)
+
+    def _predict(self, pixels: list[torch.Tensor]) -> list[np.ndarray]:
+        """Return boxes, scores and classes (n, 6) of images of one padded shape, 0 to 255."""
+        import torch
+        from ultralytics.utils.nms import non_max_suppression
+
+        batch = torch.stack(pixels).contiguous(memory_format=torch.channels_last)
+        network = self._own_network()
+        with torch.inference_mode():
+            outputs = network((batch.half() if self._half else batch.float()) / 255)
+            # With its usual limit of time, images that come last in a slow batch lose boxes.
+            found = non_max_suppression(
+                outputs,
+                self.settings.confidence,
+                self.settings.iou,
                 max_det=max(self.settings.max_boxes, 1),
-                half=self.device.startswith("cuda"),
-                device=self.device,
-                verbose=False,
+                max_time_img=float("inf"),
+                end2end=getattr(network, "end2end", False),
             )
-        return results
+            return [rows.float().cpu().numpy() for rows in found]
+
+    def _own_network(self) -> Any:
+        """Return this thread's copy, with shared weights: the head keeps the grid of its input."""
+        if not hasattr(self._own, "network"):
+            tensors = itertools.chain(self._network.parameters(), self._network.buffers())
+            with self._lock:
+                self._own.network = copy.deepcopy(
+                    self._network, {id(tensor): tensor for tensor in tensors}
+                )
+        return self._own.network
 
     def _to_regions(self, rows: np.ndarray, image: Image.Image) -> Regions:
         whole = Regions.whole_image(image.width, image.height)
@@ -265,12 +310,17 @@ def _is_legacy_yolov5(weights: Path) -> bool:
         return False
 
 
-def _letterbox(image: Image.Image, size: int) -> np.ndarray:
-    """Scale the longer side to `size`, pad right and bottom to multiples of 32; HWC uint8 RGB."""
+def _letterbox_shape(image: Image.Image, size: int) -> tuple[int, int, int, int]:
+    """Return width and height with the longer side scaled to `size`, padded height and width."""
     scale = size / max(image.size)
     width, height = (max(1, round(side * scale)) for side in image.size)
+    return width, height, -(-height // _STRIDE) * _STRIDE, -(-width // _STRIDE) * _STRIDE
+
+
+def _letterbox(image: Image.Image, size: int) -> np.ndarray:
+    """Scale the longer side to `size`, pad right and bottom to multiples of 32; HWC uint8 RGB."""
+    width, height, *padded = _letterbox_shape(image, size)
     resized = image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
-    padded = [-(-side // _STRIDE) * _STRIDE for side in (height, width)]
     canvas = np.full((*padded, 3), _PADDING_GREY, dtype=np.uint8)
     canvas[:height, :width] = np.asarray(resized)
     return canvas

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from .colours import region_colours
 from .detectors import Detector
-from .devices import free_memory, is_out_of_memory
+from .devices import Halving
 from .encoders import Encoder, embed_labels
+from .overlapping import overlapped
 from .reading import LoadedImage
 from .regions import Regions
 from .storage.catalog import Catalog
@@ -22,6 +26,20 @@ from .storage.shards import ImageRecord, write_shard
 __all__ = ["ShardWriter"]
 
 Models = tuple[Detector, Encoder]
+Item = LoadedImage | SkippedFile
+
+_Result = tuple[Regions, npt.NDArray[np.floating], npt.NDArray[np.uint8]]
+"""Regions of an image, their embeddings and their colours."""
+
+
+@dataclass
+class _Work:
+    """A group of files on its way through the stages; None stands for what fills the memory."""
+
+    group: list[Item]
+    new: list[LoadedImage]
+    regions: list[Regions | None] = field(default_factory=list)
+    results: list[_Result | None] = field(default_factory=list)
 
 
 class ShardWriter:
@@ -57,7 +75,8 @@ class ShardWriter:
         self._load_models = load_models
         self._models: Models | None = None
         self._shard_images = shard_images
-        self._batch_limit: int | None = None
+        self._detecting: Halving = Halving()
+        self._encoding: Halving = Halving()
         self._shard = catalog.next_shard()
         self._clear()
 
@@ -68,60 +87,90 @@ class ShardWriter:
         self._removed: list[str] = []
         self._skipped: list[SkippedFile] = []
 
-    def embed(self, batch: Sequence[LoadedImage | SkippedFile], places: dict[str, Place]) -> None:
-        """Embed the images of a batch whose content is new.
+    def embed_ahead(
+        self, groups: Iterable[list[Item]], places: dict[str, Place]
+    ) -> Generator[list[Item], None, None]:
+        """Embed the images whose content is new, and yield each group when its own are.
+
+        Detecting, encoding and what the caller does overlap; at most five groups are under way.
+        Close the iterator to stop early: what it has not yielded is not in the index.
 
         Parameters
         ----------
-        batch : sequence
+        groups : iterable of lists
             Skipped files are left out.
         places : dict of str to Place
             Where the regions of each content lie, by content hash. The new ones are added, but for
             images that alone fill the memory of the device.
         """
+        claimed: set[str] = set()
+        chosen = (_Work(group, self._claim(group, places, claimed)) for group in groups)
+        with (
+            contextlib.closing(overlapped(self._detect, chosen)) as detected,
+            contextlib.closing(overlapped(self._encode, detected)) as encoded,
+        ):
+            for work in encoded:
+                for item, result in zip(work.new, work.results, strict=True):
+                    claimed.discard(item.content_hash)
+                    if result is not None:
+                        places[item.content_hash] = self._queue(item, *result)
+                yield work.group
+
+    def _claim(
+        self, group: Sequence[Item], places: dict[str, Place], claimed: set[str]
+    ) -> list[LoadedImage]:
+        """Return the first image of each content that is neither known nor under way."""
         new: dict[str, LoadedImage] = {}
-        for item in batch:
-            if isinstance(item, LoadedImage) and item.content_hash not in places:
-                new.setdefault(item.content_hash, item)
-        waiting = list(new.values())
-        while waiting:
-            part = waiting[: self._batch_limit]
-            images = [item.image for item in part if item.image is not None]
-            try:
-                detector, encoder = self._get_models()
-                regions = detector.detect(images)
-                embeddings = encoder.encode_regions(images, regions)
-            except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                free_memory()
-                if len(part) > 1:
-                    self._batch_limit = len(part) // 2
-                    continue
-            else:
-                places.update(self._queue(part, regions, embeddings))
-            waiting = waiting[len(part) :]
+        for item in group:
+            if isinstance(item, LoadedImage) and item.image is not None:
+                digest = item.content_hash
+                if digest not in places and digest not in claimed:
+                    new.setdefault(digest, item)
+        claimed |= new.keys()
+        if new:
+            self._get_models()
+        return list(new.values())
+
+    def _detect(self, work: _Work) -> _Work:
+        def detect(images: list[Image.Image]) -> list[Regions]:
+            return self._get_models()[0].detect(images)
+
+        work.regions = self._detecting(detect, [_pixels(item) for item in work.new])
+        return work
+
+    def _encode(self, work: _Work) -> _Work:
+        def encode(pairs: list[tuple[Image.Image, Regions]]) -> list[_Result]:
+            images, regions = [image for image, _ in pairs], [found for _, found in pairs]
+            embeddings = self._get_models()[1].encode_regions(images, regions)
+            ends = np.cumsum([len(found) for found in regions])
+            rows = np.split(embeddings, ends[:-1])
+            return [
+                (found, part, region_colours(image, found.boxes))
+                for (image, found), part in zip(pairs, rows, strict=True)
+            ]
+
+        pairs = [
+            (_pixels(item), found)
+            for item, found in zip(work.new, work.regions, strict=True)
+            if found is not None
+        ]
+        encoded = iter(self._encoding(encode, pairs))
+        work.results = [None if found is None else next(encoded) for found in work.regions]
+        return work
 
     def _queue(
         self,
-        loaded: Sequence[LoadedImage],
-        regions: Sequence[Regions],
+        item: LoadedImage,
+        found: Regions,
         embeddings: npt.NDArray[np.floating],
-    ) -> dict[str, Place]:
-        places = {}
-        start = 0
-        for item, found in zip(loaded, regions, strict=True):
-            assert item.image is not None
-            rows = embeddings[start : start + len(found)]
-            start += len(found)
-            colours = region_colours(item.image, found.boxes)
-            places[item.content_hash] = (self._shard, len(self._records))
-            self._records.append(
-                ImageRecord(item.content_hash, *item.image.size, found, rows, colours)
-            )
-        self.embedded += len(loaded)
-        self.regions += start
-        return places
+        colours: npt.NDArray[np.uint8],
+    ) -> Place:
+        place = (self._shard, len(self._records))
+        size = _pixels(item).size
+        self._records.append(ImageRecord(item.content_hash, *size, found, embeddings, colours))
+        self.embedded += 1
+        self.regions += len(found)
+        return place
 
     def link(
         self, loaded: LoadedImage, place: Place, *, touched: bool, instead_of: str | None
@@ -179,3 +228,8 @@ class ShardWriter:
             self._models = self._load_models()
             self.loading_seconds = time.perf_counter() - started
         return self._models
+
+
+def _pixels(item: LoadedImage) -> Image.Image:
+    assert item.image is not None
+    return item.image

@@ -6,14 +6,12 @@ import difflib
 import functools
 import hashlib
 import json
-import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +20,13 @@ from PIL import Image
 from ._quiet import quiet_libraries
 from .devices import resolve_device
 from .errors import ModelError, PhraseError
+from .lanes import cpu_lanes
+from .pixels import resample, upload
 from .presets import BUNDLED, bundled_path
 from .regions import WHOLE_IMAGE, Regions
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = [
     "Encoder", "Fingerprint", "OpenClipEncoder", "clean_phrase", "embed_labels", "load_encoder",
@@ -33,7 +36,13 @@ FloatArray = npt.NDArray[np.float32]
 
 _Crop = tuple[Image.Image, tuple[float, float, float, float]]
 
-_CROPS_PER_BATCH = 64
+_CROPS_ON_GPU = 256
+_CROPS_ON_LANE = 4
+"""Activations of so few stay in the cache; 64 at once are a quarter slower."""
+
+_CROPS_WORTH_CONVERTING = 64
+"""A build has more in every batch; one photograph would wait for OpenVINO longer than it saves."""
+
 _CACHED_PHRASES = 1 << 16
 _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
@@ -123,7 +132,8 @@ class OpenClipEncoder:
         config = model.visual.preprocess_cfg
         size = config["size"]
         self.input_size: int = int(np.max(size))
-        self._resampling = _RESAMPLING.get(config["interpolation"], Image.Resampling.BICUBIC)
+        named = config["interpolation"]
+        self._interpolation = named if named in _RESAMPLING else "bicubic"
         self._mean = torch.tensor(config["mean"], device=self.device).view(1, 3, 1, 1)
         self._std = torch.tensor(config["std"], device=self.device).view(1, 3, 1, 1)
         self.fingerprint = Fingerprint(
@@ -136,12 +146,12 @@ class OpenClipEncoder:
         if self.device == "cpu":
             from .folding import fold_batch_norm
 
-            shape = (1, 3, self.input_size, self.input_size)
-            example = torch.linspace(-1, 1, int(np.prod(shape))).view(shape)
-            model.visual = fold_batch_norm(model.visual, example)
+            model.visual = fold_batch_norm(model.visual, self._example())
         self._model = model.to(self.device).to(memory_format=torch.channels_last)
         self._phrases: OrderedDict[str, FloatArray] = OrderedDict()
         self._lock = threading.Lock()
+        self._tower: Any = self._model.visual
+        self._converted = False
         self.dimension = len(self.encode_phrases(["a"])[0])
 
     def encode_regions(
@@ -161,21 +171,89 @@ class OpenClipEncoder:
         float32 array of shape (n, d)
             Unit length; n is the number of regions of all images together.
         """
-        import torch
-
+        count = sum(map(len, regions))
+        if not count:
+            return np.zeros((0, self.dimension), np.float32)
+        if self._half:
+            return self._encode_on_gpu(images, regions)
+        self._convert_for(count)
         crops: list[_Crop] = [
             (image, (box[0], box[1], box[2], box[3]))
             for image, found in zip(images, regions, strict=True)
             for box in found.boxes.tolist()
         ]
-        parts = [np.zeros((0, self.dimension), np.float32)]
-        with torch.inference_mode(), torch.autocast("cuda", torch.float16, enabled=self._half):
-            for pixels in self._resized_batches(crops):
-                batch = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float()
-                batch = (batch / 255 - self._mean) / self._std
-                embeddings = self._model.encode_image(batch, normalize=True)
-                parts.append(embeddings.float().cpu().numpy())
-        return np.concatenate(parts)
+        lanes = cpu_lanes()
+        each = min(_CROPS_ON_LANE, -(-count // lanes.count))
+        parts = [crops[start : start + each] for start in range(0, count, each)]
+        return np.concatenate(lanes.map(self._encode_crops, parts))
+
+    def _encode_crops(self, crops: list[_Crop]) -> FloatArray:
+        """Cut out, scale and embed a few regions on the CPU."""
+        import torch
+
+        size, method = (self.input_size, self.input_size), _RESAMPLING[self._interpolation]
+        pixels = np.stack(
+            [np.asarray(image.resize(size, method, box, reducing_gap=2.0)) for image, box in crops]
+        )
+        with torch.inference_mode():
+            batch = self._normalised(torch.from_numpy(pixels).permute(0, 3, 1, 2).float())
+            embeddings = torch.nn.functional.normalize(self._tower(batch), dim=-1)
+            result: FloatArray = embeddings.numpy()
+        return result
+
+    def _encode_on_gpu(
+        self, images: Sequence[Image.Image], regions: Sequence[Regions]
+    ) -> FloatArray:
+        """Cut out, scale and embed on the GPU; only embeddings come back."""
+        import torch
+
+        size = self.input_size
+        waiting: list[torch.Tensor] = []
+        parts: list[torch.Tensor] = []
+        with torch.inference_mode(), torch.autocast("cuda", torch.float16):
+            for number, (image, found) in enumerate(zip(images, regions, strict=True), start=1):
+                pixels = upload(image, self.device)
+                waiting.append(resample(pixels, found.boxes, size, size, self._interpolation))
+                if sum(map(len, waiting)) >= _CROPS_ON_GPU or number == len(images):
+                    for batch in torch.split(torch.cat(waiting), _CROPS_ON_GPU):
+                        channels_last = batch.contiguous(memory_format=torch.channels_last)
+                        output = self._model.encode_image(
+                            self._normalised(channels_last), normalize=True
+                        )
+                        parts.append(output.float())
+                    waiting = []
+            result: FloatArray = torch.cat(parts).cpu().numpy()
+        return result
+
+    def _normalised(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Bring pixels of 0 to 255 to what the tower was trained on, in place."""
+        return pixels.sub_(self._mean * 255).div_(self._std * 255)
+
+    @property
+    def library(self) -> str:
+        """What runs the image tower of a build."""
+        from .openvino_tower import has_openvino
+
+        failed = self._converted and self._tower is self._model.visual
+        return "OpenVINO" if has_openvino() and not (self._half or failed) else "PyTorch"
+
+    def _example(self) -> torch.Tensor:
+        import torch
+
+        shape = (1, 3, self.input_size, self.input_size)
+        return torch.linspace(-1, 1, int(np.prod(shape))).view(shape)
+
+    def _convert_for(self, count: int) -> None:
+        """Let OpenVINO take the tower over, if it is installed and `count` crops are worth it."""
+        if self._converted or count < _CROPS_WORTH_CONVERTING:
+            return
+        from .openvino_tower import has_openvino, openvino_tower
+
+        with self._lock:
+            if not self._converted and has_openvino():
+                tower = openvino_tower(self._model.visual, self._example(), cpu_lanes().count)
+                self._tower = tower or self._tower
+            self._converted = True
 
     def encode_phrases(self, phrases: Sequence[str]) -> FloatArray:
         """Embed phrases; those seen before come from a cache.
@@ -209,23 +287,6 @@ class OpenClipEncoder:
                 parts.append(self._model.encode_text(tokens, normalize=True).float().cpu())
         embeddings: FloatArray = torch.cat(parts).numpy()
         return embeddings
-
-    def _resized_batches(self, crops: list[_Crop]) -> Iterator[npt.NDArray[np.uint8]]:
-        """Yield (n, size, size, 3) batches; the next is resized by threads meanwhile."""
-
-        def resize(crop: _Crop) -> npt.NDArray[np.uint8]:
-            image, box = crop
-            size = (self.input_size, self.input_size)
-            return np.asarray(image.resize(size, self._resampling, box, reducing_gap=2.0))
-
-        starts = range(0, len(crops), _CROPS_PER_BATCH)
-        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-            batches = [crops[start : start + _CROPS_PER_BATCH] for start in starts]
-            ahead = [pool.submit(resize, crop) for crop in batches[0]] if batches else []
-            for upcoming in [*batches[1:], []]:
-                current, ahead = ahead, [pool.submit(resize, crop) for crop in upcoming]
-                if current:
-                    yield np.stack([future.result() for future in current])
 
 
 @functools.lru_cache(maxsize=2)

@@ -57,9 +57,11 @@ def _embed_again(
     with (
         progress_bar("Repairing", len(paths), "images", options.progress) as advance,
         contextlib.closing(read_ahead(paths, places, options.workers)) as files,
+        contextlib.closing(
+            writer.embed_ahead(batches(files, options.batch_images), places)
+        ) as embedded,
     ):
-        for batch in batches(files, options.batch_images):
-            writer.embed(batch, places)
+        for batch in embedded:
             for item in batch:
                 if isinstance(item, SkippedFile):
                     if item.reason == "missing" or item.reason not in TRANSIENT_REASONS:

@@ -142,13 +142,14 @@ def test_ctrl_c_ends_after_the_batch_with_all_of_it_safe(
         )  # fmt: skip
     assert isinstance(stopped.value, KeyboardInterrupt)
     assert "Ctrl-C again" in capsys.readouterr().err
-    assert stopped.value.report.added == 2
+    added = stopped.value.report.added
+    assert 1 <= added < 4
     assert signal.getsignal(signal.SIGINT) is usual
     index = rg.Index.open(tmp_path / "index", encoder=models["clip"])
-    assert len(index) == 2
+    assert len(index) == added
     assert index.verify().faults == []
     again = rg.build(photos, tmp_path / "index", options=options, **models)
-    assert (again.build_report.added, again.build_report.unchanged) == (2, 2)
+    assert (again.build_report.added, again.build_report.unchanged) == (4 - added, added)
 
 
 def test_a_build_in_a_thread_needs_no_signals(photos, tmp_path, models):
