@@ -175,12 +175,12 @@ def _apart(a: Box, b: Box) -> bool:
 
 
 def _draw(shapes: Sequence[Shape], rng: Random) -> Image.Image:
-    """Draw at four times the size and shrink, on a background of coarse and fine grey noise."""
+    """Draw at twice the size and shrink, on a background of coarse and fine grey noise."""
     noise = np.random.default_rng(rng.randrange(1 << 30))
     coarse = Image.fromarray(noise.integers(175, 235, (7, 7), dtype=np.uint8))
     grey = np.asarray(coarse.resize((SIDE, SIDE), Image.Resampling.BICUBIC), np.int16)
     grey = (grey + noise.integers(-8, 9, grey.shape)).clip(0, 255).astype(np.uint8)
-    image = Image.fromarray(grey).convert("RGB").resize((4 * SIDE, 4 * SIDE))
+    image = Image.fromarray(grey).convert("RGB").resize((2 * SIDE, 2 * SIDE))
     pen = ImageDraw.Draw(image)
     for shape in shapes:
         outline = np.array(SHAPES[shape.shape])
@@ -190,7 +190,7 @@ def _draw(shapes: Sequence[Shape], rng: Random) -> Image.Image:
         shade = tuple(
             max(0, min(255, value + rng.randint(-10, 10))) for value in COLOURS[shape.colour]
         )
-        pen.polygon([(4 * x, 4 * y) for x, y in points.tolist()], fill=shade)
+        pen.polygon([(2 * x, 2 * y) for x, y in points.tolist()], fill=shade)
     return image.resize((SIDE, SIDE), Image.Resampling.BOX)
 
 

@@ -6,10 +6,12 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fakes import PixelEncoder
 from scenes import SceneDetector, make_scenes, write_jsonl, write_scenes
 
 import retrieval_grounding as rg
@@ -17,12 +19,12 @@ from retrieval_grounding.matching import CosineMatcher
 from retrieval_grounding.matching.trained import TrainedMatcher
 from retrieval_grounding.matching.training import TrainingOptions
 
-TRAIN, TEST = 250, 60
+TRAIN, TEST = 1500, 150
 
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory) -> tuple[rg.Index, Path]:
-    """An index of drawn scenes with nano's embeddings, whose pictures are gone, and its refs."""
+    """An index of drawn scenes whose pictures are gone, and its referring expressions."""
     folder = tmp_path_factory.mktemp("scenes")
     train, test = make_scenes(TRAIN, seed=1), make_scenes(TEST, seed=2)
     lines = write_scenes(train, folder / "pictures", "train")
@@ -30,7 +32,13 @@ def drawn(tmp_path_factory) -> tuple[rg.Index, Path]:
     refs = write_jsonl(lines, folder / "refs.jsonl")
     detector = SceneDetector([*train, *test])
     options = rg.BuildOptions(progress=False)
-    index = rg.build(folder / "pictures", folder / "index", detector=detector, options=options)
+    index = rg.build(
+        folder / "pictures",
+        folder / "index",
+        detector=detector,
+        clip=PixelEncoder(),
+        options=options,
+    )
     shutil.rmtree(folder / "pictures")
     return index, refs
 
@@ -38,22 +46,23 @@ def drawn(tmp_path_factory) -> tuple[rg.Index, Path]:
 @pytest.mark.slow
 def test_the_matcher_learns_drawn_scenes_without_their_pictures(drawn):
     index, refs = drawn
-    settings = TrainingOptions(epochs=30, patience=8, batch=64, rate=2e-3, progress=False)
+    settings = TrainingOptions(epochs=14, patience=8, batch=128, rate=2e-3, progress=False)
     concat = index.train(
-        refs, kind="concat", splits=["train"], options=TrainingOptions(epochs=8, progress=False)
+        refs, kind="concat", splits=["train"], options=TrainingOptions(epochs=5, progress=False)
     )
+    started = time.perf_counter()
     fit = index.train(refs, splits=["train"], options=settings)
+    seconds = time.perf_counter() - started
     matchers = {"cosine": CosineMatcher(), "concat": concat.matcher, "matcher": fit.matcher}
     report = index.evaluate(refs, splits=["test"], matchers=matchers, gallery=0)
     accuracy = {name: report.figures[name].accuracy.value for name in matchers}
-    print(f"Acc@0.5 on drawn scenes: {accuracy}")
-    # The aim is 0.90, which 250 scenes are too few for; 0.74 was measured.
-    assert accuracy["matcher"] >= 0.65
-    assert accuracy["matcher"] > max(accuracy["cosine"], accuracy["concat"]) + 0.3
+    print(f"Acc@0.5 on drawn scenes: {accuracy}, trained in {seconds:.0f} s")
+    assert accuracy["matcher"] >= 0.9
+    assert accuracy["matcher"] > accuracy["concat"] + 0.2 > accuracy["cosine"] + 0.4
     assert (index.directory / "matcher-curve.png").read_bytes().startswith(b"\x89PNG")
     assert "acc@0.5" in (index.directory / "matcher-curve.csv").read_text()
 
-    again = rg.Index.open(index.directory)
+    again = rg.Index.open(index.directory, encoder=PixelEncoder())
     assert isinstance(again.matcher, TrainedMatcher)
     phrase = json.loads(refs.read_text().splitlines()[-1])["expression"]
     hits = again.query(phrase, top=3)

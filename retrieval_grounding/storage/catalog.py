@@ -252,9 +252,9 @@ class Catalog:
             part = places[start : start + _PLACES_AT_ONCE]
             values = ", ".join(["(?, ?)"] * len(part))
             rows = self._typed(
-                "tiiii",
+                "tiiiit",
                 f"WITH wanted (shard, row) AS (VALUES {values}) "
-                "SELECT path, width, height, shard, row FROM wanted "
+                "SELECT path, width, height, shard, row, content_hash FROM wanted "
                 # CROSS: in this order, each row looked up by its key.
                 "CROSS JOIN images USING (shard, row) CROSS JOIN shard_rows USING (shard, row) "
                 "ORDER BY path",

@@ -99,7 +99,7 @@ class ImageRow:
     height: int
     shard: int
     row: int
-    content_hash: str = ""
+    content_hash: str
 
 
 @dataclass(frozen=True)

@@ -62,8 +62,8 @@ class StoredVectors:
         found = [kept.ranked() for kept in best]
         width = min(k, max((len(ids) for _, ids in found), default=0))
         return (
-            np.array([scores[:width] for scores, _ in found], np.float32).reshape(-1, width),
-            np.array([ids[:width] for _, ids in found], np.int64).reshape(-1, width),
+            np.array([scores[:width] for scores, _ in found], np.float32).reshape(len(found), width),
+            np.array([ids[:width] for _, ids in found], np.int64).reshape(len(found), width),
         )
 
     def score(self, queries: Floats, ids: Ids) -> Floats:
