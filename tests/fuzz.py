@@ -170,7 +170,7 @@ def fuzz_texts(folder: Path, count: int, seed: int = 0) -> None:
     expressions = read_expressions(folder / "refs.jsonl").expressions
     for name in sound.keys() - {"instances.json", "photos.txt"}:
         assert len(read_expressions(folder / name)) == 4, name
-    rows = [ImageRow(f"/{n}.png", 80, 60, 1, n) for n in range(4)]
+    rows = [ImageRow(f"/{n}.png", 80, 60, 1, n, "") for n in range(4)]
     names = ImageNames(rows)
 
     def attempt(generator: random.Random) -> None:

@@ -402,7 +402,7 @@ def test_csv_round_trips(tmp_path, written):
 
 
 def image(path: str, row: int = 0, size: tuple[int, int] = (100, 80)) -> ImageRow:
-    return ImageRow(path, *size, 1, row)
+    return ImageRow(path, *size, 1, row, "")
 
 
 def names_found(name: str, *paths: str) -> list[str] | Counter[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,7 +76,10 @@ def train_model(
     state = TrainingState(model, training, options)
     if checkpoint is not None and checkpoint.exists():
         state.load(checkpoint)
-    with progress_bar("Training", options.epochs, "epochs", options.progress) as advance:
+    with (
+        _repeatable(),
+        progress_bar("Training", options.epochs, "epochs", options.progress) as advance,
+    ):
         advance(len(state.run.epochs))
         while not state.finished:
             number = len(state.run.epochs) + 1
@@ -88,6 +92,20 @@ def train_model(
     model.load_state_dict(state.best_weights)
     model.eval()
     return state.run
+
+
+@contextmanager
+def _repeatable() -> Iterator[None]:
+    """Let gradients of rows that are used several times be summed in the same order every time."""
+    before = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
 class _Trainer:

@@ -61,9 +61,10 @@ class StoredVectors:
                 kept.offer(scores[row], ids)
         found = [kept.ranked() for kept in best]
         width = min(k, max((len(ids) for _, ids in found), default=0))
+        shape = (len(found), width)
         return (
-            np.array([scores[:width] for scores, _ in found], np.float32).reshape(len(found), width),
-            np.array([ids[:width] for _, ids in found], np.int64).reshape(len(found), width),
+            np.array([scores[:width] for scores, _ in found], np.float32).reshape(shape),
+            np.array([ids[:width] for _, ids in found], np.int64).reshape(shape),
         )
 
     def score(self, queries: Floats, ids: Ids) -> Floats:
