@@ -72,8 +72,13 @@ def resample(
     down = _weights(corners[:, 1], corners[:, 3], rows, height, interpolation).to(dtype)
     lines = pixels.to(dtype).reshape(channels * rows, columns)
     narrow = (across.reshape(-1, columns) @ lines.T).view(len(boxes), width, channels, rows)
+    narrow = _whole(narrow)  # as Pillow keeps them between the axes
     scaled = torch.einsum("nyh,nxch->ncyx", down, narrow)
-    return scaled.float().round_().clamp_(0, 255)
+    return _whole(scaled.float())
+
+
+def _whole(values: torch.Tensor) -> torch.Tensor:
+    return values.add_(0.5).floor_().clamp_(0, 255)  # halves go up, not to the even number
 
 
 def _weights(
