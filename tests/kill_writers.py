@@ -30,10 +30,17 @@ OPTIONS = rg.BuildOptions(batch_images=4, shard_images=16, workers=2, progress=F
 
 
 class SlowDetector(SquareDetector):
-    """Takes a while, so that a build has many instants."""
+    """Takes a while, so that a build has many instants, and tells when the first images come."""
+
+    def __init__(self, began: int) -> None:
+        super().__init__()
+        self._began: int | None = began
 
     def detect(self, images):
-        time.sleep(0.002)
+        if self._began is not None:
+            os.close(self._began)
+            self._began = None
+        time.sleep(0.01)
         return super().detect(images)
 
 
@@ -68,8 +75,8 @@ def build(photos: Path, index: Path, detector: SquareDetector | None = None) -> 
     return rg.build(photos, index, detector=detector, clip=ColourEncoder(), options=OPTIONS)
 
 
-def write(photos: Path, index: Path, action: str, seed: int) -> None:
-    """What the child does until it is killed."""
+def write(photos: Path, index: Path, action: str, seed: int, began: int) -> None:
+    """What the child does until it is killed; it closes `began` when a build is at work."""
     if action == "remove":
         opened = rg.Index(index)
         paths = [image.path for image in opened.images()]
@@ -77,23 +84,33 @@ def write(photos: Path, index: Path, action: str, seed: int) -> None:
     elif action == "compact":
         rg.Index(index).compact(0.0, 16)
     else:
-        build(photos, index, SlowDetector())
+        build(photos, index, SlowDetector(began))
 
 
 def kill_one(photos: Path, index: Path, action: str, generator: random.Random) -> bool:
-    """Start a writer and kill it at a random instant; tell whether it was still alive."""
+    """Start a writer and kill it at a random instant; tell whether it was still alive.
+
+    Most builds are killed after their first images, since they start for longer than they work.
+    """
     seed = generator.getrandbits(32)
     wait = generator.uniform(0, {"remove": 0.03, "compact": 0.15}.get(action, 0.4))
+    working = action == "build" and generator.random() < 0.8
+    began, beginning = os.pipe()
     child = os.fork()
     if child == 0:
+        os.close(began)
         try:
-            write(photos, index, action, seed)
+            write(photos, index, action, seed, beginning)
         except BaseException:
             import traceback
 
             traceback.print_exc()
             os._exit(1)
         os._exit(0)
+    os.close(beginning)
+    if working:
+        os.read(began, 1)  # ends when the child closes the pipe, or ends
+    os.close(began)
     time.sleep(wait)
     os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)

@@ -24,6 +24,7 @@ def test_twenty_killed_writers_lose_nothing_and_double_nothing(tmp_path):
 
     told = run(tmp_path, kills=20, images=100, seed=1)
     assert told["killed"] == 20
+    assert {"killed in build", "killed in remove", "killed in compact"} <= told.keys()
 
 
 @pytest.fixture
