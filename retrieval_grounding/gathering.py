@@ -11,15 +11,13 @@ import numpy.typing as npt
 
 from .errors import StoreError
 from .storage.catalog import Catalog
-from .storage.shards import ShardReader
+from .storage.shards import ShardReader, most_open_shards
 from .tables import RegionTable
 
 __all__ = ["ImageKey", "RegionStore"]
 
 ImageKey = tuple[int, int]
 """Shard number and image row: where the regions of an image lie."""
-
-_OPEN_SHARDS = 256
 
 
 class RegionStore:
@@ -37,7 +35,7 @@ class RegionStore:
         self._catalog = catalog
         self._folder = catalog.directory / "shards"
         self.refresh()
-        self.reader = lru_cache(maxsize=_OPEN_SHARDS)(self._open)
+        self.reader = lru_cache(maxsize=most_open_shards())(self._open)
         self._labels = threading.Lock()
         self._codes: dict[str, int] = {}
         # Replaced, never changed, so that a table keeps what was known when it was gathered.

@@ -20,7 +20,14 @@ from .files import as_store_error, atomic_write_bytes
 from .migrations import FORMAT_VERSION
 from .rows import NewShard, StoredRow
 
-__all__ = ["ImageRecord", "ShardReader", "region_ids", "split_region_ids", "write_shard"]
+__all__ = [
+    "ImageRecord",
+    "ShardReader",
+    "most_open_shards",
+    "region_ids",
+    "split_region_ids",
+    "write_shard",
+]
 
 _ROW_BITS = 32
 
@@ -150,6 +157,19 @@ def write_shard(
     ]
     checksum = hashlib.blake2b(image, digest_size=16).hexdigest()
     return NewShard(number, path.name, checksum, rows)
+
+
+def most_open_shards() -> int:
+    """Return how many shards a process may keep open: half of the files that the system allows.
+
+    Opening one takes some milliseconds, and a phrase reads from nearly all of them.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows allows more than it is ever good to keep
+        return 4096
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 4096 if allowed == resource.RLIM_INFINITY else max(1, min(allowed // 2, 4096))
 
 
 class ShardReader:

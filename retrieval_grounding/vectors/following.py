@@ -21,7 +21,7 @@ from ..errors import StoreError
 from ..progress import progress_bar
 from ..storage.catalog import Catalog
 from ..storage.files import as_store_error, file_checksum
-from ..storage.shards import ShardReader
+from ..storage.shards import ShardReader, most_open_shards
 from .faiss_index import FaissIndex
 from .kinds import Kind, Wanted, choose_kind, list_count
 from .record import Tuning, VectorRecord, read_record, write_record
@@ -46,7 +46,6 @@ _SAMPLED_PER_LIST = 100
 _MOST_GROWTH = 1.2
 _MOST_TRAINED_GROWTH = 4
 _LABELS_SHARDS = 20
-_OPEN_SHARDS = 64
 
 
 def refresh_vectors(
@@ -162,7 +161,7 @@ class _Writer:
             self._generation = self.catalog.generation
             self._files = self.catalog.shard_files()
             self._regions = self.catalog.shard_regions()
-        self._reader = lru_cache(maxsize=_OPEN_SHARDS)(self._open)
+        self._reader = lru_cache(maxsize=most_open_shards())(self._open)
         self._stored = StoredVectors(self._files, self._reader)
 
     def refresh(self) -> None:
