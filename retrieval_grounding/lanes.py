@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -55,14 +56,14 @@ class Lanes:
         return list(self._pool.map(function, items))
 
 
-_lanes: Lanes | None = None
+_lanes: dict[int, Lanes] = {}
 _lock = threading.Lock()
 
 
 def cpu_lanes() -> Lanes:
     """Return the lanes of this process, which all models share."""
-    global _lanes  # noqa: PLW0603 - one pool a process, so that models do not compete for cores
     with _lock:
-        if _lanes is None:
-            _lanes = Lanes()
-        return _lanes
+        process = os.getpid()  # threads are not there in a process that was forked
+        if process not in _lanes:
+            _lanes[process] = Lanes()
+        return _lanes[process]

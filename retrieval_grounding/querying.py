@@ -29,11 +29,10 @@ _ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class _Candidates:
-    """The regions of all candidate images of a batch, and where each image's begin."""
+    """All candidate images of a batch, and their regions in the same order."""
 
     images: dict[ImageKey, list[ImageRow]]
     regions: RegionTable
-    ids: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -184,8 +183,8 @@ class Searcher:
         chosen = list(dict.fromkeys(key for own in wanted for key in own))
         if not chosen:
             return None if self._catalog.generation != state.generation else (None, wanted)
-        regions, ids = self._store.gather(chosen), self._store.region_ids(chosen)
-        return _Candidates({key: images[key] for key in chosen}, regions, ids), wanted
+        regions = self._store.gather(chosen)
+        return _Candidates({key: images[key] for key in chosen}, regions), wanted
 
     def _present(
         self, keys: list[ImageKey], count: int, images: dict[ImageKey, list[ImageRow]]
@@ -215,12 +214,15 @@ class Searcher:
     ) -> list[Hit]:
         rows = best_regions(scores, gathered.regions.offsets)
         ranked = sorted(images, key=lambda image: -scores[rows[image]])
-        places = list(gathered.images.values())
+        places = list(gathered.images.items())
         hits: list[Hit] = []
         for image in ranked:
             row = int(rows[image])
             box = gathered.regions.boxes[row]
-            for stored in places[image]:
+            key, sharing = places[image]
+            ids = self._store.region_ids([key])
+            region_id = int(ids[row - gathered.regions.offsets[image]])
+            for stored in sharing:
                 hits.append(
                     Hit(
                         phrase=phrase,
@@ -229,7 +231,7 @@ class Searcher:
                         score=float(scores[row]),
                         probability=None if chances is None else float(chances[row]),
                         label=gathered.regions.label(row),
-                        region_id=int(gathered.ids[row]),
+                        region_id=region_id,
                         content_hash=stored.content_hash,
                     )
                 )

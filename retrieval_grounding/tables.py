@@ -79,6 +79,20 @@ class RegionTable:
         """Return the rows of image `number`."""
         return slice(int(self.offsets[number]), int(self.offsets[number + 1]))
 
+    def rows(self, images: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return the rows of several images, one image after the other.
+
+        Examples
+        --------
+        >>> from types import SimpleNamespace
+        >>> table = SimpleNamespace(offsets=np.array([0, 2, 3, 6]))
+        >>> RegionTable.rows(table, np.array([2, 0])).tolist()
+        [3, 4, 5, 0, 1]
+        """
+        starts, counts = self.offsets[images], self.offsets[images + 1] - self.offsets[images]
+        before = np.cumsum(counts) - counts
+        return np.repeat(starts - before, counts) + np.arange(counts.sum())
+
     def of_one_image(self, rows: npt.NDArray[np.generic] | slice) -> RegionTable:
         """Return the regions of `rows`, all of one image, its whole image first among them."""
         boxes = self.boxes[rows]

@@ -22,11 +22,12 @@ RELATION_SIZE = 11
 
 def pairwise_overlap(boxes: torch.Tensor) -> torch.Tensor:
     """Return the IoU of every two boxes of an image, (m, n, n) for boxes (m, n, 4)."""
-    corner = torch.maximum(boxes[:, :, None, :2], boxes[:, None, :, :2])
-    end = torch.minimum(boxes[:, :, None, 2:], boxes[:, None, :, 2:])
-    shared = (end - corner).clamp(min=0).prod(-1)
-    areas = (boxes[..., 2:] - boxes[..., :2]).prod(-1)
-    return shared / (areas[:, :, None] + areas[:, None] - shared).clamp(min=_TINY**2)
+    left, top, right, bottom = boxes.unbind(-1)
+    width = torch.minimum(*_pairs(right)) - torch.maximum(*_pairs(left))
+    height = torch.minimum(*_pairs(bottom)) - torch.maximum(*_pairs(top))
+    shared = width.clamp(min=0) * height.clamp(min=0)
+    own, other = _pairs((right - left) * (bottom - top))
+    return shared / (own + other - shared).clamp(min=_TINY**2)
 
 
 def places(batch: ImageBatch, overlap: torch.Tensor) -> torch.Tensor:
@@ -58,21 +59,31 @@ def places(batch: ImageBatch, overlap: torch.Tensor) -> torch.Tensor:
     others = alike & (overlap < _DUPLICATE) & batch.present[:, None]
     others[:, :, 0] = False
     weights = others * batch.scores[:, None]
-    ranks = []
     # From the left, from the top, from the largest, from the lowest edge (the closest).
-    for key in (centres[..., 0], centres[..., 1], -area, -boxes[..., 3]):
-        before = (weights * (key[:, None] < key[:, :, None])).sum(-1)
-        after = (weights * (key[:, None] > key[:, :, None])).sum(-1)
-        ranks += [1 / (1 + before), 1 / (1 + after)]
-        ranks += [_bump(before, number) for number in range(_ORDINALS // 2)]
-        ranks += [_bump(after, number) for number in range(_ORDINALS // 2)]
-    second = [_bump(weights.sum(-1), 0), 1 / (1 + weights.sum(-1))]
-    described = torch.stack([*absolute, *ranks, *second], dim=-1)
+    keys = torch.stack([centres[..., 0], centres[..., 1], -area, -boxes[..., 3]], dim=1)
+    own, other = keys[..., :, None], keys[..., None, :]
+    nothing = weights.new_zeros(())
+    sides_of = [
+        torch.where(chosen, weights[:, None], nothing).sum(-1)
+        for chosen in (other < own, other > own)
+    ]
+    ranks = torch.stack(sides_of, dim=-1)  # (m, keys, n, 2): how many are before, and after
+    numbers = torch.arange(_ORDINALS // 2, device=boxes.device)
+    bumps = _bump(ranks[..., None], numbers).flatten(-2)
+    ranks = torch.cat([1 / (1 + ranks), bumps], dim=-1).transpose(1, 2).flatten(2)
+    alone = weights.sum(-1)
+    second = [_bump(alone, 0), 1 / (1 + alone)]
+    described = torch.cat(
+        [torch.stack(absolute, dim=-1), ranks, torch.stack(second, dim=-1)], dim=-1
+    )
     return described.masked_fill(~batch.present[..., None], 0)
 
 
 def relations(batch: ImageBatch, overlap: torch.Tensor) -> torch.Tensor:
-    """Describe how region j lies towards region i, (m, n, n, RELATION_SIZE).
+    """Describe how region j lies towards region i, (m, RELATION_SIZE, n, n).
+
+    One plane for each value, since pairs are what there is most of: planes are made and
+    multiplied without strides.
 
     Parameters
     ----------
@@ -81,23 +92,32 @@ def relations(batch: ImageBatch, overlap: torch.Tensor) -> torch.Tensor:
     overlap : tensor of shape (m, n, n)
         IoU of every two regions.
     """
-    boxes = batch.boxes
-    centres, sides = (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]
-    shift = centres[:, None] - centres[:, :, None]
-    span = ((sides[:, None] + sides[:, :, None]) / 2).clamp(min=_TINY)
-    relative = (shift / span).clamp(-4, 4) / 4
-    areas = sides.prod(-1).clamp(min=_TINY)
-    larger = (areas[:, None] / areas[:, :, None]).log().clamp(-4, 4) / 4
-    inside = overlap * (areas[:, None] + areas[:, :, None]) / (1 + overlap) / areas[:, :, None]
-    alike = (batch.labels[:, :, None] == batch.labels[:, None]).float()
-    itself = torch.eye(boxes.shape[1], device=boxes.device).expand_as(alike)
-    distance = shift.square().sum(-1).sqrt()
+    left, top, right, bottom = batch.boxes.unbind(-1)
+    shifts, relative = [], []
+    for start, end in ((left, right), (top, bottom)):
+        own, other = _pairs((start + end) / 2)
+        own_side, other_side = _pairs(end - start)
+        span = ((other_side + own_side) / 2).clamp(min=_TINY)
+        shifts.append(other - own)
+        relative.append((shifts[-1] / span).clamp(-4, 4) / 4)
+    own, other = _pairs(((right - left) * (bottom - top)).clamp(min=_TINY))
+    larger = (other / own).log().clamp(-4, 4) / 4
+    inside = overlap * (other + own) / (1 + overlap) / own
+    own_label, other_label = _pairs(batch.labels)
+    alike = (own_label == other_label).to(overlap.dtype)
+    itself = torch.eye(left.shape[1], device=left.device).expand_as(alike)
+    distance = (shifts[0].square() + shifts[1].square()).sqrt()
     values = [
-        *shift.unbind(-1), *relative.unbind(-1), distance, torch.exp(-8 * distance), larger,
-        overlap, inside, alike, itself,
+        *shifts, *relative, distance, torch.exp(-8 * distance), larger, overlap, inside, alike,
+        itself,
     ]  # fmt: skip
-    return torch.stack(values, dim=-1)
+    return torch.stack(values, dim=1)
 
 
-def _bump(rank: torch.Tensor, number: int) -> torch.Tensor:
+def _pairs(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return values (m, n) for every pair: those of the region itself, and of the other."""
+    return values[:, :, None], values[:, None]
+
+
+def _bump(rank: torch.Tensor, number: int | torch.Tensor) -> torch.Tensor:
     return torch.exp(-(((rank - number) / _RANK_WIDTH) ** 2) / 2)

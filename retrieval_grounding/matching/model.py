@@ -194,8 +194,24 @@ class RelationAttention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def nearness(self, related: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
-        """Return the bias (m, heads, n, n), minus infinity towards rows without a region."""
-        bias: torch.Tensor = 2 * self.lie(related).permute(0, 3, 1, 2)
+        """Return the bias (m, heads, n, n), minus infinity towards rows without a region.
+
+        Parameters
+        ----------
+        related : tensor of shape (m, RELATION_SIZE, n, n)
+            Of :func:`relations`.
+        present : bool tensor of shape (m, n)
+            Whether there is a region.
+        """
+        planes = related.flatten(2)
+        first, second = self.lie[0], self.lie[2]
+        assert isinstance(first, nn.Linear)
+        assert isinstance(second, nn.Linear)
+        many = len(planes), -1, -1  # a plain batched product, which copies nothing
+        hidden = torch.baddbmm(first.bias[:, None], first.weight.expand(many), planes)
+        hidden = functional.gelu(hidden)
+        bias = torch.baddbmm(2 * second.bias[:, None], 2 * second.weight.expand(many), hidden)
+        bias = bias.view(*bias.shape[:2], *related.shape[2:])
         return bias.masked_fill(~present[:, None, None], -torch.inf)
 
     def forward(

@@ -16,6 +16,7 @@ from safetensors.torch import save
 
 from ..encoders import Fingerprint
 from ..errors import ModelError
+from ..lanes import cpu_lanes
 from ..storage.files import atomic_path
 from ..tables import Phrases, RegionTable
 from .batches import ImageBatch, RegionTensors
@@ -28,7 +29,7 @@ __all__ = ["TrainedMatcher"]
 _FORMAT = 1
 _PAIRS_PER_PASS = 256
 _WORTH_DIVIDING = 32
-_DIVISIONS = 2
+_DIVISIONS = 4
 
 
 @dataclass
@@ -79,18 +80,26 @@ class TrainedMatcher:
             embeddings.to(self.device), words.to(self.device), starts.to(self.device)
         )
 
-    @torch.inference_mode()
     def score(self, phrases: Phrases, regions: RegionTable) -> npt.NDArray[np.float32]:
         """Return logits (p, n) of all n regions for p phrases."""
         said = self.phrase_batch(phrases)
         tensors = RegionTensors(regions, self.device)
         scores = np.empty((len(phrases), len(regions)), np.float32)
-        for images in _alike(np.diff(regions.offsets)):
+
+        @torch.inference_mode()  # which each thread has to enter for itself
+        def fill(images: npt.NDArray[np.int64]) -> None:
             batch = tensors.batch(torch.from_numpy(images).to(self.device))
-            rows = np.concatenate([np.r_[regions.image(image)] for image in images.tolist()])
+            rows = regions.rows(images)
             for numbers, logits in self._logits(said, batch):
                 kept = logits.view(len(numbers), -1)[:, batch.present.flatten()]
                 scores[np.ix_(numbers, rows)] = kept.float().cpu().numpy()
+
+        groups = _alike(np.diff(regions.offsets))
+        if self.device.type == "cpu":
+            cpu_lanes().map(fill, groups)
+        else:
+            for images in groups:
+                fill(images)
         return scores
 
     def _logits(

@@ -175,15 +175,15 @@ def best_first(scores: Floats, ids: Ids, k: int) -> tuple[Floats, Ids]:
 
 def _by_shard(shards: npt.NDArray[np.int64]) -> Iterator[tuple[int, Any]]:
     """Yield each shard's number and where it stands; a slice where it stands in a row."""
-    if len(shards) and (shards[1:] >= shards[:-1]).all():
+    if (shards[1:] < shards[:-1]).any():
+        order = np.argsort(shards, kind="stable")
+        yield from ((number, order[chosen]) for number, chosen in _by_shard(shards[order]))
+    elif len(shards):
         edges = np.flatnonzero(np.diff(shards)) + 1
         starts = [0, *edges.tolist()]
         ends = [*edges.tolist(), len(shards)]
         for start, end in zip(starts, ends, strict=True):
             yield int(shards[start]), slice(start, end)
-        return
-    for number in np.unique(shards).tolist():
-        yield number, np.flatnonzero(shards == number)
 
 
 def _float32(rows: npt.NDArray[np.float16]) -> Floats:
