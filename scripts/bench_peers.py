@@ -6,7 +6,7 @@
 
 Embeddings and phrases are those of ``bench_query.py``, whose folders are used where they are.
 Environments are made in WORK/environments with pip, and used again. Peers end at the nearest
-regions; only the column "ours, re-ranked" looks at all regions of the images found and ranks them
+regions; only the column "ours: whole query" looks at all regions of the images found and ranks them
 anew. All engines have as many cores and threads as ``--threads`` says. Their settings are chosen on
 every second phrase, to find --target of the 100 images whose regions are exactly nearest, and all
 figures are of the other phrases. What a peer does as it comes is told too. Linux only.
@@ -37,6 +37,7 @@ from bench_support.recall import exact_images
 import retrieval_grounding as rg
 
 SCRIPTS = ROOT / "scripts"
+SHARED = Path(os.environ.get("RETRIEVAL_GROUNDING_SHARED", ROOT.parent / "shared"))
 LONGEST = 3600.0
 THREADS = ("OMP", "OPENBLAS", "MKL", "RAYON", "NUMEXPR")
 
@@ -50,13 +51,13 @@ class Peer:
 
 
 PEERS = {
-    "NumPy scan (rclip)": Peer("scan", ("numpy",)),
-    "autofaiss (clip-retrieval)": Peer("clip_retrieval", ("autofaiss", "pyarrow<21")),
+    "NumPy, as rclip": Peer("scan", ("numpy",)),
+    "autofaiss": Peer("clip_retrieval", ("autofaiss", "pyarrow<21")),
     "LanceDB": Peer("lance", ("lancedb", "numpy")),
     "milvus-lite": Peer("milvus", ("pymilvus", "milvus-lite", "numpy")),
 }
-OURS = "ours, vectors"
-RERANKED = "ours, re-ranked"
+OURS = "ours: vectors"
+RERANKED = "ours: whole query"
 
 
 class FailedError(RuntimeError):
@@ -77,9 +78,8 @@ def main() -> None:
     options = parser.parse_args()
     work: Path = options.work.resolve()
     surroundings = bounded(options.threads)
-    shared = ROOT.parent / "shared"
-    seed = seed_index(work / "seed", shared, options.photos)
-    encoder = load_phrases(seed, shared, options.phrases)
+    seed = seed_index(work / "seed", SHARED, options.photos)
+    encoder = load_phrases(seed, SHARED, options.phrases)
     results: dict[str, Any] = {}
     for regions in options.regions:
         folder, data = work / f"index-{regions}", work / f"peers-{regions}"
@@ -88,7 +88,10 @@ def main() -> None:
         asked = ("--nearest", options.nearest, "--target", options.target)
         columns, skipped = compare(work, data, folder, surroundings, asked)
         results[str(regions)] = {"columns": columns, "skipped": skipped}
-        print(f"{regions:,} regions; peers end at the nearest regions and re-rank nothing")
+        print(
+            f"{regions:,} regions, {len(encoder.texts)} phrases, {options.threads} threads; "
+            "peers end at the nearest regions and re-rank nothing"
+        )
         show(columns)
         for name, reason in skipped.items():
             print(f"{name} is left out: {reason}")

@@ -35,12 +35,16 @@ class Ours:
         self.index = rg.Index.open(folder, encoder=encoder, device="cpu")
         self.state: Any = self.index._searcher.follow()
         self.ids = np.load(data / "ids.npy", mmap_mode="r")
-        return [{}]
+        tuning = self.state.record.tuning
+        if tuning is None:  # exact
+            return [{}]
+        return [{"nprobe": tuning.effort, "re-scored": CANDIDATES * tuning.per_image}]
 
     def search(self, phrase: Floats, k: int, setting: Setting) -> Rows:
         """Look for the candidate images' regions; how many was tuned, so `k` is not asked."""
         (ids,), _ = self.state.vectors.nearest(phrase[None], CANDIDATES)
-        return np.searchsorted(self.ids, ids)
+        rows: Rows = np.searchsorted(self.ids, ids)
+        return rows
 
     def disk_bytes(self, data: Path, folder: Path) -> int:
         """Return the size of the vector index, and of the embeddings for re-scoring."""

@@ -13,7 +13,8 @@ The last line of the output is a JSON object of figures. Memory is read from Lin
 
 An engine tells which settings its searches may have, the one it comes with first. The others are
 tried on every second phrase, the quickest that reaches the recall that is aimed at is taken, and
-its figures are of the remaining phrases.
+its figures are of the remaining phrases. ``recall@100`` is the share of the 100 images with the
+exactly nearest regions that is among 100 images found, ``recall@10`` the same of the first 10.
 """
 
 from __future__ import annotations
@@ -130,9 +131,9 @@ def measure_search(
         "disk MB": engine.disk_bytes(data, folder) / 2**20,
         "open s": opened,
         "first search ms": float(first),
-        "as it comes: p50 ms": usual["p50 ms"],
-        "as it comes: recall, 100 images": usual["recall, 100 images"],
-        "setting": ", ".join(f"{name} {value}" for name, value in chosen.items()) or "as it comes",
+        "default p50 ms": usual["p50 ms"],
+        "default recall@100": usual["recall@100"],
+        "setting": ", ".join(f"{name} {value}" for name, value in chosen.items()) or "default",
         **tuned,
         "search peak MB": peak_mb(),
     }
@@ -147,6 +148,8 @@ def choose(
     target: float,
 ) -> Setting:
     """Return the quickest setting that reaches a recall, or else the one that comes nearest."""
+    # Aimed a little higher, as our own tuning does: other phrases reach a little less.
+    aim = target + (1 - target) / 4
     tried = []
     for setting in settings if len(settings) > 1 else []:
         milliseconds(ask(setting), numbers[:WARM_UP])
@@ -154,7 +157,7 @@ def choose(
         found = [ask(setting)(number) for number in numbers]
         seconds = time.perf_counter() - began
         share = recall(found, images, truth[numbers], CANDIDATES)
-        tried.append((min(share, target), -seconds, setting))
+        tried.append((min(share, aim), -seconds, setting))
     return max(tried, key=lambda entry: entry[:2])[2] if tried else settings[0]
 
 
@@ -168,8 +171,8 @@ def ask_all(
     return {
         "p50 ms": float(np.median(taken)),
         "p99 ms": float(np.percentile(taken, 99)),
-        "recall, 100 images": recall(found, images, truth[numbers], CANDIDATES),
-        "recall, 10 images": recall(found, images, truth[numbers], SHOWN),
+        "recall@100": recall(found, images, truth[numbers], CANDIDATES),
+        "recall@10": recall(found, images, truth[numbers], SHOWN),
     }
 
 

@@ -50,7 +50,7 @@ def main() -> None:
         "first search ms": float(first),
         "p50 ms": float(np.median(taken)),
         "p99 ms": float(np.percentile(taken, 99)),
-        "recall, 10 images": float(np.mean(shares)),
+        "recall@10": float(np.mean(shares)),
         "search peak MB": peak_mb(),
     }
     print(json.dumps(figures))
