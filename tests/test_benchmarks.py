@@ -55,20 +55,22 @@ def test_recall_is_the_mean_share_of_exact_images_found(recall_module):
     assert recall_module.recall(found, images, truth, 1) == pytest.approx(0.5)
 
 
-def test_a_setting_is_taken_for_its_recall_first_and_then_for_its_time(support):
+def test_the_quickest_setting_with_enough_recall_is_taken_and_none_larger_is_tried(support):
     protocol = support("bench_support.peers.protocol")
     images = np.arange(4)
     truth = np.array([[0, 1], [0, 1]])
-    answers = {"poor": [3, 2], "slow": [0, 1], "quick": [0, 1]}
+    asked = []
 
     def ask(setting):
+        asked.append(setting)
+
         def search(_):
-            time.sleep(0.002 if setting["name"] == "slow" else 0)
-            return np.array(answers[setting["name"]])
+            time.sleep(0 if setting else 0.002)  # the usual setting is slow, but finds all
+            return np.array([0, 1] if not setting or setting["effort"] > 1 else [3, 2])
 
         return search
 
-    settings = [{"name": name} for name in answers]
-    numbers = np.arange(2)
-    assert protocol.choose(settings, ask, numbers, images, truth, 0.98) == {"name": "quick"}
-    assert protocol.choose(settings[:1], ask, numbers, images, truth, 0.98) == {"name": "poor"}
+    settings = [{}, *({"effort": effort} for effort in (1, 2, 3))]
+    assert protocol.choose(settings, ask, np.arange(2), images, truth, 0.98) == {"effort": 2}
+    assert {"effort": 3} not in asked
+    assert protocol.choose(settings[:1], ask, np.arange(2), images, truth, 0.98) == {}
