@@ -159,7 +159,7 @@ def choose(
     tried: list[tuple[float, float, Setting]] = []
     enough: list[Setting] = []
     for setting in settings:
-        if any(all(setting[name] >= value for name, value in own.items()) for own in enough):
+        if any(all(setting.get(name, 0) >= value for name, value in own.items()) for own in enough):
             continue
         milliseconds(ask(setting), numbers[:WARM_UP])
         began = time.perf_counter()
