@@ -50,8 +50,8 @@ class Lance:
         ]
 
     def search(self, phrase: Floats, k: int, setting: Setting) -> Rows:
-        """Ask the table for ids alone."""
-        query = self.table.search(phrase).distance_type("dot").limit(k).select(["id"])
+        """Ask the table for ids; distances come along anyway, with a warning unless named."""
+        query = self.table.search(phrase).distance_type("dot").limit(k).select(["id", "_distance"])
         if "scan" in setting:
             query = query.bypass_vector_index()
         elif setting:
