@@ -36,8 +36,8 @@ class Ours:
         self.state: Any = self.index._searcher.follow()
         self.ids = np.load(data / "ids.npy", mmap_mode="r")
         tuning = self.state.record.tuning
-        if tuning is None:  # exact
-            return [{}]
+        if tuning is None:
+            return [{"exact": "float16"}]
         return [{"nprobe": tuning.effort, "re-scored": CANDIDATES * tuning.per_image}]
 
     def search(self, phrase: Floats, k: int, setting: Setting) -> Rows:
