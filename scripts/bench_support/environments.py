@@ -34,7 +34,9 @@ def environment(folder: Path, requirements: Sequence[str]) -> Path:
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         if done.returncode:
             shutil.rmtree(folder, ignore_errors=True)
-            raise NotInstalledError(last_line(done.stderr))
+            # pip's last line may be a hint; its reason is the first that says so.
+            errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+            raise NotInstalledError((errors or [last_line(done.stderr)])[0])
     stamp.write_text(wanted, encoding="utf-8")
     return python
 
