@@ -1,1 +1,1 @@
-"""What scripts/bench_query.py is made of."""
+"""What scripts/bench_query.py and scripts/bench_peers.py are made of."""

@@ -1,0 +1,58 @@
+"""retrieval_grounding's own vector search, re-scoring included, without re-ranking.
+
+The index folder is there already: ``build`` makes its vector index anew, as ``reindex`` does.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import retrieval_grounding as rg
+from bench_support.peers.protocol import CANDIDATES, Floats, Rows, Setting, main
+from bench_support.phrases import KnownPhrases
+from retrieval_grounding.vectors.following import VECTORS_FILE
+
+PHRASES = "phrases.npz"
+
+
+class Ours:
+    """The index folder's vector index, which was tuned when it was made."""
+
+    distribution = "retrieval_grounding"
+
+    def build(self, data: Path, folder: Path) -> None:
+        """Place, fill and tune the vector index; the shards with the embeddings stay."""
+        encoder = KnownPhrases.load(data / PHRASES)
+        encoder.fallback = True
+        rg.Index.open(folder, encoder=encoder, device="cpu").reindex("auto", progress=False)
+
+    def open(self, data: Path, folder: Path) -> list[Setting]:
+        """Open the index folder."""
+        encoder = KnownPhrases.load(data / PHRASES)
+        self.index = rg.Index.open(folder, encoder=encoder, device="cpu")
+        self.state: Any = self.index._searcher.follow()
+        self.ids = np.load(data / "ids.npy", mmap_mode="r")
+        tuning = self.state.record.tuning
+        if tuning is None:
+            return [{"exact": "float16"}]
+        return [{"nprobe": tuning.effort, "re-scored": CANDIDATES * tuning.per_image}]
+
+    def search(self, phrase: Floats, k: int, setting: Setting) -> Rows:
+        """Look for the candidate images' regions; how many was tuned, so `k` is not asked."""
+        (ids,), _ = self.state.vectors.nearest(phrase[None], CANDIDATES)
+        rows: Rows = np.searchsorted(self.ids, ids)
+        return rows
+
+    def disk_bytes(self, data: Path, folder: Path) -> int:
+        """Return the size of the vector index, and of the embeddings for re-scoring."""
+        size = (folder / VECTORS_FILE).stat().st_size
+        if self.state.index.kind == "flat":
+            return size
+        return size + 2 * len(self.ids) * self.index.encoder.dimension
+
+
+if __name__ == "__main__":
+    main(Ours())
