@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 from bench_support.growing import grow_index, seed_index
+from bench_support.peers.protocol import peak_mb
 from bench_support.phrases import KnownPhrases, load_phrases
 from rich.console import Console
 from rich.table import Table
@@ -201,8 +202,6 @@ def main() -> None:
 
 def measure_reindexing(folder: Path, vectors: str) -> dict[str, Any]:
     """Make the vector index anew in this process; return how long it took and what it held."""
-    import resource
-
     encoder = KnownPhrases.load(folder.parent / "phrases.npz")
     encoder.fallback = True
     index = rg.Index.open(folder, encoder=encoder, device="cpu")
@@ -212,7 +211,7 @@ def measure_reindexing(folder: Path, vectors: str) -> dict[str, Any]:
     return {
         "kind": facts["kind"],
         "reindex s": seconds,
-        "reindex peak MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "reindex peak MB": peak_mb(),
         "index MB": (folder / "vectors.faiss").stat().st_size / 2**20,
         "tuned recall": facts.get("recall") or 1.0,
         "effort": facts.get("effort", 0),
