@@ -95,15 +95,19 @@ class RegionTensors:
         places = torch.arange(int((ends - starts).max()), device=starts.device)
         rows = starts[:, None] + places
         present = rows < ends[:, None]
-        rows = rows.clamp(max=len(self._boxes) - 1)
-        empty = ~present[..., None]
+        rows = rows.clamp(max=len(self._boxes) - 1).flatten()
+
+        def taken(column: torch.Tensor) -> torch.Tensor:
+            values = column.index_select(0, rows).unflatten(0, present.shape)
+            return values * present.view(*present.shape, *[1] * (values.dim() - 2))
+
         return ImageBatch(
-            embeddings=self._embeddings[rows].float().masked_fill(empty, 0),
-            boxes=self._boxes[rows].masked_fill(empty, 0),
+            embeddings=taken(self._embeddings).float(),
+            boxes=taken(self._boxes),
             aspects=self._aspects[images],
-            scores=self._scores[rows].masked_fill(~present, 0),
-            labels=self._labels[rows].masked_fill(~present, 0),
-            colours=self._colours[rows].float().masked_fill(empty, 0) / 255,
+            scores=taken(self._scores),
+            labels=taken(self._labels),
+            colours=taken(self._colours).float() / 255,
             present=present,
             label_embeddings=self._label_embeddings,
         )

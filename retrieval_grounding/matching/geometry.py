@@ -61,22 +61,17 @@ def places(batch: ImageBatch, overlap: torch.Tensor) -> torch.Tensor:
     weights = others * batch.scores[:, None]
     # From the left, from the top, from the largest, from the lowest edge (the closest).
     keys = torch.stack([centres[..., 0], centres[..., 1], -area, -boxes[..., 3]], dim=1)
-    own, other = keys[..., :, None], keys[..., None, :]
-    nothing = weights.new_zeros(())
-    sides_of = [
-        torch.where(chosen, weights[:, None], nothing).sum(-1)
-        for chosen in (other < own, other > own)
-    ]
-    ranks = torch.stack(sides_of, dim=-1)  # (m, keys, n, 2): how many are before, and after
+    sides_of = (keys[..., :, None] - keys[..., None, :]).sign_()  # 1: the other is before it
+    told = weights[:, None] * sides_of
+    more, both = told.sum(-1), (told * sides_of).sum(-1)
+    ranks = torch.stack([(both + more) / 2, (both - more) / 2], dim=-1)  # before, and after
     numbers = torch.arange(_ORDINALS // 2, device=boxes.device)
     bumps = _bump(ranks[..., None], numbers).flatten(-2)
     ranks = torch.cat([1 / (1 + ranks), bumps], dim=-1).transpose(1, 2).flatten(2)
     alone = weights.sum(-1)
     second = [_bump(alone, 0), 1 / (1 + alone)]
-    described = torch.cat(
-        [torch.stack(absolute, dim=-1), ranks, torch.stack(second, dim=-1)], dim=-1
-    )
-    return described.masked_fill(~batch.present[..., None], 0)
+    parts = [torch.stack(absolute, dim=-1), ranks, torch.stack(second, dim=-1)]
+    return torch.cat(parts, dim=-1) * batch.present[..., None]
 
 
 def relations(batch: ImageBatch, overlap: torch.Tensor) -> torch.Tensor:

@@ -212,7 +212,8 @@ class RelationAttention(nn.Module):
         hidden = functional.gelu(hidden)
         bias = torch.baddbmm(2 * second.bias[:, None], 2 * second.weight.expand(many), hidden)
         bias = bias.view(*bias.shape[:2], *related.shape[2:])
-        return bias.masked_fill(~present[:, None, None], -torch.inf)
+        missing = torch.zeros_like(present, dtype=bias.dtype).masked_fill_(~present, -torch.inf)
+        return bias + missing[:, None, None]
 
     def forward(
         self, hidden: torch.Tensor, wanted: torch.Tensor, nearness: torch.Tensor
