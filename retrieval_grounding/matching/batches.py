@@ -98,7 +98,7 @@ class RegionTensors:
         rows = rows.clamp(max=len(self._boxes) - 1).flatten()
 
         def taken(column: torch.Tensor) -> torch.Tensor:
-            values = column.index_select(0, rows).unflatten(0, present.shape)
+            values = column.index_select(0, rows).view(*present.shape, *column.shape[1:])
             return values * present.view(*present.shape, *[1] * (values.dim() - 2))
 
         return ImageBatch(
