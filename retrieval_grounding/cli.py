@@ -120,7 +120,12 @@ def build(
 
 @app.command()
 def info(index: IndexDirectory, as_json: Json = False) -> None:
-    """Say what an index holds, which models built it, and which files were skipped."""
+    """Say what an index holds, which models built it, and which files were skipped.
+
+    Fingerprints and what was measured of the vector index are in --json.
+
+    Example: retrieval-grounding info indexes/pictures
+    """
     from .index import Index
 
     opened = Index.open(index)
@@ -129,9 +134,19 @@ def info(index: IndexDirectory, as_json: Json = False) -> None:
     if as_json:
         print_json(facts | {"skipped_files": skipped})
         return
-    vectors = facts["vectors"]
-    facts["vectors"] = ", ".join(f"{key} {value}" for key, value in vectors.items())
-    print_table(("", ""), [(key, str(value)) for key, value in facts.items()])
+    rows = [
+        ("images", f"{facts['images']:,}"),
+        ("regions", f"{facts['regions']:,}"),
+        ("size on disk", f"{facts['bytes'] / 1e6:,.1f} MB"),
+        ("detector", facts["detector"] or facts["detector_fingerprint"]),
+        ("encoder", facts["clip"] or facts["encoder_fingerprint"]),
+        ("matcher", facts["matcher"]),
+        ("vector index", facts["vectors"]["kind"]),
+        ("runs", facts["runs"]),
+    ]
+    due = facts["vectors"].get("reindex_because")
+    rows += [("to do", f"retrieval-grounding reindex {index}, because {due}")] if due else []
+    print_table(("", ""), [(name, str(value)) for name, value in rows])
     _print_skipped([(f["path"], f["reason"], f["detail"]) for f in skipped])
 
 

@@ -115,6 +115,38 @@ def test_answers_name_every_phrase(index, tmp_path):
     assert "a green thing" in page.read_text(encoding="utf-8")
 
 
+def test_a_mistyped_index_is_told_which_are_near(index, monkeypatch):
+    monkeypatch.chdir(index.parent)
+    done = run("info", "indx")
+    assert done.returncode == 1
+    assert "there is no index in indx but there is in index; make one" in done.stderr
+
+
+def test_info_begins_with_what_a_user_asks(index):
+    told = CliRunner().invoke(app, ["info", str(index)]).stdout
+    assert told.splitlines()[:2] == ["images\t4", "regions\t8"]
+    assert "vector index\tflat" in told
+
+
+def test_an_index_says_what_it_is(index):
+    import retrieval_grounding as rg
+
+    assert repr(rg.Index.open(index)).endswith("index': 4 images, 8 regions, encoder colours>")
+    assert rg.Index.open(index).query([]) == []
+
+
+def test_building_again_says_that_nothing_is_new(index, photos, models, capsys):
+    import retrieval_grounding as rg
+    from retrieval_grounding.cli import _print_report
+
+    options = rg.BuildOptions(progress=False)
+    again = rg.build(photos, index, options=options, **models)
+    assert again.build_report is not None
+    _print_report(again.build_report, index, len(again))
+    line = "nothing new, 4 unchanged; 4 images in the index"
+    assert capsys.readouterr().out == f"{index}: {line}\n"
+
+
 def test_a_pipe_gets_one_line_for_each_hit_with_the_whole_path(index):
     told = CliRunner().invoke(app, ["query", str(index), "red"])
     rows = [line.split("\t") for line in told.stdout.splitlines()]
