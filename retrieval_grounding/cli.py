@@ -9,17 +9,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import __version__
-from .commands import learning, maintenance
-from .commands.shared import Device, Html, IndexDirectory, Json, printable
-from .commands.shared import print_json as _print_json
-from .commands.shared import print_table as _print_table
+from .commands import finding, learning, maintenance
+from .commands.shared import (
+    ClipName,
+    Confidence,
+    DetectorName,
+    Device,
+    IndexDirectory,
+    Iou,
+    Json,
+    MaxBoxes,
+    PresetName,
+    detector_settings,
+    note,
+    print_json,
+    print_table,
+    printable,
+)
 from .errors import BuildInterrupted, GroundingError
-from .presets import DEFAULT_PRESET, PRESETS
+from .presets import PRESETS
+from .wording import counted
 
 if TYPE_CHECKING:
     from .building import BuildReport
-    from .detectors import DetectorSettings
-    from .hits import Hit
 
 app = typer.Typer(
     name="retrieval-grounding",
@@ -28,27 +40,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-PresetName = Annotated[
-    str | None, typer.Option("--preset", "-p", help=f"{', '.join(PRESETS)}; see 'models'.")
-]
-DetectorName = Annotated[
-    str | None,
-    typer.Option("--detector", help="A .pt file, a published name such as yolo11s.pt, or nano."),
-]
-ClipName = Annotated[
-    str | None,
-    typer.Option("--clip", help="MODEL:PRETRAINED, MODEL:FILE, hf-hub:ORG/NAME, a folder, nano."),
-]
-Confidence = Annotated[
-    float | None, typer.Option(help="Drop boxes below this score (default 0.05).")
-]
-Iou = Annotated[float | None, typer.Option(help="Merge boxes that overlap more (default 0.6).")]
-MaxBoxes = Annotated[int | None, typer.Option(help="Boxes kept an image (default 50).")]
-MinProbability = Annotated[
-    float, typer.Option(min=0, max=1, help="Leave out hits that are less probable.")
-]
-Top = Annotated[int, typer.Option("--top", "-k", min=1, help="Hits for each phrase.")]
 
 
 @app.command()
@@ -59,7 +50,11 @@ def build(
     ],
     index: Annotated[
         Path | None,
-        typer.Option("--index", "-i", help="Folder of the index [default: indexes/NAME]."),
+        typer.Option(
+            "--index",
+            "-i",
+            help="Folder of the index (default: indexes/ and the name of the first PHOTOS).",
+        ),
     ] = None,
     preset: PresetName = None,
     detector: DetectorName = None,
@@ -77,7 +72,10 @@ def build(
         bool, typer.Option("--prune", help="Forget images whose files have been deleted.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be done.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Only say what would be done; files are compared, not decoded."
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -95,7 +93,8 @@ def build(
         batch_images=batch_images, shard_images=shard_images, prune=prune, **chosen
     )
     if dry_run:
-        _show_report(preview_build(sources, directory, options=options), directory, as_json, True)
+        report = preview_build(sources, directory, options=options)
+        _show_report(report, directory, as_json, dry_run=True)
         return
     try:
         built = build_index(
@@ -104,7 +103,7 @@ def build(
             preset=preset,
             detector=detector,
             clip=clip,
-            settings=_settings(confidence, iou, max_boxes),
+            settings=detector_settings(confidence, iou, max_boxes),
             device=device,
             options=options,
         )
@@ -116,94 +115,38 @@ def build(
         typer.echo("stopped: finished shards are safe, build again to go on", err=True)
         raise typer.Exit(130) from None
     assert built.build_report is not None
-    _show_report(built.build_report, directory, as_json)
-
-
-@app.command()
-def query(
-    index: IndexDirectory,
-    phrases: Annotated[list[str], typer.Argument(help="What to find.", metavar="PHRASE...")],
-    top: Top = 10,
-    candidates: Annotated[
-        int, typer.Option(min=1, help="Images of which all regions are scored.")
-    ] = 100,
-    min_probability: MinProbability = 0.0,
-    exact: Annotated[
-        bool, typer.Option("--exact", help="Compare every region with each phrase.")
-    ] = False,
-    device: Device = "auto",
-    html: Html = None,
-    as_json: Json = False,
-) -> None:
-    """Find the regions that phrases refer to, over a whole index.
-
-    Example: retrieval-grounding query indexes/pictures "a man holding a red umbrella"
-    """
-    from .index import Index
-
-    found = Index.open(index, device=device).query(
-        phrases, top=top, candidates=candidates, min_probability=min_probability, exact=exact
-    )
-    _show(dict(zip(phrases, found, strict=True)), html, as_json)
-
-
-@app.command()
-def ground(
-    image: Annotated[Path, typer.Argument(help="An image file.", metavar="IMAGE")],
-    phrases: Annotated[list[str], typer.Argument(help="What to find.", metavar="PHRASE...")],
-    preset: PresetName = DEFAULT_PRESET,
-    detector: DetectorName = None,
-    clip: ClipName = None,
-    confidence: Confidence = None,
-    iou: Iou = None,
-    max_boxes: MaxBoxes = None,
-    min_probability: MinProbability = 0.0,
-    device: Device = "auto",
-    save: Annotated[
-        Path | None, typer.Option("--save", help="Write the image with the first box drawn.")
-    ] = None,
-    html: Html = None,
-    as_json: Json = False,
-) -> None:
-    """Find the region of one image that a phrase refers to; no index is needed.
-
-    Example: retrieval-grounding ground street.jpg "the dog on the left" --save out.png
-    """
-    from .grounding import ground as ground_image
-    from .querying import probable_hits
-
-    hits = ground_image(
-        image,
-        phrases,
-        preset=preset or DEFAULT_PRESET,
-        detector=detector,
-        clip=clip,
-        settings=_settings(confidence, iou, max_boxes),
-        device=device,
-    )
-    found = {hit.phrase: probable_hits([hit], min_probability) for hit in hits}
-    best = [hit for kept in found.values() for hit in kept]
-    if save is not None and best:
-        from .rendering import save_hit
-
-        save_hit(best[0], save)
-    _show(found, html, as_json)
+    _show_report(built.build_report, directory, as_json, len(built))
 
 
 @app.command()
 def info(index: IndexDirectory, as_json: Json = False) -> None:
-    """Say what an index holds, which models built it, and which files were skipped."""
+    """Say what an index holds, which models built it, and which files were skipped.
+
+    Fingerprints and what was measured of the vector index are in --json.
+
+    Example: retrieval-grounding info indexes/pictures
+    """
     from .index import Index
 
     opened = Index.open(index)
     facts = opened.info()
     skipped = [{"path": f.path, "reason": f.reason, "detail": f.detail} for f in opened.skipped()]
     if as_json:
-        _print_json(facts | {"skipped_files": skipped})
+        print_json(facts | {"skipped_files": skipped})
         return
-    vectors = facts["vectors"]
-    facts["vectors"] = ", ".join(f"{key} {value}" for key, value in vectors.items())
-    _print_table(("", ""), [(key, str(value)) for key, value in facts.items()])
+    rows = [
+        ("images", f"{facts['images']:,}"),
+        ("regions", f"{facts['regions']:,}"),
+        ("size on disk", f"{facts['bytes'] / 1e6:,.1f} MB"),
+        ("detector", facts["detector"] or facts["detector_fingerprint"]),
+        ("encoder", facts["clip"] or facts["encoder_fingerprint"]),
+        ("matcher", facts["matcher"]),
+        ("vector index", facts["vectors"]["kind"]),
+        ("runs", facts["runs"]),
+    ]
+    due = facts["vectors"].get("reindex_because")
+    rows += [("to do", f"retrieval-grounding reindex {index}, because {due}")] if due else []
+    print_table(("", ""), [(name, str(value)) for name, value in rows])
     _print_skipped([(f["path"], f["reason"], f["detail"]) for f in skipped])
 
 
@@ -211,10 +154,10 @@ def info(index: IndexDirectory, as_json: Json = False) -> None:
 def models(as_json: Json = False) -> None:
     """List the presets: names of a detector and of a CLIP model."""
     if as_json:
-        _print_json([vars(preset) for preset in PRESETS.values()])
+        print_json([vars(preset) for preset in PRESETS.values()])
         return
     rows = [(p.name, p.detector, p.clip, p.summary) for p in PRESETS.values()]
-    _print_table(("preset", "detector", "clip", ""), rows)
+    print_table(("preset", "detector", "clip", ""), rows)
 
 
 @app.command()
@@ -230,16 +173,19 @@ def demo(
     """Index photographs that the installed packages carry, ask phrases, and write a page."""
     from .demo import run_demo
 
-    report, hits = run_demo(output, folder or [])
+    index, hits = run_demo(output, folder or [])
+    assert index.build_report is not None
+    answers = [(hit.phrase, [hit]) for hit in hits]
     if as_json:
-        _print_json({"build": _report_dict(report), "hits": [hit.as_dict() for hit in hits]})
+        report = _report_dict(index.build_report)
+        print_json({"build": report, "answers": finding.answers_as_dicts(answers)})
         return
-    _print_report(report, output / "index")
-    _print_hits(hits)
-    typer.echo(f"The page with the pictures: {output / 'demo.html'}")
+    _print_report(index.build_report, index.directory, len(index))
+    finding.print_answers(answers)
+    note(f"The page with the pictures: {output / 'demo.html'}")
 
 
-for command in (*learning.COMMANDS, *maintenance.COMMANDS):
+for command in (*finding.COMMANDS, *learning.COMMANDS, *maintenance.COMMANDS):
     app.command()(command)
 
 
@@ -275,51 +221,6 @@ def _root(
     pass
 
 
-def _settings(
-    confidence: float | None, iou: float | None, max_boxes: int | None
-) -> DetectorSettings | None:
-    """Return settings if one of them was given; an index keeps its own otherwise."""
-    from .detectors import DetectorSettings
-
-    given = {"confidence": confidence, "iou": iou, "max_boxes": max_boxes}
-    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    return DetectorSettings(**chosen) if chosen else None
-
-
-def _show(found: dict[str, list[Hit]], html: Path | None, as_json: bool) -> None:
-    hits = [hit for kept in found.values() for hit in kept]
-    if html is not None:
-        from .rendering import render_html
-
-        render_html(hits, html)
-    if as_json:
-        _print_json([hit.as_dict() for hit in hits])
-        return
-    _print_hits(hits)
-    for phrase, kept in found.items():
-        if not kept:
-            typer.echo(f"Nothing matches {phrase!r}.")
-    if html is not None:
-        typer.echo(f"The page with the pictures: {html}")
-
-
-def _print_hits(hits: list[Hit]) -> None:
-    if not hits:
-        return
-    rows = [
-        (
-            hit.phrase,
-            "" if hit.probability is None else f"{hit.probability:.2f}",
-            f"{hit.score:.3f}",
-            hit.label,
-            " ".join(f"{value:.0f}" for value in hit.box),
-            hit.image,
-        )
-        for hit in hits
-    ]
-    _print_table(("phrase", "probability", "score", "label", "box x1 y1 x2 y2", "image"), rows)
-
-
 def _report_dict(report: BuildReport) -> dict[str, Any]:
     return {
         "found": report.found,
@@ -342,39 +243,53 @@ def _report_dict(report: BuildReport) -> dict[str, Any]:
 
 
 def _show_report(
-    report: BuildReport, directory: Path, as_json: bool, dry_run: bool = False
+    report: BuildReport,
+    directory: Path,
+    as_json: bool,
+    images: int | None = None,
+    dry_run: bool = False,
 ) -> None:
     if as_json:
-        _print_json(_report_dict(report) | {"index": str(directory), "dry_run": dry_run})
+        print_json(_report_dict(report) | {"index": str(directory), "dry_run": dry_run})
     else:
-        _print_report(report, directory, dry_run)
+        _print_report(report, directory, images, dry_run)
 
 
-def _print_report(report: BuildReport, directory: Path, dry_run: bool = False) -> None:
-    numbers = [
-        f"{report.added} {'to add' if dry_run else 'added'}",
-        f"{report.updated} {'to update' if dry_run else 'updated'}",
-        *([f"{report.moved} moved"] if report.moved else []),
-        *([f"{report.duplicates} duplicates"] if report.duplicates else []),
-        f"{report.unchanged} unchanged",
-        f"{len(report.skipped)} skipped",
-    ]
-    if report.missing:
-        fate = "to forget" if dry_run else "forgotten"
-        fate = fate if report.pruned else "missing (--prune forgets them)"
-        numbers.append(f"{len(report.missing)} {fate}")
-    work = (
-        ""
-        if dry_run
-        else (
-            f"; {report.regions} regions in {report.seconds:.1f} s "
+def _print_report(
+    report: BuildReport, directory: Path, images: int | None = None, dry_run: bool = False
+) -> None:
+    """Print what a build did, or would do; `images` are those of the index afterwards."""
+    done = {
+        "to add" if dry_run else "added": report.added,
+        "to update" if dry_run else "updated": report.updated,
+        "moved": report.moved,
+        "of known content": report.duplicates,
+    }
+    gone = len(report.missing)
+    if report.pruned:
+        done["to forget" if dry_run else "forgotten"] = gone
+        gone = 0
+    seen = {
+        "unchanged": report.unchanged,
+        "skipped": len(report.skipped),
+        "missing (--prune forgets them)": gone,
+    }
+    told = [] if any(done.values()) else ["nothing new"]
+    told += [f"{number:,} {name}" for name, number in (done | seen).items() if number]
+    line = ", ".join(told)
+    if report.embedded:
+        line += (
+            f"; {counted(report.regions, 'region')} in {report.seconds:.1f} s "
             f"({report.images_per_second:.1f} images/s)"
         )
-    )
-    typer.echo(f"{directory}: {', '.join(numbers)}{work}")
+    if images is not None:
+        line += f"; {counted(images, 'image')} in the index"
+    typer.echo(f"{directory}: {line}")
+    if dry_run:
+        note("Nothing was written or decoded: new files that are damaged count as to add.")
     _print_skipped([(file.path, file.reason, file.detail) for file in report.skipped])
 
 
 def _print_skipped(rows: list[tuple[str, str, str]]) -> None:
     if rows:
-        _print_table(("skipped", "reason", "detail"), rows)
+        print_table(("skipped", "reason", "detail"), rows)

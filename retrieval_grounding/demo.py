@@ -6,11 +6,11 @@ import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
-from .building import BuildReport
 from .encoders import load_encoder
 from .errors import SourceError
 from .hits import Hit
 from .images import PathLike
+from .index import Index
 from .making import build
 from .presets import BUNDLED
 from .rendering import render_html
@@ -52,12 +52,12 @@ def demo_photographs() -> list[str]:
     return paths
 
 
-def run_demo(output: Path, more: Sequence[PathLike] = ()) -> tuple[BuildReport, list[Hit]]:
+def run_demo(output: Path, more: Sequence[PathLike] = ()) -> tuple[Index, list[Hit]]:
     """Index the photographs and `more`, ask :data:`DEMO_PHRASES`, and write ``demo.html``.
 
     Returns
     -------
-    BuildReport, list of Hit
+    Index, list of Hit
         What was built, and the best hit of each phrase.
     """
     # New weights cannot read an index of old ones, so each has its own.
@@ -65,5 +65,4 @@ def run_demo(output: Path, more: Sequence[PathLike] = ()) -> tuple[BuildReport, 
     index = build([*demo_photographs(), *more], directory)
     hits = [hits[0] for hits in index.query(DEMO_PHRASES, top=1)]
     render_html(hits, output / "demo.html", title="retrieval_grounding demo")
-    assert index.build_report is not None
-    return index.build_report, hits
+    return index, hits

@@ -27,6 +27,7 @@ from .matching.words import frequent_words
 from .referring import read_expressions, resolve_images
 from .statements import Statement, make_examples, pseudo_statements, resolved_statements
 from .storage.catalog import Catalog
+from .wording import counted
 
 __all__ = ["Fit", "fit_matcher", "train_index"]
 
@@ -127,7 +128,7 @@ def fit_matcher(
     keys = list(dict.fromkeys(statement.key for statement in statements))
     if len(keys) < _LEAST_IMAGES:
         raise GroundingError(
-            f"there are expressions for {len(keys)} images, and training needs at least "
+            f"there are expressions for {counted(len(keys), 'image')}, and training needs at least "
             f"{_LEAST_IMAGES}; give more, or learn from the index itself with --refs pseudo"
         )
     examples = make_examples(statements, keys, encoder)
@@ -178,7 +179,7 @@ def train_index(
     if source == "pseudo":
         keys = dict.fromkeys((image.shard, image.row) for image in catalog.images())
         statements = pseudo_statements(store, keys, options.seed)
-        told = f"pseudo-queries of {len(keys)} images"
+        told = f"pseudo-queries of {counted(len(keys), 'image')}"
     else:
         expressions = read_expressions(
             source,

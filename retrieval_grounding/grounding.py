@@ -71,7 +71,8 @@ def ground(
 
     Returns
     -------
-    Hit, or one for each phrase of a sequence
+    Hit, or a list with one for each phrase of a sequence
+        An empty sequence gives an empty list.
 
     Raises
     ------
@@ -83,6 +84,8 @@ def ground(
     asked = [phrases] if isinstance(phrases, str) else list(phrases)
     cleaned = [clean_phrase(phrase) for phrase in asked]
     pixels = load_image(image)
+    if not cleaned:
+        return []
     finder, encoder = load_models(*new_models(preset, detector, clip, settings), device)
     [regions] = finder.detect([pixels])
     names = sorted(set(regions.labels))

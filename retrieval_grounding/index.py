@@ -41,6 +41,7 @@ from .tables import Phrases
 from .vectors.devices import search_place
 from .vectors.record import DEFAULT_RECALL
 from .verifying import VerifyReport, verify_index
+from .wording import counted
 
 if TYPE_CHECKING:
     from .evaluation import EvaluationReport
@@ -176,7 +177,7 @@ class Index:
         Returns
         -------
         list of Hit, or a list of such lists
-            Best first; one list for each phrase of a sequence.
+            Best first; one list for each phrase of a sequence, so none for an empty sequence.
 
         Raises
         ------
@@ -464,6 +465,12 @@ class Index:
         matcher = device if hasattr(self.matcher, "device") else "cpu"
         where = search_place(device)
         return f"vector search on {where}, matcher on {matcher}, encoder on {device}"
+
+    def __repr__(self) -> str:
+        counts = self._catalog.counts()
+        held = f"{counted(counts['images'], 'image')}, {counted(counts['regions'], 'region')}"
+        name = self._catalog.setting("clip") or encoder_of(self._catalog).name
+        return f"<Index {str(self.directory)!r}: {held}, encoder {name}>"
 
     def __len__(self) -> int:
         """Return the number of images."""

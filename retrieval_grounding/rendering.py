@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,11 +17,16 @@ from .images import PathLike, load_image
 from .storage.files import atomic_path, atomic_write_bytes
 
 __all__ = [
-    "draw_boxes", "draw_hit", "embed_image", "missing_image", "render_html", "save_hit",
+    "draw_boxes", "draw_hits", "embed_image", "missing_image", "render_html", "save_picture",
     "write_html",
 ]  # fmt: skip
 
-_BOX_COLOUR = (230, 30, 90)
+# White text can be read on all of them; the red is that of every single hit.
+_COLOURS = (
+    (230, 30, 90), (0, 105, 215), (0, 130, 60), (200, 85, 0), (130, 60, 200), (0, 125, 140),
+    (140, 90, 30), (90, 90, 90),
+)  # fmt: skip
+_NOTHING = "<p>Nothing was found.</p>"
 _PAGE_IMAGE_SIDE = 640
 
 _STYLE = """
@@ -47,32 +53,57 @@ def draw_boxes(
     return canvas
 
 
-def draw_hit(image: Image.Image, hit: Hit) -> Image.Image:
-    """Return a copy of an upright RGB image with the hit's box, phrase and score on it."""
-    canvas = draw_boxes(image, [(hit.box, _BOX_COLOUR)])
+def draw_hits(image: Image.Image, hits: Sequence[Hit]) -> Image.Image:
+    """Return a copy of an upright RGB image with each hit's box, phrase and score, in its colour.
+
+    Where boxes coincide, the first is on top; names stand below each other.
+    """
+    coloured = list(zip(hits, itertools.cycle(_COLOURS), strict=False))
+    canvas = draw_boxes(image, [(hit.box, colour) for hit, colour in reversed(coloured)])
     draw = ImageDraw.Draw(canvas)
     line = _line_width(image)
     font = ImageFont.load_default(size=max(12, round(max(image.size) / 45)))
-    text = f"{hit.phrase[:60]}  {hit.certainty}"
-    x1, y1 = hit.box[:2]
-    left, _, right, bottom = draw.textbbox((0, 0), text, font=font)
-    x = min(max(0, x1), max(0, image.width - right - 2 * line))
-    y = y1 - bottom - 2 * line if y1 > bottom + 2 * line else y1
-    draw.rectangle((x, y, x + right - left + 2 * line, y + bottom + 2 * line), fill=_BOX_COLOUR)
-    draw.text((x + line, y + line // 2), text, fill="white", font=font)
+    taken: list[tuple[float, float, float, float]] = []
+    for hit, colour in coloured:
+        text = f"{hit.phrase[:60]}  {hit.certainty}"
+        x1, y1 = hit.box[:2]
+        left, _, right, bottom = draw.textbbox((0, 0), text, font=font)
+        width, height = right - left + 2 * line, bottom + 2 * line
+        x = min(max(0, x1), max(0, image.width - right - 2 * line))
+        y = y1 - height if y1 > height else y1
+        while any(
+            x < other[2] and other[0] < x + width and y < other[3] and other[1] < y + height
+            for other in taken
+        ):
+            y += height
+        taken.append((x, y, x + width, y + height))
+        draw.rectangle(taken[-1], fill=colour)
+        draw.text((x + line, y + line // 2), text, fill="white", font=font)
     return canvas
 
 
-def save_hit(hit: Hit, path: PathLike) -> None:
-    """Write the hit's image with its box drawn to `path`; the suffix names the format.
+def save_picture(image: PathLike, hits: Sequence[Hit], path: PathLike) -> None:
+    """Write an image with the boxes of its hits drawn to `path`; the suffix names the format.
+
+    Parameters
+    ----------
+    image : path
+        The image. If the hits come from an index, it must still be the file that was indexed.
+    hits : sequence of Hit
+        What to draw; of none, the picture is written as it is.
+    path : path
+        The file to write, in one step.
 
     Raises
     ------
+    ImageError
+        If the image cannot be used.
     GroundingError
         If the format is unknown or the file cannot be written.
     """
     target = Path(path)
-    drawn = draw_hit(load_image(hit.image, hit.content_hash), hit)
+    known = next((hit.content_hash for hit in hits if hit.content_hash), None)
+    drawn = draw_hits(load_image(image, known), hits)
     try:
         kind = Image.registered_extensions()[target.suffix.lower()]
         with atomic_path(target) as temporary:
@@ -83,7 +114,12 @@ def save_hit(hit: Hit, path: PathLike) -> None:
         raise GroundingError(f"cannot write {target}: {error.strerror or error}") from error
 
 
-def render_html(hits: Sequence[Hit], path: PathLike, title: str = "retrieval_grounding") -> None:
+def render_html(
+    hits: Sequence[Hit],
+    path: PathLike,
+    title: str | None = None,
+    phrases: Sequence[str] | None = None,
+) -> None:
     """Write one page that shows hits by phrase, with photographs inside; nothing is loaded.
 
     A file that is not the one that was indexed is not shown, whatever it is now.
@@ -94,20 +130,26 @@ def render_html(hits: Sequence[Hit], path: PathLike, title: str = "retrieval_gro
         In the order to show.
     path : path
         The HTML file, written in one step.
-    title : str
-        Of the page.
+    title : str, optional
+        Of the page; the phrases if left out.
+    phrases : sequence of str, optional
+        What was asked, so that the page also names what was not found; the hits' phrases if left
+        out.
 
     Raises
     ------
     GroundingError
         If the file cannot be written.
     """
-    sections = []
-    for phrase in dict.fromkeys(hit.phrase for hit in hits):
+    asked = list(dict.fromkeys([*(phrases or ()), *(hit.phrase for hit in hits)]))
+    title = title or ", ".join(asked) or "retrieval_grounding"
+    sections = [] if asked else [_NOTHING]
+    for phrase in asked:
         figures = "\n".join(_figure(hit) for hit in hits if hit.phrase == phrase)
-        sections.append(f'<h2>{html.escape(phrase)}</h2>\n<div class="hits">\n{figures}\n</div>')
-    body = "\n".join(sections) or "<p>Nothing was found.</p>"
-    write_html(path, title, body)
+        heading = "" if phrase == title else f"<h2>{html.escape(phrase)}</h2>\n"
+        found = f'<div class="hits">\n{figures}\n</div>' if figures else _NOTHING
+        sections.append(heading + found)
+    write_html(path, title, "\n".join(sections))
 
 
 def write_html(path: PathLike, title: str, body: str, style: str = "") -> None:
@@ -152,7 +194,7 @@ def _figure(hit: Hit) -> str:
 
 def _picture(hit: Hit) -> str:
     try:
-        return embed_image(draw_hit(load_image(hit.image, hit.content_hash), hit), hit.phrase)
+        return embed_image(draw_hits(load_image(hit.image, hit.content_hash), [hit]), hit.phrase)
     except ImageError as error:
         return missing_image(error)
 

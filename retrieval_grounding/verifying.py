@@ -19,6 +19,7 @@ from .storage.rows import LiveRow, Place
 from .storage.shards import ShardReader, split_region_ids
 from .vectors.following import VECTORS_FILE, load_vectors
 from .vectors.record import read_record
+from .wording import counted
 
 __all__ = ["Fault", "VerifyReport", "verify_index"]
 
@@ -234,9 +235,9 @@ def _check_vectors(catalog: Catalog) -> Iterator[Fault]:
 def _fault(
     path: Path, number: int, kind: str, detail: str, live: list[LiveRow], damaged: list[LiveRow]
 ) -> Fault:
-    repair = f"{len(live) - len(damaged)} images are kept"
+    repair = f"{counted(len(live) - len(damaged), 'image')} kept"
     if damaged:
         repair += f", {len(damaged)} embedded again"
-    detail = f"{detail}; {len(damaged)} of {len(live)} images are affected"
+    detail = f"{detail}; {len(damaged)} of {counted(len(live), 'image')} affected"
     places = frozenset((row.shard, row.row) for row in damaged)
     return Fault(f"shards/{path.name}", kind, detail, repair, number, places)

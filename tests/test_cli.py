@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from retrieval_grounding import PRESETS
 from retrieval_grounding.cli import app
+from retrieval_grounding.commands.shared import print_table, shown_path
 
 COMMANDS = (
     "build", "query", "ground", "train", "evaluate", "info", "models", "demo", "remove",
@@ -77,6 +80,114 @@ def test_errors_are_one_sentence_and_an_exit_code(tmp_path, arguments, code, mes
         assert len(done.stderr.strip().splitlines()) == 1
 
 
+@pytest.fixture
+def index(photos, tmp_path, models, monkeypatch):
+    """An index whose encoder the command line can load."""
+    import retrieval_grounding as rg
+
+    monkeypatch.setattr("retrieval_grounding.index.load_encoder", lambda *_: models["clip"])
+    built = rg.build(photos, tmp_path / "index", options=rg.BuildOptions(progress=False), **models)
+    connection = sqlite3.connect(built.directory / "catalog.sqlite")
+    with connection:
+        connection.execute("UPDATE settings SET value = '\"colours\"' WHERE key = 'clip'")
+    connection.close()
+    return built.directory
+
+
+def test_answers_name_every_phrase(index, tmp_path):
+    arguments = ["query", str(index), "red", "a green thing", "--min-probability"]
+    told = CliRunner().invoke(app, [*arguments, "0", "--top", "1", "--json"])
+    answers = json.loads(told.stdout)
+    assert [answer["phrase"] for answer in answers] == ["red", "a green thing"]
+    assert [len(answer["hits"]) for answer in answers] == [1, 1]
+    monkey = pytest.MonkeyPatch()
+    with monkey.context() as patch:
+        patch.setattr(
+            "retrieval_grounding.index.probable_hits",
+            lambda hits, _: [hit for hit in hits if hit.phrase == "red"],
+        )
+        answers = json.loads(CliRunner().invoke(app, [*arguments, "1", "--json"]).stdout)
+        assert [bool(answer["hits"]) for answer in answers] == [True, False]
+        page = tmp_path / "page.html"
+        told = CliRunner().invoke(app, [*arguments, "1", "--html", str(page)])
+    assert "Nothing matches 'a green thing'." in told.stderr
+    assert "Nothing" not in told.stdout
+    assert "a green thing" in page.read_text(encoding="utf-8")
+
+
+def test_a_mistyped_index_is_told_which_are_near(index, monkeypatch):
+    monkeypatch.chdir(index.parent)
+    done = run("info", "indx")
+    assert done.returncode == 1
+    assert "there is no index in indx but there is in index; make one" in done.stderr
+
+
+def test_info_begins_with_what_a_user_asks(index):
+    told = CliRunner().invoke(app, ["info", str(index)]).stdout
+    assert told.splitlines()[:2] == ["images\t4", "regions\t8"]
+    assert "vector index\tflat" in told
+
+
+def test_an_index_says_what_it_is(index):
+    import retrieval_grounding as rg
+
+    assert repr(rg.Index.open(index)).endswith("index': 4 images, 8 regions, encoder colours>")
+    assert rg.Index.open(index).query([]) == []
+
+
+def test_building_again_says_that_nothing_is_new(index, photos, models, capsys):
+    import retrieval_grounding as rg
+    from retrieval_grounding.cli import _print_report
+
+    options = rg.BuildOptions(progress=False)
+    again = rg.build(photos, index, options=options, **models)
+    assert again.build_report is not None
+    _print_report(again.build_report, index, len(again))
+    line = "nothing new, 4 unchanged; 4 images in the index"
+    assert capsys.readouterr().out == f"{index}: {line}\n"
+
+
+def test_a_pipe_gets_one_line_for_each_hit_with_the_whole_path(index):
+    told = CliRunner().invoke(app, ["query", str(index), "red"])
+    rows = [line.split("\t") for line in told.stdout.splitlines()]
+    assert {len(row) for row in rows} == {6}
+    assert {Path(row[5]).name for row in rows} == {"a.png", "b.png", "c.png", "d.png"}
+    assert all(Path(row[5]).is_file() for row in rows)
+
+
+def test_words_without_quotes_get_a_hint(index):
+    assert (
+        'quote it: "a red car"'
+        in CliRunner().invoke(app, ["query", str(index), "a", "red", "car"]).stderr
+    )
+    for phrases in (["dog", "bus"], ["a dog", "a bus", "a cat"]):
+        assert "hint" not in CliRunner().invoke(app, ["query", str(index), *phrases]).stderr
+
+
+def test_a_terminal_shows_the_whole_path_in_80_columns(monkeypatch, capsys):
+    from rich import console
+
+    terminal = console.Console(force_terminal=True, width=80, color_system=None)
+    monkeypatch.setattr(console, "Console", lambda: terminal)
+    path = f"/home/somebody/pictures/{'a long folder/' * 4}photograph.jpg"
+    print_table(("probability", "image"), [("0.54", path)])
+    shown = capsys.readouterr().out
+    assert "…" not in shown
+    folded = "".join(line[11:].strip(" ") for line in shown.splitlines())
+    assert folded.replace(" ", "").endswith(path.replace(" ", ""))
+
+
+def test_paths_below_the_current_folder_are_shown_short(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert shown_path(str(tmp_path / "photos" / "a.jpg")) == str(Path("photos") / "a.jpg")
+    assert shown_path("/elsewhere/a.jpg") == "/elsewhere/a.jpg"
+
+
+def test_the_default_of_the_index_is_in_the_help():
+    told = CliRunner().invoke(app, ["build", "--help"], env={"COLUMNS": "200"})
+    assert "Folder of the index (default: indexes/" in told.output
+
+
 def test_a_dry_run_and_looking_after_an_index(photos, tmp_path, models):
     import retrieval_grounding as rg
 
@@ -91,6 +202,8 @@ def test_a_dry_run_and_looking_after_an_index(photos, tmp_path, models):
     rg.build(photos, index, **models)
     (photos / "d.png").unlink()
     told = runner.invoke(app, ["build", str(photos), "--index", index, "--dry-run"])
+    assert "nothing new, 3 unchanged" in told.stdout
+    assert "damaged count as to add" in told.stderr
     assert "1 missing (--prune forgets them)" in told.output
     removed = runner.invoke(app, ["remove", index, str(photos / "a.png"), "--json"])
     assert json.loads(removed.stdout)["removed"] == 1

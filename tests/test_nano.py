@@ -113,12 +113,16 @@ def test_the_command_line_from_photographs_to_a_page(tmp_path):
     assert (again["added"], again["unchanged"]) == (0, 3)
     found = run("query", index, "a bus", "--top", 2, "--json", "--html", tmp_path / "page.html")
     assert found.returncode == 0, found.stderr
-    hits = json.loads(found.stdout)
+    [answer] = json.loads(found.stdout)
+    hits = answer["hits"]
+    assert answer["phrase"] == "a bus"
     assert Path(hits[0]["image"]).name == "bus.jpg"
     assert (tmp_path / "page.html").read_text(encoding="utf-8").count("data:image/jpeg") == 2
     grounded = run("ground", photos / "bus.jpg", "a bus", "--json", "--save", tmp_path / "out.png")
     assert grounded.returncode == 0, grounded.stderr
-    np.testing.assert_allclose(json.loads(grounded.stdout)[0]["box"], hits[0]["box"], atol=0.01)
+    np.testing.assert_allclose(
+        json.loads(grounded.stdout)[0]["hits"][0]["box"], hits[0]["box"], atol=0.01
+    )
     with Image.open(tmp_path / "out.png") as drawn:
         assert drawn.size == (810, 1080)
     facts = json.loads(run("info", index, "--json").stdout)
@@ -131,7 +135,7 @@ def test_the_command_line_from_photographs_to_a_page(tmp_path):
 def test_demo_runs_from_the_command_line(tmp_path):
     done = run("demo", "--output", tmp_path, "--json")
     assert done.returncode == 0, done.stderr
-    assert len(json.loads(done.stdout)["hits"]) == 8
+    assert len(json.loads(done.stdout)["answers"]) == 8
     assert (tmp_path / "demo.html").exists()
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 import retrieval_grounding as rg
 from retrieval_grounding import GroundingError, Hit, render_html
-from retrieval_grounding.rendering import draw_hit, save_hit
+from retrieval_grounding.rendering import draw_hits, save_picture
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def hit(tmp_path) -> Hit:
 def test_the_box_is_drawn_on_a_copy(hit):
     image = Image.open(hit.image).convert("RGB")
     before = np.asarray(image).copy()
-    drawn = np.asarray(draw_hit(image, hit)).astype(int)
+    drawn = np.asarray(draw_hits(image, [hit])).astype(int)
     np.testing.assert_array_equal(np.asarray(image), before)
     line = drawn[250, 250]
     for edge in (drawn[150:251, 200], drawn[150:251, 300], drawn[250, 200:301]):
@@ -38,15 +38,45 @@ def test_the_box_is_drawn_on_a_copy(hit):
 @pytest.mark.parametrize("box", [(0, 0, 400, 300), (398, 298, 400, 300), (0, 0, 1, 1)])
 def test_boxes_at_the_border_can_be_drawn(hit, box):
     image = Image.open(hit.image).convert("RGB")
-    assert draw_hit(image, replace(hit, box=box, phrase="long " * 40)).size == image.size
+    assert draw_hits(image, [replace(hit, box=box, phrase="long " * 40)] * 3).size == image.size
 
 
 def test_save_writes_the_format_of_the_suffix(hit, tmp_path):
-    save_hit(hit, tmp_path / "out.jpg")
+    save_picture(hit.image, [hit], tmp_path / "out.jpg")
     with Image.open(tmp_path / "out.jpg") as image:
         assert (image.format, image.size) == ("JPEG", (400, 300))
     with pytest.raises(GroundingError, match=r"\.png or \.jpg"):
-        save_hit(hit, tmp_path / "out.xyz")
+        save_picture(hit.image, [hit], tmp_path / "out.xyz")
+
+
+def test_every_hit_has_a_box_and_a_name_of_its_own_colour(hit):
+    image = Image.open(hit.image).convert("RGB")
+    other = replace(hit, phrase="a corner", box=(20, 200, 120, 280))
+    drawn = np.asarray(draw_hits(image, [hit, other]))
+    assert tuple(drawn[250, 250]) != tuple(drawn[280, 70])
+    # Two phrases for one box: both names can be read, below each other.
+    alone = np.asarray(draw_hits(image, [hit]))
+    both = np.asarray(draw_hits(image, [hit, replace(hit, phrase="again")]))
+    top, left = 150, 200
+    assert (both[top - 12 : top, left : left + 60] == alone[top - 12 : top, left : left + 60]).all()
+    assert (both[top : top + 12, left : left + 40] != alone[top : top + 12, left : left + 40]).any()
+
+
+def test_without_hits_the_picture_is_written_without_boxes(hit, tmp_path):
+    (tmp_path / "out.png").write_bytes(b"an old picture")
+    save_picture(hit.image, [], tmp_path / "out.png")
+    with Image.open(tmp_path / "out.png") as image, Image.open(hit.image) as original:
+        np.testing.assert_array_equal(np.asarray(image), np.asarray(original))
+
+
+def test_a_page_names_every_phrase_also_in_its_title(hit, tmp_path):
+    render_html([hit], tmp_path / "page.html", phrases=[hit.phrase, "a <green> one"])
+    source = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<title>a red square, a &lt;green&gt; one</title>" in source
+    assert "<h2>a &lt;green&gt; one</h2>\n<p>Nothing was found.</p>" in source
+    render_html([], tmp_path / "page.html", phrases=["a dog"])
+    source = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<h1>a dog</h1>\n<p>Nothing was found.</p>" in source
 
 
 class Collector(HTMLParser):
@@ -122,7 +152,7 @@ def test_an_index_that_names_other_files_cannot_have_them_shown(
     assert sum(tag == "img" for tag, _ in page.tags) == len(hits) - 1
     assert "not-a-file" in page.text if way == "device" else "changed" in page.text
     with pytest.raises(GroundingError, match=r"changed|not-a-file"):
-        save_hit(next(hit for hit in hits if hit.image == target), tmp_path / "out.png")
+        save_picture(target, [hit for hit in hits if hit.image == target], tmp_path / "out.png")
 
 
 def test_an_image_that_was_moved_back_or_copied_is_shown(photos, tmp_path, models):

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ..wording import counted
 from .shared import Device, Html, IndexDirectory, Json, print_json, print_table
 
 __all__ = ["COMMANDS"]
@@ -145,7 +146,8 @@ def train(
     ]
     print_table(header, rows, header_in_pipe=True)
     typer.echo(
-        f"{index}: learnt from {fit.expressions} expressions about {fit.images} images; "
+        f"{index}: learnt from {counted(fit.expressions, 'expression')} about "
+        f"{counted(fit.images, 'image')}; "
         f"kept epoch {fit.run.best.number}"
     )
 

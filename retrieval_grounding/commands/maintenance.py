@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..wording import counted
 from .shared import IndexDirectory, Json, print_json, print_table
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def remove(
     if as_json:
         print_json({"index": str(index), "removed": removed})
     else:
-        typer.echo(f"{index}: {removed} images removed")
+        typer.echo(f"{index}: {counted(removed, 'image')} removed")
 
 
 def compact(
@@ -61,8 +62,9 @@ def compact(
         print_json({"index": str(index), **asdict(report)})
     else:
         typer.echo(
-            f"{index}: {report.shards_before} shards became {report.shards_after}; "
-            f"{report.regions_dropped} unused regions dropped, {report.bytes_freed:,} bytes freed"
+            f"{index}: {counted(report.shards_before, 'shard')} became {report.shards_after}; "
+            f"{counted(report.regions_dropped, 'unused region')} dropped, "
+            f"{counted(report.bytes_freed, 'byte')} freed"
         )
 
 
@@ -127,13 +129,16 @@ def _as_dict(fault: Fault) -> dict[str, str]:
 
 
 def _print_verified(index: Path, report: VerifyReport) -> None:
-    state = f"{len(report.faults)} faults" if report.faults else "all is well"
+    state = counted(len(report.faults), "fault") if report.faults else "all is well"
     if report.repaired:
         state += (
-            f"; {len(report.repaired)} faults repaired, {report.embedded} images embedded again, "
+            f"; {counted(len(report.repaired), 'fault')} repaired, "
+            f"{counted(report.embedded, 'image')} embedded again, "
             f"{len(report.lost)} lost"
         )
-    typer.echo(f"{index}: {report.images} images in {report.shards} shards, {state}")
+    typer.echo(
+        f"{index}: {counted(report.images, 'image')} in {counted(report.shards, 'shard')}, {state}"
+    )
     for title, faults in (("fault", report.faults), ("repaired", report.repaired)):
         if faults:
             rows = [(fault.where, fault.kind, fault.detail, fault.repair) for fault in faults]

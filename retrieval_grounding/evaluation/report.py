@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..referring.expressions import Box
+from ..wording import counted
 from .metrics import Estimate, ReliabilityBin
 
 __all__ = ["CURVE", "RECALLS", "Case", "EvaluationReport", "Figures", "Slice", "Table"]
@@ -165,9 +166,8 @@ class EvaluationReport:
     def summary(self) -> str:
         """What was evaluated, as one line."""
         left_out = ", ".join(f"{count} {reason}" for reason, count in self.skipped.items())
-        return f"{self.source}: {self.expressions} expressions about {self.images} images" + (
-            f"; left out: {left_out}" if left_out else ""
-        )
+        about = f"{counted(self.expressions, 'expression')} about {counted(self.images, 'image')}"
+        return f"{self.source}: {about}" + (f"; left out: {left_out}" if left_out else "")
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain values for JSON; what is not known is None."""
@@ -213,8 +213,9 @@ class EvaluationReport:
             if f.auroc is not None or f.given_box is not None
         ]
         title = (
-            f"Ranking: given boxes ({self.covered} expressions), gallery ({self.gallery_phrases} "
-            f"phrases in {self.images} images), and confidence"
+            f"Ranking: given boxes ({counted(self.covered, 'expression')}), gallery "
+            f"({counted(self.gallery_phrases, 'phrase')} in {counted(self.images, 'image')}), "
+            "and confidence"
         )
         return Table(title, header, rows)
 

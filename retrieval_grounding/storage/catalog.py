@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from ..errors import StoreError
 from .files import as_store_error, sync_folder
 from .migrations import FORMAT_VERSION, migrate
+from .nearby import folders_nearby
 from .rows import ImageRow, KnownFile, LiveRow, NewShard, Place, SkippedFile, StoredImage
 from .schema import SCHEMA
 
@@ -50,9 +51,11 @@ class Catalog:
         self.directory = directory
         path = directory / CATALOG_FILE
         if not path.is_file():
+            near = ", ".join(str(folder) for folder in folders_nearby(directory, self.exists))
             raise StoreError(
-                f"there is no index in {directory}; make one with "
-                f"'retrieval-grounding build PHOTOS --index {directory}'"
+                f"there is no index in {directory}"
+                + (f" but there is in {near}" if near else "")
+                + f"; make one with 'retrieval-grounding build PHOTOS --index {directory}'"
             )
         # A reader too must be able to roll back the journal that a killed writer has left.
         mode = "rw" if writable or os.access(path, os.W_OK) else "ro"
