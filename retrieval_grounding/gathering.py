@@ -81,10 +81,10 @@ class RegionStore:
             label_embeddings=label_embeddings,
         )
 
-    def region_ids(self, keys: Sequence[ImageKey]) -> npt.NDArray[np.int64]:
-        """Return the ids of the regions that :meth:`gather` returns."""
-        readers = [(self.open_shard(shard), row) for shard, row in keys]
-        return np.concatenate([reader.region_ids(row) for reader, row in readers])
+    def region_id(self, key: ImageKey, number: int) -> int:
+        """Return the id of region `number` of an image."""
+        shard, row = key
+        return int(self.open_shard(shard).region_ids(row)[number])
 
     def bytes_of(self, keys: Sequence[ImageKey]) -> int:
         """Return about how many bytes :meth:`gather` needs for `keys`."""

@@ -25,14 +25,33 @@ from .vectors.stored import StoredVectors
 __all__ = ["Searcher", "best_regions", "probable_hits", "rank_regions"]
 
 _ATTEMPTS = 3
+_PHRASES_AT_ONCE = 64  # whose candidates' regions are held together
 
 
 @dataclass(frozen=True)
 class _Candidates:
-    """All candidate images of a batch, and their regions in the same order."""
+    """The candidate images of some phrases, each with its own.
 
+    Parameters
+    ----------
+    wanted : list of lists of ImageKey
+        Each phrase's, best first.
+    images : dict
+        The paths that point to them.
+    """
+
+    wanted: list[list[ImageKey]]
     images: dict[ImageKey, list[ImageRow]]
-    regions: RegionTable
+
+    @property
+    def keys(self) -> list[ImageKey]:
+        """All phrases' candidates, one phrase after the other."""
+        return [key for own in self.wanted for key in own]
+
+    @property
+    def asked(self) -> npt.NDArray[np.int64]:
+        """The phrase that each of `keys` is a candidate of."""
+        return np.repeat(np.arange(len(self.wanted)), [len(own) for own in self.wanted])
 
 
 @dataclass(frozen=True)
@@ -48,8 +67,9 @@ class _State:
 class Searcher:
     """Answers phrases from an index's shards and vectors; threads may share it.
 
-    Each search answers from one state of the index, the newest that was committed when it began;
-    writers may go on meanwhile. Only short questions to the catalog are asked in turns.
+    Each search (64 phrases of it at a time) answers from one state of the index, the newest that
+    was committed when it began; writers may go on meanwhile. Only short questions to the catalog
+    are asked in turns.
 
     Parameters
     ----------
@@ -89,23 +109,42 @@ class Searcher:
         exact : bool
             Compare every region with each phrase, whatever the kind of the vector index.
         """
-        gathered, wanted = self._candidates(phrases, max(candidates, top), exact)
-        if gathered is None:
+        hits: list[list[Hit]] = []
+        for start in range(0, len(phrases), _PHRASES_AT_ONCE):
+            part = phrases[start : start + _PHRASES_AT_ONCE]
+            hits += self._search(part, matcher, top, max(candidates, top), exact)
+        return hits
+
+    def _search(
+        self, phrases: Phrases, matcher: Matcher, top: int, candidates: int, exact: bool
+    ) -> list[list[Hit]]:
+        found, regions = self._candidates(phrases, candidates, exact)
+        if regions is None:
             return [[] for _ in phrases.texts]
-        scores = matcher.score(phrases, gathered.regions)
+        scores = matcher.score_pairs(phrases, regions, found.asked)
         chances = matcher.probabilities(scores)
-        position = {key: number for number, key in enumerate(gathered.images)}
-        return [
-            self._hits(
-                phrase,
-                scores[row],
-                None if chances is None else chances[row],
-                gathered,
-                [position[key] for key in images],
-                top,
+        best = best_regions(scores, regions.offsets)
+        hits, keys, starts = [], found.keys, regions.offsets.tolist()
+        for phrase, own in zip(phrases.texts, _runs(found.wanted), strict=True):
+            ranked = own[np.argsort(-scores[best[own]], kind="stable")]
+            rows = best[ranked]
+            hits.append(
+                [
+                    Hit(
+                        phrase=phrase,
+                        image=image.path,
+                        box=_box(regions.boxes[row]),
+                        score=float(scores[row]),
+                        probability=None if chances is None else float(chances[row]),
+                        label=regions.label(row),
+                        region_id=self._store.region_id(keys[number], row - starts[number]),
+                        content_hash=image.content_hash,
+                    )
+                    for number, row in zip(ranked[:top].tolist(), rows.tolist(), strict=False)
+                    for image in found.images[keys[number]]
+                ][:top]
             )
-            for row, (phrase, images) in enumerate(zip(phrases.texts, wanted, strict=True))
-        ]
+        return hits
 
     def follow(self) -> _State:
         """Return the newest state of the index, which costs one question if none is new."""
@@ -139,8 +178,8 @@ class Searcher:
 
     def _candidates(
         self, phrases: Phrases, count: int, exact: bool
-    ) -> tuple[_Candidates | None, list[list[ImageKey]]]:
-        """Return the regions of all candidate images, and each phrase's candidates.
+    ) -> tuple[_Candidates, RegionTable | None]:
+        """Return each phrase's candidates, and the regions of all; None if there are none.
 
         If the catalog moves on meanwhile, the search starts over; after some times it holds the
         catalog, so that a writer waits for it for once.
@@ -162,10 +201,9 @@ class Searcher:
 
     def _gather(
         self, state: _State, phrases: Phrases, count: int, exact: bool
-    ) -> tuple[_Candidates | None, list[list[ImageKey]]] | None:
+    ) -> tuple[_Candidates, RegionTable | None] | None:
         """Return what :meth:`_candidates` does, or None if the state is out of date."""
-        wanted: list[list[ImageKey]] = [[] for _ in phrases.texts]
-        images: dict[ImageKey, list[ImageRow]] = {}
+        found = _Candidates([[] for _ in phrases.texts], {})
         pending, wider = list(range(len(phrases))), 1
         while pending:
             # Many regions of one image may be near, so the search widens until there are enough.
@@ -177,14 +215,12 @@ class Searcher:
                 if self._catalog.generation != state.generation:
                     return None
                 for row, own in zip(pending, keys, strict=True):
-                    wanted[row] = self._present(own, count, images)
-            pending = [] if complete else [row for row in pending if len(wanted[row]) < count]
+                    found.wanted[row] = self._present(own, count, found.images)
+            pending = [] if complete else [r for r in pending if len(found.wanted[r]) < count]
             wider *= 4
-        chosen = list(dict.fromkeys(key for own in wanted for key in own))
-        if not chosen:
-            return None if self._catalog.generation != state.generation else (None, wanted)
-        regions = self._store.gather(chosen)
-        return _Candidates({key: images[key] for key in chosen}, regions), wanted
+        if found.keys:
+            return found, self._store.gather(found.keys)
+        return None if self._catalog.generation != state.generation else (found, None)
 
     def _present(
         self, keys: list[ImageKey], count: int, images: dict[ImageKey, list[ImageRow]]
@@ -202,42 +238,6 @@ class Searcher:
     def _image_keys(state: _State, ids: npt.NDArray[np.int64]) -> list[ImageKey]:
         keys = state.vectors.stored.images(ids).tolist()
         return list(dict.fromkeys((shard, row) for shard, row in keys if shard >= 0))
-
-    def _hits(
-        self,
-        phrase: str,
-        scores: npt.NDArray[np.float32],
-        chances: npt.NDArray[np.float32] | None,
-        gathered: _Candidates,
-        images: Sequence[int],
-        top: int,
-    ) -> list[Hit]:
-        rows = best_regions(scores, gathered.regions.offsets)
-        ranked = sorted(images, key=lambda image: -scores[rows[image]])
-        places = list(gathered.images.items())
-        hits: list[Hit] = []
-        for image in ranked:
-            row = int(rows[image])
-            box = gathered.regions.boxes[row]
-            key, sharing = places[image]
-            ids = self._store.region_ids([key])
-            region_id = int(ids[row - gathered.regions.offsets[image]])
-            for stored in sharing:
-                hits.append(
-                    Hit(
-                        phrase=phrase,
-                        image=stored.path,
-                        box=(float(box[0]), float(box[1]), float(box[2]), float(box[3])),
-                        score=float(scores[row]),
-                        probability=None if chances is None else float(chances[row]),
-                        label=gathered.regions.label(row),
-                        region_id=region_id,
-                        content_hash=stored.content_hash,
-                    )
-                )
-            if len(hits) >= top:
-                break
-        return hits[:top]
 
 
 def best_regions(
@@ -261,6 +261,17 @@ def best_regions(
     return np.array([start + int(np.argmax(scores[start:end])) for start, end in pairs], np.int64)
 
 
+def _runs(groups: Sequence[Sequence[object]]) -> list[npt.NDArray[np.int64]]:
+    """Return where each group's members stand when the groups follow one another."""
+    ends = np.cumsum([len(group) for group in groups])
+    return [np.arange(end - len(group), end) for group, end in zip(groups, ends, strict=True)]
+
+
+def _box(corners: npt.NDArray[np.float32]) -> tuple[float, float, float, float]:
+    x1, y1, x2, y2 = corners.tolist()
+    return x1, y1, x2, y2
+
+
 def rank_regions(
     phrases: Phrases, image: str, regions: RegionTable, matcher: Matcher, top: int
 ) -> list[list[Hit]]:
@@ -272,12 +283,11 @@ def rank_regions(
         chances = None if all_chances is None else all_chances[number]
         hits = []
         for row in np.argsort(-scores, kind="stable")[:top].tolist():
-            x1, y1, x2, y2 = regions.boxes[row].tolist()
             hits.append(
                 Hit(
                     phrase=phrase,
                     image=image,
-                    box=(x1, y1, x2, y2),
+                    box=_box(regions.boxes[row]),
                     score=float(scores[row]),
                     probability=None if chances is None else float(chances[row]),
                     label=regions.label(row),

@@ -136,6 +136,18 @@ def test_scores_do_not_depend_on_the_other_images(kind, counts, seed):
         np.testing.assert_allclose(matcher.score(one, alone)[0], together[2, rows], atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["residual", "concat", "cosine"])
+@settings(max_examples=15, deadline=None)
+@given(counts=st.lists(st.integers(0, 9), min_size=1, max_size=40), seed=st.integers(0, 99))
+def test_pairs_score_as_all_with_all(kind, counts, seed):
+    matcher = CosineMatcher() if kind == "cosine" else untrained(kind)
+    asked, table = phrases(4), random_table(counts, seed)
+    chosen = np.random.default_rng(seed).integers(0, 4, len(counts))
+    every = matcher.score(asked, table)
+    own = every[np.repeat(chosen, np.diff(table.offsets)), np.arange(len(table))]
+    np.testing.assert_allclose(matcher.score_pairs(asked, table, chosen), own, atol=1e-4)
+
+
 def test_the_matcher_learns_what_cosine_cannot_know():
     table = random_table([6] * 300, 1)
     _, _, run = train(table, "residual", epochs=12)

@@ -29,6 +29,15 @@ class Matcher(Protocol):
         """
         ...
 
+    def score_pairs(
+        self, phrases: Phrases, regions: RegionTable, asked: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float32]:
+        """Return scores (n,) of all n regions, of each image for the one phrase asked of it.
+
+        `asked` has a row of `phrases` for each image.
+        """
+        ...
+
     def probabilities(self, scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32] | None:
         """Return the probability that each score's region matches and the phrase is there.
 
@@ -58,6 +67,16 @@ class CosineMatcher:
         """Return cosines, (p, n); see :class:`Matcher`."""
         cosines: npt.NDArray[np.float32] = (
             phrases.embeddings @ regions.embeddings.astype(np.float32).T
+        )
+        return cosines
+
+    def score_pairs(
+        self, phrases: Phrases, regions: RegionTable, asked: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float32]:
+        """Return cosines, (n,); see :class:`Matcher`."""
+        said = np.repeat(phrases.embeddings[asked], np.diff(regions.offsets), axis=0)
+        cosines: npt.NDArray[np.float32] = np.einsum(
+            "nd,nd->n", regions.embeddings.astype(np.float32), said
         )
         return cosines
 

@@ -14,9 +14,14 @@ from ..colours import COLOURS
 from .batches import ImageBatch
 from .geometry import PLACE_SIZE, RELATION_SIZE, pairwise_overlap, places, relations
 
-__all__ = ["ConcatModel", "MatcherConfig", "PhraseBatch", "ResidualModel", "make_model"]
-
-_HEADS = 6
+__all__ = [
+    "ConcatModel",
+    "MatcherConfig",
+    "MatcherModel",
+    "PhraseBatch",
+    "ResidualModel",
+    "make_model",
+]
 
 
 @dataclass(frozen=True)
@@ -32,13 +37,19 @@ class MatcherConfig:
     words : int
         Size of the word vocabulary.
     width : int
-        Hidden units, a multiple of 6.
+        Hidden units, a multiple of `heads`.
+    heads : int
+        Of the attention between an image's regions.
+    pair_width : int
+        Hidden units for each pair of regions, of which there are most.
     """
 
     kind: Literal["residual", "concat"]
     dimension: int
     words: int
     width: int = 96
+    heads: int = 6
+    pair_width: int = 24
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
@@ -79,7 +90,47 @@ class Looked:
     nearness: torch.Tensor
 
 
-class ResidualModel(nn.Module):
+class MatcherModel(nn.Module):
+    """A network that first looks at images, once for all phrases, then judges pairs."""
+
+    def forward(
+        self, phrases: PhraseBatch, images: ImageBatch, phrase: torch.Tensor, image: torch.Tensor
+    ) -> torch.Tensor:
+        """Return logits of the regions of images for phrases, one row for each pair.
+
+        Parameters
+        ----------
+        phrases : PhraseBatch
+            p phrases.
+        images : ImageBatch
+            m images of n regions.
+        phrase, image : int64 tensors of shape (pairs,)
+            Which phrase meets which image.
+
+        Returns
+        -------
+        tensor of shape (pairs, n)
+            Minus infinity where there is no region.
+        """
+        return self.judge(phrases, images, self.look(images), phrase, image)
+
+    def look(self, images: ImageBatch) -> Any:
+        """Return what the network makes of images, for :meth:`judge`."""
+        raise NotImplementedError
+
+    def judge(
+        self,
+        phrases: PhraseBatch,
+        images: ImageBatch,
+        looked: Any,
+        phrase: torch.Tensor,
+        image: torch.Tensor | slice,
+    ) -> torch.Tensor:
+        """Return what :meth:`forward` does; a slice of images is taken without a copy."""
+        raise NotImplementedError
+
+
+class ResidualModel(MatcherModel):
     """``logit = s·cos(region, phrase) + b + f(interaction, geometry, context)``, f zero at first.
 
     f sees each region with the low-rank product of its embedding and the phrase's (Kim et al.,
@@ -110,7 +161,7 @@ class ResidualModel(nn.Module):
         self.label = nn.Linear(size, width)
         self.cosines = nn.Linear(3, width, bias=False)
         self.interact = nn.Linear(size, width, bias=False)
-        self.attend = RelationAttention(width)
+        self.attend = RelationAttention(width, config.heads, config.pair_width)
         self.think = nn.Sequential(
             nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
         )
@@ -118,27 +169,6 @@ class ResidualModel(nn.Module):
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
         self.answer = nn.Sequential(nn.LayerNorm(width), last)
-
-    def forward(
-        self, phrases: PhraseBatch, images: ImageBatch, phrase: torch.Tensor, image: torch.Tensor
-    ) -> torch.Tensor:
-        """Return logits of the regions of images for phrases, one row for each pair.
-
-        Parameters
-        ----------
-        phrases : PhraseBatch
-            p phrases.
-        images : ImageBatch
-            m images of n regions.
-        phrase, image : int64 tensors of shape (pairs,)
-            Which phrase meets which image.
-
-        Returns
-        -------
-        tensor of shape (pairs, n)
-            Minus infinity where there is no region.
-        """
-        return self.judge(phrases, images, self.look(images), phrase, image)
 
     def look(self, images: ImageBatch) -> Looked:
         """Return what the network makes of images before it hears a phrase."""
@@ -163,7 +193,7 @@ class ResidualModel(nn.Module):
         phrase: torch.Tensor,
         image: torch.Tensor | slice,
     ) -> torch.Tensor:
-        """Return what :meth:`forward` does; a slice of images is taken without a copy."""
+        """Return logits; see :meth:`MatcherModel.judge`."""
         said = torch.cat([phrases.embeddings, self.words(phrases.words, phrases.starts)], dim=-1)
         gain, shift, tone, query = self.phrase(said).chunk(4, dim=-1)
         present = images.present[image]
@@ -186,11 +216,14 @@ class ResidualModel(nn.Module):
 class RelationAttention(nn.Module):
     """Attention over the regions of an image, biased by how they lie towards each other."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, heads: int, pair_width: int) -> None:
         super().__init__()
+        self.heads = heads
         self.norm = nn.LayerNorm(width)
         self.joint = nn.Linear(width, 3 * width, bias=False)
-        self.lie = nn.Sequential(nn.Linear(RELATION_SIZE, 24), nn.GELU(), nn.Linear(24, _HEADS))
+        self.lie = nn.Sequential(
+            nn.Linear(RELATION_SIZE, pair_width), nn.GELU(), nn.Linear(pair_width, heads)
+        )
         self.out = nn.Linear(width, width)
 
     def nearness(self, related: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
@@ -232,7 +265,7 @@ class RelationAttention(nn.Module):
         pairs, count, width = hidden.shape
         query, key, value = self.joint(self.norm(hidden)).chunk(3, dim=-1)
         query, key, value = (
-            part.view(pairs, count, _HEADS, -1).transpose(1, 2)
+            part.view(pairs, count, self.heads, -1).transpose(1, 2)
             for part in (query + wanted[:, None], key, value)
         )
         seen = functional.scaled_dot_product_attention(query, key, value, attn_mask=nearness)
@@ -240,7 +273,7 @@ class RelationAttention(nn.Module):
         return learnt
 
 
-class ConcatModel(nn.Module):
+class ConcatModel(MatcherModel):
     """The course project's classifier: an MLP on the concatenated region and phrase embeddings.
 
     Parameters
@@ -260,17 +293,25 @@ class ConcatModel(nn.Module):
             nn.Linear(2 * config.width, 1),
         )
 
-    def forward(
-        self, phrases: PhraseBatch, images: ImageBatch, phrase: torch.Tensor, image: torch.Tensor
+    def look(self, images: ImageBatch) -> torch.Tensor:
+        """Return the regions' half of the first layer; its other half is the phrase's."""
+        regions: torch.Tensor = self.region(torch.cat([images.embeddings, images.boxes], dim=-1))
+        return regions
+
+    def judge(
+        self,
+        phrases: PhraseBatch,
+        images: ImageBatch,
+        looked: torch.Tensor,
+        phrase: torch.Tensor,
+        image: torch.Tensor | slice,
     ) -> torch.Tensor:
-        """Return logits (pairs, n); see :class:`ResidualModel`."""
-        # One matrix over the concatenation is the sum of two over its halves.
-        regions = self.region(torch.cat([images.embeddings, images.boxes], dim=-1))
+        """Return logits; see :meth:`MatcherModel.judge`."""
         said = self.phrase(phrases.embeddings)
-        logits: torch.Tensor = self.rest(regions[image] + said[phrase][:, None]).squeeze(-1)
+        logits: torch.Tensor = self.rest(looked[image] + said[phrase][:, None]).squeeze(-1)
         return logits.masked_fill(~images.present[image], -torch.inf)
 
 
-def make_model(config: MatcherConfig) -> ResidualModel | ConcatModel:
+def make_model(config: MatcherConfig) -> MatcherModel:
     """Return an untrained network."""
     return ResidualModel(config) if config.kind == "residual" else ConcatModel(config)

@@ -13,7 +13,7 @@ from torch import nn
 from ..errors import ModelError
 from ..storage.files import atomic_path
 from .examples import Examples
-from .model import ConcatModel, ResidualModel
+from .model import MatcherModel
 
 __all__ = ["Epoch", "TrainingOptions", "TrainingRun", "TrainingState"]
 
@@ -94,9 +94,7 @@ class TrainingRun:
 class TrainingState:
     """Everything that a killed training needs to go on."""
 
-    def __init__(
-        self, model: ResidualModel | ConcatModel, training: Examples, options: TrainingOptions
-    ) -> None:
+    def __init__(self, model: MatcherModel, training: Examples, options: TrainingOptions) -> None:
         self.run = TrainingRun()
         self.model = model
         self.options = options

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,13 @@ from ..storage.files import atomic_path
 from ..tables import Phrases, RegionTable
 from .batches import ImageBatch, RegionTensors
 from .calibration import Calibration
-from .model import ConcatModel, MatcherConfig, PhraseBatch, ResidualModel, make_model
+from .model import MatcherConfig, MatcherModel, PhraseBatch, make_model
 from .words import count_words
 
 __all__ = ["TrainedMatcher"]
 
 _FORMAT = 1
+_FIRST_SHAPE = {"heads": 6, "pair_width": 24}  # of matchers that do not say it
 _PAIRS_PER_PASS = 256
 _WORTH_DIVIDING = 32
 _DIVISIONS = 4
@@ -38,7 +39,7 @@ class TrainedMatcher:
 
     Parameters
     ----------
-    model : ResidualModel or ConcatModel
+    model : MatcherModel
         In evaluation mode, on the device where it shall run.
     config : MatcherConfig
         Its shape.
@@ -52,7 +53,7 @@ class TrainedMatcher:
         For people: which data.
     """
 
-    model: ResidualModel | ConcatModel
+    model: MatcherModel
     config: MatcherConfig
     vocabulary: list[str]
     encoder: Fingerprint
@@ -83,45 +84,59 @@ class TrainedMatcher:
     def score(self, phrases: Phrases, regions: RegionTable) -> npt.NDArray[np.float32]:
         """Return logits (p, n) of all n regions for p phrases."""
         said = self.phrase_batch(phrases)
-        tensors = RegionTensors(regions, self.device)
         scores = np.empty((len(phrases), len(regions)), np.float32)
 
-        @torch.inference_mode()  # which each thread has to enter for itself
-        def fill(images: npt.NDArray[np.int64]) -> None:
-            batch = tensors.batch(torch.from_numpy(images).to(self.device))
-            rows = regions.rows(images)
-            for numbers, logits in self._logits(said, batch):
+        def fill(batch: ImageBatch, rows: npt.NDArray[np.int64], _: torch.Tensor) -> None:
+            images = torch.arange(len(batch.aspects), device=self.device)
+            step = max(1, _PAIRS_PER_PASS // len(images))
+            looked = self.model.look(batch)  # once for all phrases
+            for start in range(0, len(phrases), step):
+                numbers = torch.arange(start, min(start + step, len(phrases)), device=self.device)
+                phrase, image = torch.cartesian_prod(numbers, images).unbind(1)
+                # One phrase meets the images in their order: no copy of them is needed.
+                chosen = slice(None) if len(numbers) == 1 else image
+                logits = self.model.judge(said, batch, looked, phrase, chosen)
                 kept = logits.view(len(numbers), -1)[:, batch.present.flatten()]
-                scores[np.ix_(numbers, rows)] = kept.float().cpu().numpy()
+                scores[start : start + len(numbers), rows] = kept.float().cpu().numpy()
+
+        self._each_group(regions, fill)
+        return scores
+
+    def score_pairs(
+        self, phrases: Phrases, regions: RegionTable, asked: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float32]:
+        """Return logits (n,) of the regions of each image for the phrase asked of it."""
+        said = self.phrase_batch(phrases)
+        phrase = torch.from_numpy(asked).to(self.device)
+        scores = np.empty(len(regions), np.float32)
+
+        def fill(batch: ImageBatch, rows: npt.NDArray[np.int64], images: torch.Tensor) -> None:
+            looked = self.model.look(batch)
+            logits = self.model.judge(said, batch, looked, phrase[images], slice(None))
+            scores[rows] = logits[batch.present].float().cpu().numpy()
+
+        self._each_group(regions, fill)
+        return scores
+
+    def _each_group(
+        self,
+        regions: RegionTable,
+        fill: Callable[[ImageBatch, npt.NDArray[np.int64], torch.Tensor], None],
+    ) -> None:
+        """Call `fill` with images of similar numbers of regions, their rows, and their numbers."""
+        tensors = RegionTensors(regions, self.device)
+
+        @torch.inference_mode()  # which each thread has to enter for itself
+        def take(images: npt.NDArray[np.int64]) -> None:
+            numbers = torch.from_numpy(images).to(self.device)
+            fill(tensors.batch(numbers), regions.rows(images), numbers)
 
         groups = _alike(np.diff(regions.offsets))
         if self.device.type == "cpu":
-            cpu_lanes().map(fill, groups)
+            cpu_lanes().map(take, groups)
         else:
             for images in groups:
-                fill(images)
-        return scores
-
-    def _logits(
-        self, said: PhraseBatch, batch: ImageBatch
-    ) -> Iterator[tuple[npt.NDArray[np.int64], torch.Tensor]]:
-        """Yield phrases' numbers and their logits (phrases x images, n) for all images."""
-        count, images = len(said.embeddings), len(batch.aspects)
-        model = self.model
-        looked = model.look(batch) if isinstance(model, ResidualModel) else None
-        step = max(1, _PAIRS_PER_PASS // images)
-        for start in range(0, count, step):
-            numbers = torch.arange(start, min(start + step, count), device=self.device)
-            pairs = torch.cartesian_prod(numbers, torch.arange(images, device=self.device))
-            phrase, image = pairs[:, 0], pairs[:, 1]
-            if isinstance(model, ResidualModel):
-                assert looked is not None
-                # One phrase meets the images in their order: no copy of them is needed.
-                chosen = slice(None) if len(numbers) == 1 else image
-                logits = model.judge(said, batch, looked, phrase, chosen)
-            else:
-                logits = model(said, batch, phrase, image)
-            yield numbers.cpu().numpy(), logits
+                take(images)
 
     def probabilities(self, scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32] | None:
         """Return calibrated probabilities of scores, or None if it was never calibrated."""
@@ -159,7 +174,7 @@ class TrainedMatcher:
                 tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
             if description["format"] > _FORMAT:
                 raise ModelError(f"{path} is from a newer release; upgrade retrieval_grounding")
-            config = MatcherConfig(**description["config"])
+            config = MatcherConfig(**(_FIRST_SHAPE | description["config"]))
             model = make_model(config)
             model.load_state_dict(tensors)
             calibration = description["calibration"]

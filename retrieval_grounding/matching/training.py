@@ -21,7 +21,7 @@ from ..progress import progress_bar
 from .batches import ImageBatch
 from .examples import Examples, RegionSource
 from .losses import LISTWISE_FROM, cosine_loss, listwise_loss, truth_overlap, yes_no_loss
-from .model import ConcatModel, PhraseBatch, ResidualModel
+from .model import MatcherModel, PhraseBatch
 from .run import Epoch, TrainingOptions, TrainingRun, TrainingState
 from .words import count_words
 
@@ -35,7 +35,7 @@ _SEEN = 0.08
 
 
 def train_model(
-    model: ResidualModel | ConcatModel,
+    model: MatcherModel,
     vocabulary: list[str],
     regions: RegionSource,
     training: Examples,
@@ -47,7 +47,7 @@ def train_model(
 
     Parameters
     ----------
-    model : ResidualModel or ConcatModel
+    model : MatcherModel
         On the device where it shall train.
     vocabulary : list of str
         Words that it knows.
@@ -117,7 +117,7 @@ def _repeatable() -> Iterator[None]:
 class _Trainer:
     def __init__(
         self,
-        model: ResidualModel | ConcatModel,
+        model: MatcherModel,
         vocabulary: list[str],
         regions: RegionSource,
         options: TrainingOptions,
