@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from retrieval_grounding.encoders import Fingerprint
 from retrieval_grounding.errors import GroundingError, ModelError
-from retrieval_grounding.matching import CosineMatcher
+from retrieval_grounding.matching import CosineMatcher, trained
 from retrieval_grounding.matching.batches import RegionTensors
 from retrieval_grounding.matching.calibration import Calibration, fit_calibration
 from retrieval_grounding.matching.examples import Examples, split_by_image
-from retrieval_grounding.matching.geometry import PLACE_SIZE, pairwise_overlap, places
+from retrieval_grounding.matching.geometry import OVERLAP, PLACE_SIZE, places, relations
 from retrieval_grounding.matching.model import MatcherConfig, make_model
 from retrieval_grounding.matching.trained import TrainedMatcher
 from retrieval_grounding.matching.training import TrainingOptions, train_model
@@ -219,6 +219,15 @@ def test_saved_and_loaded_it_scores_the_same(kind, tmp_path):
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(("format", "advice"), [(1, "train it again"), (99, "upgrade")])
+def test_other_releases_are_told_apart(format, advice, tmp_path, monkeypatch):
+    monkeypatch.setattr(trained, "_FORMAT", format)
+    untrained().save(tmp_path / "m.safetensors")
+    monkeypatch.undo()
+    with pytest.raises(ModelError, match=advice):
+        TrainedMatcher.load(tmp_path / "m.safetensors", "cpu")
+
+
 def test_another_encoder_is_refused_by_name():
     with pytest.raises(ModelError, match=r"random.*other"):
         untrained().check(Fingerprint("other", "weights-2", "none"))
@@ -244,14 +253,13 @@ def test_a_damaged_matcher_is_one_sentence(tmp_path_factory, position, data):
 def test_places_follow_a_mirror(counts, seed):
     batch = RegionTensors(random_table(counts, seed), "cpu").batch(torch.arange(len(counts)))
     turned = batch.mirrored(torch.ones(len(counts), dtype=torch.bool))
-    here = places(batch, pairwise_overlap(batch.boxes))
-    there = places(turned, pairwise_overlap(turned.boxes))
-    assert here.shape[-1] == PLACE_SIZE
+    here = places(batch, relations(batch))[:, batch.present]
+    there = places(turned, relations(turned))[:, batch.present]
+    assert len(here) == PLACE_SIZE
     assert torch.isfinite(here).all()
-    present = batch.present
-    torch.testing.assert_close(here[present][:, 6:10], there[present][:, 6:10])  # sizes
+    torch.testing.assert_close(here[6:8], there[6:8])  # sizes
     # Ranks from the left become ranks from the right.
-    torch.testing.assert_close(here[present][:, 14], there[present][:, 15])
+    torch.testing.assert_close(here[8], there[12])
     twice = turned.mirrored(torch.ones(len(counts), dtype=torch.bool))
     torch.testing.assert_close(twice.boxes, batch.boxes)
 
@@ -262,7 +270,7 @@ def test_overlaps_are_those_of_the_regions_module(count, seed):
     table = random_table([count], seed)
     batch = RegionTensors(table, "cpu").batch(torch.tensor([0]))
     expected = pairwise_iou(table.boxes, table.boxes)
-    np.testing.assert_allclose(pairwise_overlap(batch.boxes)[0].numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(relations(batch)[OVERLAP, 0].numpy(), expected, atol=1e-5)
 
 
 def test_words_and_pairs_of_words_are_counted():

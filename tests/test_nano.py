@@ -19,7 +19,7 @@ from retrieval_grounding.storage.shards import ShardReader
 # Hand-drawn boxes; each phrase means one thing in the five photographs.
 TRUTH = {
     "a bus": ("bus.jpg", (0, 230, 805, 745)),
-    "a bald man": ("zidane.jpg", (160, 200, 1152, 716)),
+    "two men in suits": ("zidane.jpg", (125, 40, 1155, 716)),
     "a chinese temple": ("china.jpg", (64, 27, 370, 420)),
 }
 

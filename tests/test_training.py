@@ -46,7 +46,7 @@ def drawn(tmp_path_factory) -> tuple[rg.Index, Path]:
 @pytest.mark.slow
 def test_the_matcher_learns_drawn_scenes_without_their_pictures(drawn):
     index, refs = drawn
-    settings = TrainingOptions(epochs=14, patience=8, batch=128, rate=2e-3, progress=False)
+    settings = TrainingOptions(epochs=24, patience=8, batch=128, rate=2e-3, progress=False)
     concat = index.train(
         refs, kind="concat", splits=["train"], options=TrainingOptions(epochs=5, progress=False)
     )

@@ -72,16 +72,20 @@ class RegionTensors:
         def moved(array: npt.NDArray[np.generic]) -> torch.Tensor:
             return torch.from_numpy(np.array(array)).to(device)  # a copy: shards are read-only
 
+        def ended(column: npt.NDArray[np.generic]) -> torch.Tensor:
+            """Return a column with a row of zeros after it, for where there is no region."""
+            return torch.from_numpy(np.concatenate([column, np.zeros_like(column[:1])])).to(device)
+
         whole = regions.boxes[regions.offsets[:-1]]
         sizes = (whole[:, 2:] - whole[:, :2]).astype(np.float32)
         counts = np.diff(regions.offsets)
         scale = np.repeat(np.tile(sizes, 2), counts, axis=0)
-        self._embeddings = moved(regions.embeddings)
-        self._boxes = moved(regions.boxes / scale)
+        self._embeddings = ended(regions.embeddings)
+        self._boxes = ended(regions.boxes / scale)
+        self._scores = ended(regions.scores)
+        self._labels = ended(regions.labels.astype(np.int64))
+        self._colours = ended(regions.colours)
         self._aspects = moved(sizes[:, 0] / sizes[:, 1])
-        self._scores = moved(regions.scores)
-        self._labels = moved(regions.labels.astype(np.int64))
-        self._colours = moved(regions.colours)
         self._offsets = moved(regions.offsets.astype(np.int64))
         self._label_embeddings = moved(regions.label_embeddings)
 
@@ -95,11 +99,10 @@ class RegionTensors:
         places = torch.arange(int((ends - starts).max()), device=starts.device)
         rows = starts[:, None] + places
         present = rows < ends[:, None]
-        rows = rows.clamp(max=len(self._boxes) - 1).flatten()
+        rows = torch.where(present, rows, len(self._boxes) - 1).flatten()
 
         def taken(column: torch.Tensor) -> torch.Tensor:
-            values = column.index_select(0, rows).view(*present.shape, *column.shape[1:])
-            return values * present.view(*present.shape, *[1] * (values.dim() - 2))
+            return column.index_select(0, rows).view(*present.shape, *column.shape[1:])
 
         return ImageBatch(
             embeddings=taken(self._embeddings).float(),

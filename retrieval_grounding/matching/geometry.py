@@ -1,4 +1,8 @@
-"""Where regions lie: by themselves, among regions of the same label, and towards each other."""
+"""Where regions lie: by themselves, among regions of the same label, and towards each other.
+
+Pairs of regions are what there is most of, so each of their values is a plane (n, n) of its own,
+written in place: a small network's time goes into moving values, not into multiplying them.
+"""
 
 from __future__ import annotations
 
@@ -6,113 +10,100 @@ import torch
 
 from .batches import ImageBatch
 
-__all__ = ["PLACE_SIZE", "RELATION_SIZE", "pairwise_overlap", "places", "relations"]
+__all__ = ["OVERLAP", "PLACE_SIZE", "RELATION_SIZE", "places", "relations"]
 
-_ORDINALS = 6
+_ORDINALS = 3
 _RANK_WIDTH = 0.35
 _DUPLICATE = 0.6
 _TINY = 1e-4
 
-PLACE_SIZE = 14 + 4 * (2 + _ORDINALS) + 2
+PLACE_SIZE = 14 + 4 * 2 * (1 + _ORDINALS) + 2
 """Number of values that `places` returns for a region."""
 
-RELATION_SIZE = 11
+RELATION_SIZE = 9
 """Number of values that `relations` returns for a pair."""
 
-
-def pairwise_overlap(boxes: torch.Tensor) -> torch.Tensor:
-    """Return the IoU of every two boxes of an image, (m, n, n) for boxes (m, n, 4)."""
-    left, top, right, bottom = boxes.unbind(-1)
-    width = torch.minimum(*_pairs(right)) - torch.maximum(*_pairs(left))
-    height = torch.minimum(*_pairs(bottom)) - torch.maximum(*_pairs(top))
-    shared = width.clamp(min=0) * height.clamp(min=0)
-    own, other = _pairs((right - left) * (bottom - top))
-    return shared / (own + other - shared).clamp(min=_TINY**2)
+_NEAR, _LARGER, OVERLAP, _INSIDE, _ALIKE = range(4, RELATION_SIZE)  # after shifts
 
 
-def places(batch: ImageBatch, overlap: torch.Tensor) -> torch.Tensor:
-    """Describe each region's place and size, absolutely and among its like, (m, n, PLACE_SIZE).
+def relations(batch: ImageBatch) -> torch.Tensor:
+    """Describe how region j lies towards region i, (RELATION_SIZE, m, n, n).
+
+    Their values are the shift to the right and down, as a share of the image and of the mean
+    side of the two; how near it is, and how much larger; the IoU; the share of i that it covers;
+    and whether it has the same label.
+
+    Parameters
+    ----------
+    batch : ImageBatch
+        m images of n regions.
+    """
+    corners = batch.boxes.movedim(-1, 0).contiguous()
+    starts, ends = corners[:2], corners[2:]
+    sides = (ends - starts).clamp(min=_TINY)
+    area = sides[0] * sides[1]
+    planes = corners.new_empty(RELATION_SIZE, *area.shape, area.shape[-1])
+    own, other = _pairs((starts + ends) / 2)
+    shifts = torch.sub(other, own, out=planes[:2])
+    own, other = _pairs(2 * sides)
+    torch.div(shifts, own + other, out=planes[2:_NEAR]).clamp_(-1, 1)
+    distance = torch.mul(shifts[0], shifts[0], out=planes[_NEAR])
+    distance.addcmul_(shifts[1], shifts[1]).sqrt_().mul_(-8).exp_()
+    own, other = _pairs(area.log() / 4)
+    torch.sub(other, own, out=planes[_LARGER]).clamp_(-1, 1)
+    meeting = torch.minimum(*_pairs(ends)).sub_(torch.maximum(*_pairs(starts))).clamp_(min=0)
+    shared = meeting[0].mul_(meeting[1])
+    own, other = _pairs(area)
+    torch.div(shared, (own + other).sub_(shared), out=planes[OVERLAP])
+    torch.div(shared, own, out=planes[_INSIDE])
+    torch.eq(*_pairs(batch.labels.to(planes.dtype)), out=planes[_ALIKE])
+    return planes
+
+
+def places(batch: ImageBatch, related: torch.Tensor) -> torch.Tensor:
+    """Describe each region's place and size, absolutely and among its like, (PLACE_SIZE, m, n).
 
     "The second dog from the left" asks for a rank among the dogs. A rank here counts every other
     region of the label by the detector's confidence in it and leaves out duplicates of the region
-    itself, so that a doubtful detection shifts it little.
+    itself, so that a doubtful detection shifts it little. Of two regions in the same place, each
+    counts for half.
 
     Parameters
     ----------
     batch : ImageBatch
         m images of n regions.
-    overlap : tensor of shape (m, n, n)
-        IoU of every two regions.
+    related : tensor of shape (RELATION_SIZE, m, n, n)
+        Of `relations`.
     """
-    boxes, aspects = batch.boxes, batch.aspects[:, None]
-    sides = (boxes[..., 2:] - boxes[..., :2]).clamp(min=_TINY)
-    centres = (boxes[..., :2] + boxes[..., 2:]) / 2
-    width, height = sides.unbind(-1)
+    corners = batch.boxes.movedim(-1, 0).contiguous()
+    sides = (corners[2:] - corners[:2]).clamp(min=_TINY)
+    centres = (corners[:2] + corners[2:]) / 2
+    width, height = sides
     area = width * height
+    aspects = batch.aspects[:, None].expand_as(area)
     whole = torch.zeros_like(area)
     whole[:, 0] = 1
-    absolute = [
-        *boxes.unbind(-1), *centres.unbind(-1), width, height, area, area.sqrt(),
-        (width * aspects / height).log(), aspects.log().expand_as(area), batch.scores, whole,
-    ]  # fmt: skip
-    alike = batch.labels[:, :, None] == batch.labels[:, None]
-    others = alike & (overlap < _DUPLICATE) & batch.present[:, None]
-    others[:, :, 0] = False
-    weights = others * batch.scores[:, None]
-    # From the left, from the top, from the largest, from the lowest edge (the closest).
-    keys = torch.stack([centres[..., 0], centres[..., 1], -area, -boxes[..., 3]], dim=1)
-    sides_of = (keys[..., :, None] - keys[..., None, :]).sign_()  # 1: the other is before it
-    told = weights[:, None] * sides_of
-    more, both = told.sum(-1), (told * sides_of).sum(-1)
-    ranks = torch.stack([(both + more) / 2, (both - more) / 2], dim=-1)  # before, and after
-    numbers = torch.arange(_ORDINALS // 2, device=boxes.device)
-    bumps = _bump(ranks[..., None], numbers).flatten(-2)
-    ranks = torch.cat([1 / (1 + ranks), bumps], dim=-1).transpose(1, 2).flatten(2)
+    single = [area, area.sqrt(), (width * aspects / height).log(), aspects.log(), batch.scores]
+
+    counted = batch.scores * batch.present
+    counted[:, 0] = 0  # the whole image
+    weights = (related[OVERLAP] < _DUPLICATE) * counted[:, None]
+    weights *= related[_ALIKE]
     alone = weights.sum(-1)
-    second = [_bump(alone, 0), 1 / (1 + alone)]
-    parts = [torch.stack(absolute, dim=-1), ranks, torch.stack(second, dim=-1)]
-    return torch.cat(parts, dim=-1) * batch.present[..., None]
-
-
-def relations(batch: ImageBatch, overlap: torch.Tensor) -> torch.Tensor:
-    """Describe how region j lies towards region i, (m, RELATION_SIZE, n, n).
-
-    One plane for each value, since pairs are what there is most of: planes are made and
-    multiplied without strides.
-
-    Parameters
-    ----------
-    batch : ImageBatch
-        m images of n regions.
-    overlap : tensor of shape (m, n, n)
-        IoU of every two regions.
-    """
-    left, top, right, bottom = batch.boxes.unbind(-1)
-    shifts, relative = [], []
-    for start, end in ((left, right), (top, bottom)):
-        own, other = _pairs((start + end) / 2)
-        own_side, other_side = _pairs(end - start)
-        span = ((other_side + own_side) / 2).clamp(min=_TINY)
-        shifts.append(other - own)
-        relative.append((shifts[-1] / span).clamp(-4, 4) / 4)
-    own, other = _pairs(((right - left) * (bottom - top)).clamp(min=_TINY))
-    larger = (other / own).log().clamp(-4, 4) / 4
-    inside = overlap * (other + own) / (1 + overlap) / own
-    own_label, other_label = _pairs(batch.labels)
-    alike = (own_label == other_label).to(overlap.dtype)
-    itself = torch.eye(left.shape[1], device=left.device).expand_as(alike)
-    distance = (shifts[0].square() + shifts[1].square()).sqrt()
-    values = [
-        *shifts, *relative, distance, torch.exp(-8 * distance), larger, overlap, inside, alike,
-        itself,
-    ]  # fmt: skip
-    return torch.stack(values, dim=1)
+    # From the left, from the top, from the largest, from the lowest edge (the closest).
+    own, other = _pairs(torch.stack([*centres, -area, -corners[3]]))
+    told = (own - other).sign_()  # 1: the other is before it
+    more = told.mul_(weights).sum(-1)
+    ranks = torch.cat([alone + more, alone - more]) / 2
+    bumps = [_bump(ranks, number) for number in range(_ORDINALS)]
+    last = torch.stack([*single, whole, _bump(alone, 0), 1 / (1 + alone)])
+    return torch.cat([corners, centres, sides, 1 / (1 + ranks), *bumps, last])
 
 
 def _pairs(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return values (m, n) for every pair: those of the region itself, and of the other."""
-    return values[:, :, None], values[:, None]
+    """Return values (..., n) for every pair: those of the region itself, and of the other."""
+    return values[..., :, None], values[..., None, :]
 
 
-def _bump(rank: torch.Tensor, number: int | torch.Tensor) -> torch.Tensor:
-    return torch.exp(-(((rank - number) / _RANK_WIDTH) ** 2) / 2)
+def _bump(rank: torch.Tensor, number: int) -> torch.Tensor:
+    return (rank - number).square_().mul_(-0.5 / _RANK_WIDTH**2).exp_()

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from ..colours import COLOURS
 from .batches import ImageBatch
-from .geometry import PLACE_SIZE, RELATION_SIZE, pairwise_overlap, places, relations
+from .geometry import PLACE_SIZE, RELATION_SIZE, places, relations
 
 __all__ = [
     "ConcatModel",
@@ -22,6 +22,10 @@ __all__ = [
     "ResidualModel",
     "make_model",
 ]
+
+
+_HEADS = 2
+_PAIR_WIDTH = 12  # hidden units for each pair of regions, of which there are most
 
 
 @dataclass(frozen=True)
@@ -37,19 +41,13 @@ class MatcherConfig:
     words : int
         Size of the word vocabulary.
     width : int
-        Hidden units, a multiple of `heads`.
-    heads : int
-        Of the attention between an image's regions.
-    pair_width : int
-        Hidden units for each pair of regions, of which there are most.
+        Hidden units, an even number.
     """
 
     kind: Literal["residual", "concat"]
     dimension: int
     words: int
-    width: int = 96
-    heads: int = 6
-    pair_width: int = 24
+    width: int = 64
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
@@ -152,18 +150,18 @@ class ResidualModel(MatcherModel):
         self.words = nn.EmbeddingBag(max(config.words, 1), width, mode="sum")
         nn.init.zeros_(self.words.weight)  # a word never met says nothing
         self.phrase = nn.Sequential(
-            nn.Linear(size + width, 2 * width), nn.GELU(), nn.Linear(2 * width, 4 * width)
+            nn.Linear(size + width, 2 * width), nn.ReLU(), nn.Linear(2 * width, 4 * width)
         )
         self.region = nn.Linear(2 * size, width)
         self.facts = nn.Sequential(
-            nn.Linear(PLACE_SIZE + len(COLOURS), width), nn.GELU(), nn.Linear(width, width)
+            nn.Linear(PLACE_SIZE + len(COLOURS), width), nn.ReLU(), nn.Linear(width, width)
         )
         self.label = nn.Linear(size, width)
         self.cosines = nn.Linear(3, width, bias=False)
         self.interact = nn.Linear(size, width, bias=False)
-        self.attend = RelationAttention(width, config.heads, config.pair_width)
+        self.attend = RelationAttention(width)
         self.think = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+            nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width)
         )
         last = nn.Linear(width, 1)
         nn.init.zeros_(last.weight)
@@ -172,17 +170,19 @@ class ResidualModel(MatcherModel):
 
     def look(self, images: ImageBatch) -> Looked:
         """Return what the network makes of images before it hears a phrase."""
-        overlap = pairwise_overlap(images.boxes)
-        facts = torch.cat([places(images, overlap), images.colours], dim=-1)
+        related = relations(images)
+        facts = torch.cat([places(images, related), images.colours.movedim(-1, 0)])
+        facts = self.facts(facts.flatten(1).T).view(*images.present.shape, -1)
         labels = self.label(images.label_embeddings)[images.labels]
         # The product with each region beside its whole image, the latter's half taken once.
         own, beside = self.region.weight.chunk(2, dim=1)
         whole = functional.linear(images.embeddings[:, :1], beside, self.region.bias)
-        shown = functional.linear(images.embeddings, own) + whole
+        both = functional.linear(images.embeddings, torch.cat([own, self.interact.weight]))
+        shown, bilinear = both.chunk(2, dim=-1)
         return Looked(
-            regions=shown + self.facts(facts) + labels,
-            bilinear=self.interact(images.embeddings),
-            nearness=self.attend.nearness(relations(images, overlap), images.present),
+            regions=facts.add_(shown).add_(labels).add_(whole),
+            bilinear=bilinear,
+            nearness=self.attend.nearness(related, images.present),
         )
 
     def judge(
@@ -197,17 +197,19 @@ class ResidualModel(MatcherModel):
         said = torch.cat([phrases.embeddings, self.words(phrases.words, phrases.starts)], dim=-1)
         gain, shift, tone, query = self.phrase(said).chunk(4, dim=-1)
         present = images.present[image]
-        cosine = torch.einsum("knd,kd->kn", images.embeddings[image], phrases.embeddings[phrase])
+        meant = phrases.embeddings[phrase]
+        cosine = (images.embeddings[image] @ meant[:, :, None]).squeeze(-1)
         named = (phrases.embeddings @ images.label_embeddings.T)[phrase]
         named = named.gather(1, images.labels[image])
         top = cosine.masked_fill(~present, -1).amax(1, keepdim=True)
         cosines = torch.stack([cosine, named, cosine - top], dim=-1)
 
-        hidden = looked.regions[image] * (1 + gain[phrase][:, None]) + shift[phrase][:, None]
-        hidden = hidden + looked.bilinear[image] * tone[phrase][:, None]
-        hidden = functional.gelu(hidden + self.cosines(8 * cosines))
-        hidden = hidden + self.attend(hidden, query[phrase], looked.nearness[image])
-        hidden = hidden + self.think(hidden)
+        gain, shift, tone = (part[phrase][:, None] for part in (1 + gain, shift, tone))
+        hidden = torch.addcmul(shift, looked.regions[image], gain)
+        hidden = hidden.addcmul_(looked.bilinear[image], tone).add_(self.cosines(8 * cosines))
+        hidden = hidden.relu_()
+        hidden = self.attend(hidden, query[phrase], looked.nearness[image]).add_(hidden)
+        hidden = self.think(hidden).add_(hidden)
         logits = self.scale.exp() * cosine + self.bias + self.answer(hidden).squeeze(-1)
         masked: torch.Tensor = logits.masked_fill(~present, -torch.inf)
         return masked
@@ -216,14 +218,12 @@ class ResidualModel(MatcherModel):
 class RelationAttention(nn.Module):
     """Attention over the regions of an image, biased by how they lie towards each other."""
 
-    def __init__(self, width: int, heads: int, pair_width: int) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.heads = heads
         self.norm = nn.LayerNorm(width)
         self.joint = nn.Linear(width, 3 * width, bias=False)
-        self.lie = nn.Sequential(
-            nn.Linear(RELATION_SIZE, pair_width), nn.GELU(), nn.Linear(pair_width, heads)
-        )
+        self.first = nn.Linear(RELATION_SIZE, _PAIR_WIDTH)
+        self.second = nn.Linear(_PAIR_WIDTH, _HEADS, bias=False)  # softmax takes no notice of one
         self.out = nn.Linear(width, width)
 
     def nearness(self, related: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
@@ -231,22 +231,18 @@ class RelationAttention(nn.Module):
 
         Parameters
         ----------
-        related : tensor of shape (m, RELATION_SIZE, n, n)
+        related : tensor of shape (RELATION_SIZE, m, n, n)
             Of :func:`relations`.
         present : bool tensor of shape (m, n)
             Whether there is a region.
         """
-        planes = related.flatten(2)
-        first, second = self.lie[0], self.lie[2]
-        assert isinstance(first, nn.Linear)
-        assert isinstance(second, nn.Linear)
-        many = len(planes), -1, -1  # a plain batched product, which copies nothing
-        hidden = torch.baddbmm(first.bias[:, None], first.weight.expand(many), planes)
-        hidden = functional.gelu(hidden)
-        bias = torch.baddbmm(2 * second.bias[:, None], 2 * second.weight.expand(many), hidden)
+        planes = related.flatten(2).movedim(1, 0)
+        many = len(planes), -1, -1  # products of each image: a large one is too thin to be fast
+        hidden = torch.bmm(self.first.weight.expand(many), planes)
+        hidden = hidden.add_(self.first.bias[:, None]).relu_()
+        bias = torch.bmm(self.second.weight.expand(many), hidden)
         bias = bias.view(*bias.shape[:2], *related.shape[2:])
-        missing = torch.zeros_like(present, dtype=bias.dtype).masked_fill_(~present, -torch.inf)
-        return bias + missing[:, None, None]
+        return bias.masked_fill_(~present[:, None, None], -torch.inf)
 
     def forward(
         self, hidden: torch.Tensor, wanted: torch.Tensor, nearness: torch.Tensor
@@ -265,7 +261,7 @@ class RelationAttention(nn.Module):
         pairs, count, width = hidden.shape
         query, key, value = self.joint(self.norm(hidden)).chunk(3, dim=-1)
         query, key, value = (
-            part.view(pairs, count, self.heads, -1).transpose(1, 2)
+            part.view(pairs, count, _HEADS, -1).transpose(1, 2)
             for part in (query + wanted[:, None], key, value)
         )
         seen = functional.scaled_dot_product_attention(query, key, value, attn_mask=nearness)
@@ -284,13 +280,13 @@ class ConcatModel(MatcherModel):
 
     def __init__(self, config: MatcherConfig) -> None:
         super().__init__()
-        self.region = nn.Linear(config.dimension + 4, 4 * config.width)
-        self.phrase = nn.Linear(config.dimension, 4 * config.width, bias=False)
+        self.region = nn.Linear(config.dimension + 4, 6 * config.width)
+        self.phrase = nn.Linear(config.dimension, 6 * config.width, bias=False)
         self.rest = nn.Sequential(
             nn.ReLU(),
-            nn.Linear(4 * config.width, 2 * config.width),
+            nn.Linear(6 * config.width, 3 * config.width),
             nn.ReLU(),
-            nn.Linear(2 * config.width, 1),
+            nn.Linear(3 * config.width, 1),
         )
 
     def look(self, images: ImageBatch) -> torch.Tensor:

@@ -26,11 +26,11 @@ from .words import count_words
 
 __all__ = ["TrainedMatcher"]
 
-_FORMAT = 1
-_FIRST_SHAPE = {"heads": 6, "pair_width": 24}  # of matchers that do not say it
+_FORMAT = 2
 _PAIRS_PER_PASS = 256
 _WORTH_DIVIDING = 32
-_DIVISIONS = 4
+_PAIRS_A_REGION = 32  # which cost as much as what is done for a region by itself
+_WORK_AT_ONCE = 100_000  # pairs
 
 
 @dataclass
@@ -174,7 +174,12 @@ class TrainedMatcher:
                 tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
             if description["format"] > _FORMAT:
                 raise ModelError(f"{path} is from a newer release; upgrade retrieval_grounding")
-            config = MatcherConfig(**(_FIRST_SHAPE | description["config"]))
+            if description["format"] < _FORMAT:
+                raise ModelError(
+                    f"{path} is from an older release, whose network was another; train it again "
+                    "with 'retrieval-grounding train'"
+                )
+            config = MatcherConfig(**description["config"])
             model = make_model(config)
             model.load_state_dict(tensors)
             calibration = description["calibration"]
@@ -208,9 +213,13 @@ class TrainedMatcher:
 
 
 def _alike(counts: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
-    """Divide images into batches of similar numbers of regions, so that little is padded."""
+    """Divide images into batches of similar numbers of regions and of equal work.
+
+    So little is padded, every lane has its share, and what a batch makes of its pairs of regions
+    stays small: memory that is taken and given back costs more than the arithmetic.
+    """
     order = np.argsort(counts, kind="stable")
-    batches = max(1, -(-len(order) // _PAIRS_PER_PASS))
-    if len(order) >= _WORTH_DIVIDING:
-        batches = max(batches, _DIVISIONS)
-    return [part for part in np.array_split(order, batches) if len(part)]
+    work = np.cumsum(counts[order] * (counts[order] + _PAIRS_A_REGION))
+    batches = max(2 if len(order) >= _WORTH_DIVIDING else 1, -(-int(work[-1]) // _WORK_AT_ONCE))
+    cuts = np.searchsorted(work, work[-1] * np.arange(1, batches) / batches)
+    return [part for part in np.split(order, cuts) if len(part)]

@@ -30,7 +30,7 @@ _PHRASES = 8
 _SURE = 0.25
 _SIZE = 384  # the photographs are small
 _BOXES = 25
-_EPOCHS = 8
+_EPOCHS = 14
 _NOISE = 0.35  # the encoder has seen these photographs, and will not have seen the user's
 _UNSEEN = 450
 
