@@ -46,7 +46,7 @@ class TrainingOptions:
     epochs: int = 20
     patience: int = 5
     batch: int = 256
-    rate: float = 1e-3
+    rate: float = 3e-3
     noise: float = 0.0
     seed: int = 0
     progress: bool | None = None

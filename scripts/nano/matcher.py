@@ -31,6 +31,7 @@ _SURE = 0.25
 _SIZE = 384  # the photographs are small
 _BOXES = 25
 _EPOCHS = 14
+_RATE = 1e-3
 _NOISE = 0.35  # the encoder has seen these photographs, and will not have seen the user's
 _UNSEEN = 450
 
@@ -151,7 +152,7 @@ def train_matcher(
         store,
         encoder,
         statements,
-        options=TrainingOptions(epochs=_EPOCHS, noise=_NOISE, seed=seed),
+        options=TrainingOptions(epochs=_EPOCHS, rate=_RATE, noise=_NOISE, seed=seed),
         device=device,
         trained_on="pseudo-queries and captions, no human boxes",
     )
