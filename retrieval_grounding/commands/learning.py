@@ -105,7 +105,7 @@ def train(
     ] = False,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the expressions.")] = 20,
     batch: Annotated[int, typer.Option(min=1, help="Expressions in a batch.")] = 256,
-    rate: Annotated[float, typer.Option(min=0, help="Peak learning rate.")] = 1e-3,
+    rate: Annotated[float, typer.Option(min=0, help="Peak learning rate.")] = 3e-3,
     seed: Annotated[int, typer.Option(help="For every random choice.")] = 0,
     device: Device = "auto",
     as_json: Json = False,
