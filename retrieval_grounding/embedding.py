@@ -126,7 +126,7 @@ class ShardWriter:
                 digest = item.content_hash
                 if digest not in places and digest not in claimed:
                     new.setdefault(digest, item)
-        claimed |= new.keys()
+        claimed.update(new)
         if new:
             self._get_models()
         return list(new.values())

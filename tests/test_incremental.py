@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,13 @@ def test_two_files_that_swap_names_swap_regions(photos, build, counts):
     (photos / "x.png").rename(photos / "b.png")
     assert counts() == {"unchanged": 2, "updated": 2}
     assert found(build(), "green") == {"a.png"}
+
+
+def test_equal_files_share_one_embedding_though_the_first_is_still_under_way(photos, build):
+    for number in range(9):  # each in a batch of its own, more than the stages hold
+        shutil.copy(photos / "b.png", photos / f"b{number}.png")
+    report = build(replace(QUIET, batch_images=1, shard_images=1)).build_report
+    assert (report.added, report.duplicates, report.embedded) == (4, 9, 4)
 
 
 def test_equal_files_share_one_embedding(photos, build, counts):
