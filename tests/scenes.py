@@ -110,7 +110,7 @@ def write_scenes(scenes: Sequence[Scene], folder: Path, split: str) -> list[dict
     lines: list[dict[str, object]] = []
     for number, scene in enumerate(scenes):
         name = f"{split}_{number:04d}.png"
-        scene.image.save(folder / name)
+        scene.image.save(folder / name, compress_level=1)
         for said in scene.expressions:
             left, top, right, bottom = said.box
             lines.append(
