@@ -120,16 +120,16 @@ class ShardWriter:
         self, group: Sequence[Item], places: dict[str, Place], claimed: set[str]
     ) -> list[LoadedImage]:
         """Return the first image of each content that is neither known nor under way."""
-        new: dict[str, LoadedImage] = {}
+        new: list[LoadedImage] = []
         for item in group:
             if isinstance(item, LoadedImage) and item.image is not None:
                 digest = item.content_hash
                 if digest not in places and digest not in claimed:
-                    new.setdefault(digest, item)
-        claimed.update(new)
+                    claimed.add(digest)
+                    new.append(item)
         if new:
             self._get_models()
-        return list(new.values())
+        return new
 
     def _detect(self, work: _Work) -> _Work:
         def detect(images: list[Image.Image]) -> list[Regions]:

@@ -38,12 +38,11 @@ def relations(batch: ImageBatch) -> torch.Tensor:
     batch : ImageBatch
         m images of n regions.
     """
-    corners = batch.boxes.movedim(-1, 0).contiguous()
+    corners, centres, sides = _spans(batch)
     starts, ends = corners[:2], corners[2:]
-    sides = (ends - starts).clamp(min=_TINY)
     area = sides[0] * sides[1]
     planes = corners.new_empty(RELATION_SIZE, *area.shape, area.shape[-1])
-    own, other = _pairs((starts + ends) / 2)
+    own, other = _pairs(centres)
     shifts = torch.sub(other, own, out=planes[:2])
     own, other = _pairs(2 * sides)
     torch.div(shifts, own + other, out=planes[2:_NEAR]).clamp_(-1, 1)
@@ -75,9 +74,7 @@ def places(batch: ImageBatch, related: torch.Tensor) -> torch.Tensor:
     related : tensor of shape (RELATION_SIZE, m, n, n)
         Of `relations`.
     """
-    corners = batch.boxes.movedim(-1, 0).contiguous()
-    sides = (corners[2:] - corners[:2]).clamp(min=_TINY)
-    centres = (corners[:2] + corners[2:]) / 2
+    corners, centres, sides = _spans(batch)
     width, height = sides
     area = width * height
     aspects = batch.aspects[:, None].expand_as(area)
@@ -98,6 +95,13 @@ def places(batch: ImageBatch, related: torch.Tensor) -> torch.Tensor:
     bumps = [_bump(ranks, number) for number in range(_ORDINALS)]
     last = torch.stack([*single, whole, _bump(alone, 0), 1 / (1 + alone)])
     return torch.cat([corners, centres, sides, 1 / (1 + ranks), *bumps, last])
+
+
+def _spans(batch: ImageBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return corners (4, m, n), centres (2, m, n) and sides (2, m, n), which are never zero."""
+    corners = batch.boxes.movedim(-1, 0).contiguous()
+    starts, ends = corners[:2], corners[2:]
+    return corners, (starts + ends) / 2, (ends - starts).clamp(min=_TINY)
 
 
 def _pairs(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
