@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from fakes import PixelEncoder
 from scenes import SceneDetector, make_scenes, write_jsonl, write_scenes
 
 import retrieval_grounding as rg
+from retrieval_grounding.commands import learning
 from retrieval_grounding.matching import CosineMatcher
 from retrieval_grounding.matching.trained import TrainedMatcher
 from retrieval_grounding.matching.training import TrainingOptions
@@ -84,6 +86,12 @@ def test_pseudo_queries_train_an_index_without_labels(shared, tmp_path):
     assert report["epochs"] == 2
     assert (tmp_path / "index" / "matcher.safetensors").exists()
     assert not (tmp_path / "index" / "matcher.training").exists()
+
+
+def test_the_command_line_trains_as_the_library_does():
+    given, usual = inspect.signature(learning.train).parameters, TrainingOptions()
+    for name in ("epochs", "batch", "rate", "seed"):
+        assert given[name].default == getattr(usual, name), name
 
 
 def test_too_few_expressions_are_one_sentence(tmp_path, photos, models):
