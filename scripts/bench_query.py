@@ -115,7 +115,8 @@ def measure_queries(folder: Path, encoder: KnownPhrases, threads: int) -> dict[s
     bare = milliseconds(lambda row: state.index.search(row, k), rows)
     nearest = milliseconds(lambda row: state.vectors.nearest(row, 100), rows)
     few = texts[:40]
-    passes = [matcher_pass(index, Phrases([text], encoder.encode_phrases([text]))) for text in few]
+    asked = [Phrases([text], row) for text, row in zip(few, rows, strict=False)]
+    passes = [matcher_pass(index, phrase) for phrase in asked]
     matched = milliseconds(lambda run: run(), passes)
     exact = milliseconds(lambda text: index.query(text, exact=True), few)
     found = [index.query(text) for text in texts]
