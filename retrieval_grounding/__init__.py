@@ -6,51 +6,63 @@ Names are imported when they are first used, so that ``import retrieval_groundin
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from .core.version import __version__
 
 _HOMES = {
-    "BuildInterrupted": "errors",
-    "BuildOptions": "building",
-    "BuildReport": "building",
-    "CompactReport": "maintaining",
-    "Detector": "detectors",
-    "DetectorSettings": "detectors",
-    "Encoder": "encoders",
-    "EvaluationReport": "evaluation",
-    "ExpressionError": "errors",
-    "GroundingError": "errors",
-    "Hit": "hits",
-    "ImageError": "errors",
+    "BuildInterrupted": "core.errors",
+    "BuildOptions": "core.reports",
+    "BuildReport": "core.reports",
+    "Calibration": "matching.calibration",
+    "CompactReport": "core.reports",
+    "CosineMatcher": "matching.matcher",
+    "Detector": "models.detector",
+    "DetectorSettings": "models.detector",
+    "Encoder": "models.encoder",
+    "EvaluationReport": "evaluation.report",
+    "Expression": "data.expressions",
+    "ExpressionError": "core.errors",
+    "ExpressionSet": "data.expressions",
+    "Fault": "core.reports",
+    "Fingerprint": "models.encoder",
+    "GroundingError": "core.errors",
+    "Hit": "core.hits",
+    "ImageError": "core.errors",
     "Index": "index",
-    "ModelError": "errors",
-    "PRESETS": "presets",
-    "PhraseError": "errors",
-    "Regions": "regions",
-    "SourceError": "errors",
-    "StoreError": "errors",
-    "StoreLockedError": "errors",
-    "Fault": "verifying",
-    "VerifyReport": "verifying",
-    "build": "making",
-    "find_images": "images",
-    "ground": "grounding",
-    "load_detector": "detectors",
-    "load_encoder": "encoders",
-    "load_image": "images",
-    "pairwise_iou": "regions",
-    "preview_build": "making",
-    "render_html": "rendering",
+    "Matcher": "matching.matcher",
+    "ModelError": "core.errors",
+    "PRESETS": "models.presets",
+    "PhraseError": "core.errors",
+    "Phrases": "core.phrases",
+    "RegionTable": "core.region_table",
+    "Regions": "core.regions",
+    "SourceError": "core.errors",
+    "StoreError": "core.errors",
+    "StoreLockedError": "core.errors",
+    "TrainingOptions": "matching.train_state",
+    "VerifyReport": "core.reports",
+    "build": "builder",
+    "find_images": "data.sources",
+    "ground": "search.ground",
+    "load_detector": "models.yolo",
+    "load_encoder": "models.clip",
+    "load_image": "data.images",
+    "pairwise_iou": "core.regions",
+    "preview_build": "builder",
+    "read_expressions": "data.expressions",
+    "render_html": "search.render",
 }
 
 __all__ = [*sorted(_HOMES), "__version__"]  # noqa: PLE0604
 
+# An application that configures no logging hears nothing of this library.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
+
 if TYPE_CHECKING:
-    from .building import BuildOptions, BuildReport
-    from .detectors import Detector, DetectorSettings, load_detector
-    from .encoders import Encoder, load_encoder
-    from .errors import (
+    from .builder import build, preview_build
+    from .core.errors import (
         BuildInterrupted,
         ExpressionError,
         GroundingError,
@@ -61,17 +73,26 @@ if TYPE_CHECKING:
         StoreError,
         StoreLockedError,
     )
-    from .evaluation import EvaluationReport
-    from .grounding import ground
-    from .hits import Hit
-    from .images import find_images, load_image
+    from .core.hits import Hit
+    from .core.phrases import Phrases
+    from .core.region_table import RegionTable
+    from .core.regions import Regions, pairwise_iou
+    from .core.reports import BuildOptions, BuildReport, CompactReport, Fault, VerifyReport
+    from .data.expressions import Expression, ExpressionSet, read_expressions
+    from .data.images import load_image
+    from .data.sources import find_images
+    from .evaluation.report import EvaluationReport
     from .index import Index
-    from .maintaining import CompactReport
-    from .making import build, preview_build
-    from .presets import PRESETS
-    from .regions import Regions, pairwise_iou
-    from .rendering import render_html
-    from .verifying import Fault, VerifyReport
+    from .matching.calibration import Calibration
+    from .matching.matcher import CosineMatcher, Matcher
+    from .matching.train_state import TrainingOptions
+    from .models.clip import load_encoder
+    from .models.detector import Detector, DetectorSettings
+    from .models.encoder import Encoder, Fingerprint
+    from .models.presets import PRESETS
+    from .models.yolo import load_detector
+    from .search.ground import ground
+    from .search.render import render_html
 
 
 def __getattr__(name: str) -> Any:

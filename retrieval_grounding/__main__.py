@@ -1,5 +1,5 @@
 """``python -m retrieval_grounding`` is the command ``retrieval-grounding``."""
 
-from .cli import main
+from .cli.app import main
 
 main()

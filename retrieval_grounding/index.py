@@ -7,46 +7,41 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from .building import BuildOptions, BuildReport
-from .choosing import (
-    check_encoder,
-    checked_loader,
-    encoder_of,
-    existing_models,
-)
-from .detectors import Detector
-from .devices import resolve_device
-from .encoders import Encoder, clean_phrase, load_encoder
-from .errors import GroundingError, ModelError
-from .hits import Hit
-from .images import PathLike, as_list
-from .maintaining import (
-    CompactReport,
-    choose_shards,
-    matching_images,
-    remove_images,
-    rewrite_shards,
-    writing,
-)
-from .matching import CosineMatcher, Matcher
+from .core.errors import GroundingError, ModelError
+from .core.hits import Hit
+from .core.phrases import Phrases, clean_phrase
+from .core.reports import BuildOptions, BuildReport, CompactReport, SkippedFile, VerifyReport
+from .core.text import counted
+from .core.types import PathLike
+from .data.sources import as_list
+from .indexing.compact import choose_shards, rewrite_shards
+from .indexing.describe import describe_vectors
+from .indexing.model_spec import check_encoder, checked_loader, encoder_of, existing_models
+from .indexing.reindex import reindex
+from .indexing.remove import matching_images, remove_images
+from .indexing.repair import repair_index
+from .indexing.verify import verify_index
+from .indexing.write_session import writing
 from .matching.calibration import Calibration
-from .matching.loading import load_matcher
-from .querying import Searcher, probable_hits
-from .reindexing import describe_vectors, reindex
-from .repairing import repair_index
-from .storage.catalog import Catalog, ImageRow, SkippedFile
+from .matching.load import load_matcher
+from .matching.matcher import CosineMatcher, Matcher
+from .models.clip import load_encoder
+from .models.detector import Detector
+from .models.device import resolve_device
+from .models.encoder import Encoder
+from .search.rank import probable_hits
+from .search.retriever import Searcher
+from .storage.catalog import Catalog
 from .storage.files import folder_size
 from .storage.lock import writer_lock
-from .tables import Phrases
-from .vectors.devices import search_place
-from .vectors.record import DEFAULT_RECALL
-from .verifying import VerifyReport, verify_index
-from .wording import counted
+from .storage.rows import ImageRow
+from .storage.vectors.gpu import search_place
+from .storage.vectors.metadata import DEFAULT_RECALL
 
 if TYPE_CHECKING:
-    from .evaluation import EvaluationReport
-    from .fitting import Fit
-    from .matching.training import TrainingOptions
+    from .evaluation.report import EvaluationReport
+    from .matching.fit import Fit
+    from .matching.train_state import TrainingOptions
 
 __all__ = ["Index"]
 
@@ -212,7 +207,7 @@ class Index:
         ----------
         source : path
             A file of expressions, or a folder of the REFER layout; see
-            :func:`retrieval_grounding.referring.read_expressions`, also for `splits`,
+            :func:`retrieval_grounding.data.expressions.read_expressions`, also for `splits`,
             `first_sentence_only` and `one_object_per_image`.
         matchers : mapping of str to Matcher, optional
             What to compare, by name; cosine and the index's own if left out.
@@ -230,8 +225,8 @@ class Index:
         ExpressionError
             If a file cannot be used, or no expression is about an image of the index.
         """
-        from .evaluation import evaluate
-        from .referring import read_expressions
+        from .data.expressions import read_expressions
+        from .evaluation.evaluate import evaluate
 
         expressions = read_expressions(
             source,
@@ -269,9 +264,9 @@ class Index:
         ----------
         source : path or "pseudo"
             A file of expressions, or a folder of the REFER layout; see
-            :func:`retrieval_grounding.referring.read_expressions`, also for `splits`,
+            :func:`retrieval_grounding.data.expressions.read_expressions`, also for `splits`,
             `first_sentence_only` and `one_object_per_image`. ``"pseudo"`` makes phrases from the
-            index itself: labels, colours, places.
+            index itself: labels, colors, places.
         kind : str
             ``"residual"``, or ``"concat"`` for the classic MLP.
         fine_tune : bool
@@ -293,7 +288,7 @@ class Index:
         GroundingError
             If there are too few, or nothing trained to fine-tune.
         """
-        from .fitting import train_index
+        from .matching.fit import train_index
         from .matching.trained import TrainedMatcher
 
         start = self.matcher if fine_tune else None

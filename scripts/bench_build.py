@@ -27,10 +27,10 @@ from rich.console import Console
 from rich.table import Table
 
 import retrieval_grounding as rg
-from retrieval_grounding.detectors import UltralyticsDetector
-from retrieval_grounding.devices import describe_devices
-from retrieval_grounding.encoders import OpenClipEncoder
-from retrieval_grounding.lanes import cpu_lanes
+from retrieval_grounding.models.clip import OpenClipEncoder
+from retrieval_grounding.models.cpu_pool import cpu_lanes
+from retrieval_grounding.models.device import describe_devices
+from retrieval_grounding.models.yolo import UltralyticsDetector
 
 Models = tuple[UltralyticsDetector, OpenClipEncoder]
 

@@ -33,7 +33,7 @@ from rich.console import Console
 from rich.table import Table
 
 import retrieval_grounding as rg
-from retrieval_grounding.tables import Phrases
+from retrieval_grounding.core.phrases import Phrases
 
 ROOT = Path(__file__).resolve().parents[1]
 WARM_UP = 10

@@ -20,13 +20,15 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from retrieval_grounding.colours import COLOURS
-from retrieval_grounding.matching.batches import RegionTensors
-from retrieval_grounding.matching.examples import Examples
+from retrieval_grounding.core.colors import COLORS
+from retrieval_grounding.core.phrases import Phrases
+from retrieval_grounding.core.region_table import RegionTable
+from retrieval_grounding.matching.batch import RegionTensors
+from retrieval_grounding.matching.dataset import Examples
 from retrieval_grounding.matching.geometry import PLACE_SIZE
 from retrieval_grounding.matching.model import MatcherConfig, make_model
-from retrieval_grounding.matching.training import TrainingOptions, train_model
-from retrieval_grounding.tables import Phrases, RegionTable
+from retrieval_grounding.matching.train_state import TrainingOptions
+from retrieval_grounding.matching.trainer import train_model
 
 EXPRESSIONS_AN_IMAGE = 3.8  # as in RefCOCOg
 
@@ -54,7 +56,7 @@ def make_data(expressions: int, regions: int, dimension: int) -> tuple[RegionTab
         boxes=boxes.astype(np.float32),
         scores=random.uniform(0.1, 1, count).astype(np.float32),
         labels=random.integers(0, 80, count),
-        colours=random.integers(0, 255, (count, len(COLOURS))).astype(np.uint8),
+        colors=random.integers(0, 255, (count, len(COLORS))).astype(np.uint8),
         offsets=np.arange(0, count + 1, regions),
         label_names=names,
         label_embeddings=unit(random, 80, dimension),
@@ -74,7 +76,7 @@ def time_products(expressions: int, regions: int, dimension: int, width: int, ba
     """Return the seconds that an epoch's matrix products take, each once forward, twice back."""
     images = round(batch / EXPRESSIONS_AN_IMAGE)
     alone, paired = images * regions, 2 * batch * regions
-    places = PLACE_SIZE + len(COLOURS)
+    places = PLACE_SIZE + len(COLORS)
     shapes = [
         (alone, 2 * dimension, width), (alone, dimension, width), (alone, places, width),
         (alone, width, width), (paired, width, 3 * width), (paired, width, width),

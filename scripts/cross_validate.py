@@ -19,17 +19,18 @@ from rich.table import Table
 from sklearn.model_selection import GroupKFold
 
 import retrieval_grounding as rg
-from retrieval_grounding.evaluation.answers import Questions, ask_matchers
+from retrieval_grounding.core.phrases import Phrases
+from retrieval_grounding.data.expressions import read_expressions
+from retrieval_grounding.data.resolve import resolve_images
 from retrieval_grounding.evaluation.metrics import bootstrap_means
-from retrieval_grounding.fitting import fit_matcher
-from retrieval_grounding.gathering import RegionStore
-from retrieval_grounding.matching import CosineMatcher, Matcher
+from retrieval_grounding.evaluation.predictions import Questions, ask_matchers
+from retrieval_grounding.matching.fit import fit_matcher
+from retrieval_grounding.matching.matcher import CosineMatcher, Matcher
+from retrieval_grounding.matching.statements import Statement
+from retrieval_grounding.matching.train_state import TrainingOptions
 from retrieval_grounding.matching.trained import TrainedMatcher
-from retrieval_grounding.matching.training import TrainingOptions
-from retrieval_grounding.referring import read_expressions, resolve_images
-from retrieval_grounding.statements import Statement
 from retrieval_grounding.storage.catalog import Catalog
-from retrieval_grounding.tables import Phrases
+from retrieval_grounding.storage.region_store import RegionStore
 
 
 def main() -> None:

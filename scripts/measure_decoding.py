@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from retrieval_grounding import find_images, load_image
-from retrieval_grounding.reading import read_ahead
+from retrieval_grounding.data.prefetch import read_ahead
 
 
 def in_threads(paths: Sequence[str], workers: int) -> None:

@@ -25,8 +25,8 @@ from rich.console import Console
 from rich.table import Table
 
 import retrieval_grounding as rg
-from retrieval_grounding.matching import CosineMatcher
-from retrieval_grounding.presets import bundled_path
+from retrieval_grounding.matching.matcher import CosineMatcher
+from retrieval_grounding.models.presets import bundled_path
 
 TRAINING_SEED = 0
 

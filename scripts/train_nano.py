@@ -17,7 +17,7 @@ import importlib.util
 import sys
 from pathlib import Path
 
-BUNDLED = Path(__file__).parents[1] / "retrieval_grounding" / "bundled"
+BUNDLED = Path(__file__).parents[1] / "retrieval_grounding" / "models" / "weights"
 TEACHER = "yolo11n-coco-dequantized.pt"
 STAGES = ("labels", "encoder", "detector", "matcher")
 

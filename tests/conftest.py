@@ -7,17 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fakes import ColourEncoder, SquareDetector, draw_squares
+from fakes import ColorEncoder, SquareDetector, draw_squares
 
 
 @pytest.fixture
 def models() -> dict[str, object]:
-    return {"detector": SquareDetector(), "clip": ColourEncoder()}
+    return {"detector": SquareDetector(), "clip": ColorEncoder()}
 
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """A folder of four pictures with coloured rectangles."""
+    """A folder of four pictures with colored rectangles."""
     folder = tmp_path / "photos"
     folder.mkdir()
     draw_squares(folder / "a.png", {"red": (5, 5, 25, 25)})

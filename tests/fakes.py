@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from retrieval_grounding.encoders import Fingerprint, clean_phrase
-from retrieval_grounding.regions import Regions
+from retrieval_grounding.core.phrases import clean_phrase
+from retrieval_grounding.core.regions import Regions
+from retrieval_grounding.models.encoder import Fingerprint
 
-COLOURS = {
+COLORS = {
     "red": (220, 20, 20),
     "green": (20, 200, 20),
     "blue": (20, 20, 220),
@@ -22,7 +23,7 @@ BACKGROUND = (128, 128, 128)
 
 
 class SquareDetector:
-    """Finds the coloured rectangles that `draw_squares` draws; its labels are the colours."""
+    """Finds the colored rectangles that `draw_squares` draws; its labels are the colors."""
 
     fingerprint = "squares 1"
 
@@ -31,8 +32,8 @@ class SquareDetector:
         for image in images:
             pixels = np.asarray(image).astype(int)
             boxes, labels = [], []
-            for name, colour in COLOURS.items():
-                rows, columns = np.nonzero(np.abs(pixels - colour).sum(-1) < 60)
+            for name, color in COLORS.items():
+                rows, columns = np.nonzero(np.abs(pixels - color).sum(-1) < 60)
                 if len(rows):
                     box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
                     boxes.append(box)
@@ -43,8 +44,8 @@ class SquareDetector:
         return found
 
 
-class ColourEncoder:
-    """Embeds a region by its mean colour and a phrase by the colour words in it."""
+class ColorEncoder:
+    """Embeds a region by its mean color and a phrase by the color words in it."""
 
     fingerprint = Fingerprint("colours", "weights-1", "none")
     dimension = 4
@@ -56,15 +57,15 @@ class ColourEncoder:
         for image, found in zip(images, regions, strict=True):
             for box in found.boxes:
                 mean = np.asarray(image.crop(tuple(box.astype(int)))).reshape(-1, 3).mean(0)
-                rows.append(_colour_vector(mean))
+                rows.append(_color_vector(mean))
         return np.array(rows, np.float32)
 
     def encode_phrases(self, phrases: Sequence[str]) -> np.ndarray:
-        colours = [
-            next((rgb for name, rgb in COLOURS.items() if name in clean_phrase(phrase)), BACKGROUND)
+        colors = [
+            next((rgb for name, rgb in COLORS.items() if name in clean_phrase(phrase)), BACKGROUND)
             for phrase in phrases
         ]
-        return np.array([_colour_vector(rgb) for rgb in colours], np.float32)
+        return np.array([_color_vector(rgb) for rgb in colors], np.float32)
 
 
 class PixelEncoder:
@@ -101,17 +102,17 @@ class PixelEncoder:
         return np.random.default_rng(zlib.crc32(word.encode())).normal(size=self.dimension)
 
 
-def _colour_vector(colour: Sequence[float]) -> np.ndarray:
-    vector = np.array([*(np.asarray(colour, float) - 128), 20.0])
+def _color_vector(color: Sequence[float]) -> np.ndarray:
+    vector = np.array([*(np.asarray(color, float) - 128), 20.0])
     return vector / np.linalg.norm(vector)
 
 
 def draw_squares(
     path: Path, squares: dict[str, tuple[int, int, int, int]], size: tuple[int, int] = (80, 60)
 ) -> Path:
-    """Write a grey PNG with one filled rectangle for each colour name."""
+    """Write a grey PNG with one filled rectangle for each color name."""
     image = Image.new("RGB", size, BACKGROUND)
     for name, box in squares.items():
-        image.paste(COLOURS[name], box)
+        image.paste(COLORS[name], box)
     image.save(path)
     return path

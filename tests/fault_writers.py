@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from fakes import ColourEncoder, SquareDetector, draw_squares
+from fakes import ColorEncoder, SquareDetector, draw_squares
 from kill_writers import check, content
 
 import retrieval_grounding as rg
@@ -33,7 +33,7 @@ FAULTS = {"ENOSPC": errno.ENOSPC, "EIO": errno.EIO, "EACCES": errno.EACCES, "SIG
 
 
 def build(photos: Path, index: Path) -> None:
-    rg.build(photos, index, detector=SquareDetector(), clip=ColourEncoder(), options=OPTIONS)
+    rg.build(photos, index, detector=SquareDetector(), clip=ColorEncoder(), options=OPTIONS)
 
 
 def remove(index: Path, path: Path) -> None:
@@ -68,7 +68,7 @@ def prepare(folder: Path) -> dict[str, tuple[Path, Callable[[Path], object]]]:
         "repair": (
             damaged,
             lambda index: rg.Index(index).verify(
-                repair=True, detector=SquareDetector(), clip=ColourEncoder(), options=OPTIONS
+                repair=True, detector=SquareDetector(), clip=ColorEncoder(), options=OPTIONS
             ),
         ),
     }

@@ -9,8 +9,8 @@ import time
 
 from PIL.PngImagePlugin import PngImageFile
 
-from retrieval_grounding import _decoder
-from retrieval_grounding.images import decode_image
+from retrieval_grounding.data import _decode_worker
+from retrieval_grounding.data.images import decode_image
 
 PROGRAM = (
     "import sys; sys.path[:] = sys.argv[2:]; import faulty_decoder; "
@@ -47,5 +47,5 @@ def decode(data):
 
 
 def main(patience):
-    _decoder.decode_image = decode
-    _decoder.main(patience)
+    _decode_worker.decode_image = decode
+    _decode_worker.main(patience)

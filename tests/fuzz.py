@@ -28,14 +28,14 @@ from functools import partial
 from pathlib import Path
 
 from bad_images import sound_images
-from fakes import ColourEncoder, SquareDetector, draw_squares
+from fakes import ColorEncoder, SquareDetector, draw_squares
 
 import retrieval_grounding as rg
-from retrieval_grounding.decoding import Decoder
-from retrieval_grounding.evaluation.predictions import score_predictions
-from retrieval_grounding.images import decode_image
-from retrieval_grounding.referring import read_expressions
-from retrieval_grounding.referring.resolving import ImageNames
+from retrieval_grounding.data.decode_pool import Decoder
+from retrieval_grounding.data.expressions import read_expressions
+from retrieval_grounding.data.images import decode_image
+from retrieval_grounding.data.resolve import ImageNames
+from retrieval_grounding.evaluation.references import score_predictions
 from retrieval_grounding.storage.rows import ImageRow
 
 SECONDS = 10
@@ -199,7 +199,7 @@ def fuzz_stores(folder: Path, count: int, seed: int = 0) -> None:
     photos.mkdir()
     for number in range(5):
         draw_squares(photos / f"{number}.png", {"red": (0, 0, 9 + number, 9)})
-    models = {"detector": SquareDetector(), "clip": ColourEncoder()}
+    models = {"detector": SquareDetector(), "clip": ColorEncoder()}
     rg.build(photos, index, options=OPTIONS, **models)
     files = ["catalog.sqlite"] * 3 + ["vectors.faiss"]
     files += [f"shards/{path.name}" for path in (index / "shards").iterdir()]
@@ -225,7 +225,7 @@ def fuzz_stores(folder: Path, count: int, seed: int = 0) -> None:
             ),
         ):
             try:
-                use(rg.Index.open(work, encoder=ColourEncoder()))
+                use(rg.Index.open(work, encoder=ColorEncoder()))
             except rg.GroundingError as error:
                 assert str(error)
 

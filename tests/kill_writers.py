@@ -20,7 +20,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from fakes import COLOURS, ColourEncoder, SquareDetector, draw_squares
+from fakes import COLORS, ColorEncoder, SquareDetector, draw_squares
 
 import retrieval_grounding as rg
 from retrieval_grounding.storage.catalog import Catalog
@@ -46,7 +46,7 @@ class SlowDetector(SquareDetector):
 
 def draw(path: Path, generator: random.Random) -> None:
     squares = {}
-    for name in generator.sample(sorted(COLOURS), generator.randint(0, 2)):
+    for name in generator.sample(sorted(COLORS), generator.randint(0, 2)):
         x, y = generator.randrange(60), generator.randrange(40)
         squares[name] = (x, y, x + generator.randint(3, 20), y + generator.randint(3, 20))
     draw_squares(path, squares, size=(80 + generator.randrange(9), 60 + generator.randrange(9)))
@@ -72,7 +72,7 @@ def change(photos: Path, generator: random.Random) -> None:
 
 def build(photos: Path, index: Path, detector: SquareDetector | None = None) -> rg.Index:
     detector = detector or SquareDetector()
-    return rg.build(photos, index, detector=detector, clip=ColourEncoder(), options=OPTIONS)
+    return rg.build(photos, index, detector=detector, clip=ColorEncoder(), options=OPTIONS)
 
 
 def write(photos: Path, index: Path, action: str, seed: int, began: int) -> None:
@@ -132,19 +132,19 @@ def content(index: Path) -> dict[str, tuple[object, ...]]:
         stored = (regions.boxes.tolist(), regions.scores.tolist(), regions.labels)
         found[image.path] = (
             (image.width, image.height), stored, reader.embeddings[rows].tolist(),
-            reader.colours[rows].tolist(),
+            reader.colors[rows].tolist(),
         )  # fmt: skip
     return found
 
 
 def hits(index: Path) -> list[tuple[object, ...]]:
-    opened = rg.Index.open(index, encoder=ColourEncoder())
-    answers = opened.query(sorted(COLOURS), top=10_000, candidates=10_000)
+    opened = rg.Index.open(index, encoder=ColorEncoder())
+    answers = opened.query(sorted(COLORS), top=10_000, candidates=10_000)
     return sorted((h.phrase, h.image, h.box, h.score, h.label) for a in answers for h in a)
 
 
 def check(index: Path) -> None:
-    opened = rg.Index.open(index, encoder=ColourEncoder())
+    opened = rg.Index.open(index, encoder=ColorEncoder())
     report = opened.verify(options=OPTIONS)
     assert not report.faults, report.faults
     shown = {hit.image for hit in opened.query("red", top=10_000, candidates=10_000)}

@@ -15,7 +15,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from fakes import ColourEncoder, SquareDetector, draw_squares
+from fakes import ColorEncoder, SquareDetector, draw_squares
 
 import retrieval_grounding as rg
 from retrieval_grounding.storage.migrations import FORMAT_VERSION
@@ -34,9 +34,7 @@ def make(target: Path) -> None:
         def build() -> None:
             for path in photos.iterdir():
                 os.utime(path, ns=(DAY, DAY))
-            rg.build(
-                photos, index, detector=SquareDetector(), clip=ColourEncoder(), options=options
-            )
+            rg.build(photos, index, detector=SquareDetector(), clip=ColorEncoder(), options=options)
 
         draw_squares(photos / "a.png", {"red": (5, 5, 25, 25)})
         draw_squares(photos / "b.png", {"green": (30, 10, 60, 40), "blue": (2, 2, 20, 20)})

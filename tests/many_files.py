@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image
 
 import retrieval_grounding as rg
-from retrieval_grounding.encoders import Fingerprint
-from retrieval_grounding.regions import Regions
+from retrieval_grounding.core.regions import Regions
+from retrieval_grounding.models.encoder import Fingerprint
 
 
 class InstantDetector:
@@ -45,8 +45,8 @@ def run(folder: Path, count: int) -> dict[str, float]:
         parent = photos / f"{number // 1000:04}"
         if number % 1000 == 0:
             parent.mkdir(parents=True)
-        colour = (number & 255, number >> 8 & 255, number >> 16)
-        Image.new("RGB", (4, 4), colour).save(parent / f"{number:06}.bmp")
+        color = (number & 255, number >> 8 & 255, number >> 16)
+        Image.new("RGB", (4, 4), color).save(parent / f"{number:06}.bmp")
 
     def build() -> float:
         started = time.perf_counter()

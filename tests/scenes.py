@@ -19,10 +19,10 @@ from random import Random
 import numpy as np
 from PIL import Image, ImageDraw
 
-from retrieval_grounding.regions import Regions, pairwise_iou
+from retrieval_grounding.core.regions import Regions, pairwise_iou
 
 SIDE = 224
-COLOURS = {
+COLORS = {
     "red": (215, 25, 30), "orange": (250, 140, 10), "yellow": (245, 225, 30),
     "green": (30, 160, 50), "blue": (30, 70, 220), "purple": (140, 40, 190),
     "pink": (255, 120, 190), "black": (15, 15, 15),
@@ -55,7 +55,7 @@ class Shape:
     """One thing in a scene."""
 
     shape: str
-    colour: str
+    color: str
     large: bool
     box: Box
 
@@ -151,8 +151,8 @@ def _make_scene(rng: Random) -> Scene:
 
 
 def _arrange(rng: Random) -> list[Shape]:
-    """Place 3 to 8 shapes that do not overlap; one kind is frequent, so that there are rivals."""
-    frequent, colour = rng.choice(list(SHAPES)), rng.choice(list(COLOURS))
+    """RowKey 3 to 8 shapes that do not overlap; one kind is frequent, so that there are rivals."""
+    frequent, color = rng.choice(list(SHAPES)), rng.choice(list(COLORS))
     shapes: list[Shape] = []
     wanted = rng.randint(3, 8)
     for _ in range(200):
@@ -162,7 +162,7 @@ def _arrange(rng: Random) -> list[Shape]:
         radius = rng.uniform(*(_LARGE if large else _SMALL))
         x, y = (rng.uniform(radius + 2, SIDE - radius - 2) for _ in range(2))
         name = frequent if rng.random() < 0.5 else rng.choice(list(SHAPES))
-        paint = colour if rng.random() < 0.3 else rng.choice(list(COLOURS))
+        paint = color if rng.random() < 0.3 else rng.choice(list(COLORS))
         outline = np.array(SHAPES[name]) * radius + (x, y)
         box = (*outline.min(0).round(1).tolist(), *outline.max(0).round(1).tolist())
         if all(_apart(box, other.box) for other in shapes):
@@ -188,7 +188,7 @@ def _draw(shapes: Sequence[Shape], rng: Random) -> Image.Image:
         corner, size = np.array(shape.box[:2]), np.subtract(shape.box[2:], shape.box[:2])
         points = (outline - low) / (high - low) * size + corner
         shade = tuple(
-            max(0, min(255, value + rng.randint(-10, 10))) for value in COLOURS[shape.colour]
+            max(0, min(255, value + rng.randint(-10, 10))) for value in COLORS[shape.color]
         )
         pen.polygon([(2 * x, 2 * y) for x, y in points.tolist()], fill=shade)
     return image.resize((SIDE, SIDE), Image.Resampling.BOX)
@@ -248,17 +248,17 @@ def _background(truths: Sequence[Box], rng: Random) -> Box:
 def _everything_said(shapes: Sequence[Shape]) -> Iterator[Expression]:
     for target in shapes:
         same_shape = [other for other in shapes if other.shape == target.shape]
-        same_colour = [other for other in shapes if other.colour == target.colour]
-        same = [other for other in same_shape if other.colour == target.colour]
+        same_color = [other for other in shapes if other.color == target.color]
+        same = [other for other in same_shape if other.color == target.color]
         size = "large" if target.large else "small"
-        if len(same_colour) == 1:
-            yield Expression(f"the {target.colour} one", target.box, "colour")
+        if len(same_color) == 1:
+            yield Expression(f"the {target.color} one", target.box, "color")
         if len(same_shape) == 1:
             yield Expression(f"the {target.shape}", target.box, "shape")
         elif len(same) == 1:
-            yield Expression(f"the {target.colour} {target.shape}", target.box, "colour shape")
+            yield Expression(f"the {target.color} {target.shape}", target.box, "color shape")
         elif sum(other.large == target.large for other in same) == 1:
-            phrase = f"the {size} {target.colour} {target.shape}"
+            phrase = f"the {size} {target.color} {target.shape}"
             yield Expression(phrase, target.box, "size")
         if len(same_shape) > 1 and sum(other.large == target.large for other in same_shape) == 1:
             word = "largest" if target.large else "smallest"
@@ -297,7 +297,7 @@ def _relations(
     if len(rivals) < 2:
         return
     for other in shapes:
-        alike = [s for s in shapes if (s.shape, s.colour) == (other.shape, other.colour)]
+        alike = [s for s in shapes if (s.shape, s.color) == (other.shape, other.color)]
         if other.shape == target.shape or len(alike) > 1:
             continue
         for words, (axis, sign) in _RELATIONS.items():
@@ -306,7 +306,7 @@ def _relations(
             }
             chosen = ahead.pop(id(target))
             if chosen > _MARGIN / 2 and max(ahead.values()) < -_MARGIN / 2:
-                phrase = f"the {target.shape} {words} the {other.colour} {other.shape}"
+                phrase = f"the {target.shape} {words} the {other.color} {other.shape}"
                 yield Expression(phrase, target.box, "relation")
 
 

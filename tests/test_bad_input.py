@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bad_images import NOISE, make_corpus
-from fakes import ColourEncoder, SquareDetector, draw_squares
+from fakes import ColorEncoder, SquareDetector, draw_squares
 
 import retrieval_grounding as rg
-from retrieval_grounding.encoders import clean_phrase
+from retrieval_grounding.core.phrases import clean_phrase
 
 QUIET = rg.BuildOptions(progress=False)
 
@@ -26,7 +26,7 @@ def corpus(tmp_path_factory):
 def index(corpus, tmp_path_factory) -> rg.Index:
     target = tmp_path_factory.mktemp("index")
     return rg.build(
-        corpus[0], target, detector=SquareDetector(), clip=ColourEncoder(), options=QUIET
+        corpus[0], target, detector=SquareDetector(), clip=ColorEncoder(), options=QUIET
     )
 
 
@@ -53,7 +53,7 @@ def test_cut_files_are_not_taken_for_sound_ones(corpus, index):
 
 def test_building_the_corpus_again_tells_the_same(corpus, index):
     again = rg.build(
-        corpus[0], index.directory, detector=SquareDetector(), clip=ColourEncoder(), options=QUIET
+        corpus[0], index.directory, detector=SquareDetector(), clip=ColorEncoder(), options=QUIET
     ).build_report
     first = index.build_report
     assert (again.added, again.embedded) == (0, 0)

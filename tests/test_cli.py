@@ -12,8 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from retrieval_grounding import PRESETS
-from retrieval_grounding.cli import app
-from retrieval_grounding.commands.shared import print_table, shown_path
+from retrieval_grounding.cli.app import app
+from retrieval_grounding.cli.output import print_table, shown_path
 
 COMMANDS = (
     "build", "query", "ground", "train", "evaluate", "info", "models", "demo", "remove",
@@ -42,7 +42,7 @@ def test_every_command_has_help_and_json(command):
 
 def test_help_does_not_import_the_heavy_libraries():
     code = (
-        "import sys, retrieval_grounding.cli; "
+        "import sys, retrieval_grounding.cli.app; "
         "heavy = {'torch', 'numpy', 'h5py', 'faiss', 'ultralytics', 'open_clip', 'PIL'}; "
         "print(sorted(heavy & set(sys.modules)))"
     )
@@ -89,7 +89,7 @@ def index(photos, tmp_path, models, monkeypatch):
     built = rg.build(photos, tmp_path / "index", options=rg.BuildOptions(progress=False), **models)
     connection = sqlite3.connect(built.directory / "catalog.sqlite")
     with connection:
-        connection.execute("UPDATE settings SET value = '\"colours\"' WHERE key = 'clip'")
+        connection.execute("UPDATE settings SET value = '\"colors\"' WHERE key = 'clip'")
     connection.close()
     return built.directory
 
@@ -131,18 +131,18 @@ def test_info_begins_with_what_a_user_asks(index):
 def test_an_index_says_what_it_is(index):
     import retrieval_grounding as rg
 
-    assert repr(rg.Index.open(index)).endswith("index': 4 images, 8 regions, encoder colours>")
+    assert repr(rg.Index.open(index)).endswith("index': 4 images, 8 regions, encoder colors>")
     assert rg.Index.open(index).query([]) == []
 
 
 def test_building_again_says_that_nothing_is_new(index, photos, models, capsys):
     import retrieval_grounding as rg
-    from retrieval_grounding.cli import _print_report
+    from retrieval_grounding.cli.build import print_report
 
     options = rg.BuildOptions(progress=False)
     again = rg.build(photos, index, options=options, **models)
     assert again.build_report is not None
-    _print_report(again.build_report, index, len(again))
+    print_report(again.build_report, index, len(again))
     line = "nothing new, 4 unchanged; 4 images in the index"
     assert capsys.readouterr().out == f"{index}: {line}\n"
 

@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from fakes import ColourEncoder, SquareDetector, draw_squares
+from fakes import ColorEncoder, SquareDetector, draw_squares
 
 import retrieval_grounding as rg
 
@@ -95,7 +95,7 @@ def test_readers_see_whole_states_while_a_writer_works(tmp_path, models):
     done = threading.Event()
 
     def read() -> None:
-        reader = rg.Index.open(folder, encoder=ColourEncoder())
+        reader = rg.Index.open(folder, encoder=ColorEncoder())
         try:
             while not done.is_set():
                 answers.append({hit.image: hit.box for hit in reader.query("red", top=50)})
@@ -108,7 +108,7 @@ def test_readers_see_whole_states_while_a_writer_works(tmp_path, models):
     writer = rg.Index.open(folder)
     for turn in range(6):
         draw_squares(photos / "extra.png", {"red": (0, 0, 70, 20 + turn)})
-        rg.build(photos, folder, detector=SquareDetector(), clip=ColourEncoder(), options=options)
+        rg.build(photos, folder, detector=SquareDetector(), clip=ColorEncoder(), options=options)
         writer.compact(0.0, 3 + turn)
         writer.remove(photos / "extra.png")
     done.set()

@@ -15,13 +15,13 @@ import numpy as np
 import psutil
 import pytest
 from bad_images import sound_images
-from fakes import ColourEncoder, draw_squares
+from fakes import ColorEncoder, draw_squares
 
 import retrieval_grounding as rg
-from retrieval_grounding import decoding
-from retrieval_grounding.decoding import Decoder
-from retrieval_grounding.images import decode_image
-from retrieval_grounding.reading import read_ahead
+from retrieval_grounding.data import decode_pool
+from retrieval_grounding.data.decode_pool import Decoder
+from retrieval_grounding.data.images import decode_image
+from retrieval_grounding.data.prefetch import read_ahead
 
 QUIET = rg.BuildOptions(progress=False, workers=2)
 posix = pytest.mark.skipif(os.name == "nt", reason="signals and sessions are POSIX")
@@ -30,7 +30,7 @@ posix = pytest.mark.skipif(os.name == "nt", reason="signals and sessions are POS
 @pytest.fixture
 def faults(monkeypatch):
     """Let the last bytes of a file decide what befalls its decoder; return how to take it back."""
-    monkeypatch.setattr(decoding, "_PROGRAM", faulty_decoder.PROGRAM)
+    monkeypatch.setattr(decode_pool, "_PROGRAM", faulty_decoder.PROGRAM)
     return monkeypatch.undo
 
 
@@ -174,7 +174,7 @@ def test_neither_processes_nor_files_are_left_open(tmp_path, faults, end):
 
 
 def test_files_that_are_known_or_only_hashed_start_no_process(photos, monkeypatch):
-    monkeypatch.setattr(decoding, "get_executable", lambda: "/no/such/program")
+    monkeypatch.setattr(decode_pool, "get_executable", lambda: "/no/such/program")
     paths = [str(path) for path in sorted(photos.iterdir())]
     hashed = list(read_ahead(paths, (), 2, decode=False))
     known = {item.content_hash for item in hashed}
@@ -186,9 +186,9 @@ def test_a_decoder_that_cannot_be_started_is_one_sentence(
     photos, tmp_path, models, monkeypatch, fault
 ):
     if fault == "no program":
-        monkeypatch.setattr(decoding, "get_executable", lambda: "/no/such/program")
+        monkeypatch.setattr(decode_pool, "get_executable", lambda: "/no/such/program")
     else:
-        monkeypatch.setattr(decoding, "_PROGRAM", "raise SystemExit(7)")
+        monkeypatch.setattr(decode_pool, "_PROGRAM", "raise SystemExit(7)")
     with pytest.raises(rg.GroundingError, match=r"no process|status 7") as told:
         rg.build(photos, tmp_path / "index", options=QUIET, **models)
     assert "\n" not in str(told.value)
@@ -199,7 +199,7 @@ def test_a_decoder_that_cannot_be_started_is_one_sentence(
 def test_the_process_is_light():
     """It starts for every build, several at once."""
     program = (
-        "import sys; sys.path[:] = sys.argv[1:]; import retrieval_grounding._decoder; "
+        "import sys; sys.path[:] = sys.argv[1:]; import retrieval_grounding.data._decode_worker; "
         "print(sorted({name.partition('.')[0] for name in sys.modules}))"
     )
     command = [sys.executable, "-S", "-c", program, *sys.path, str(Path(rg.__file__).parents[1])]
@@ -213,12 +213,12 @@ SCRIPT = """
 import signal
 import sys
 import time
-from fakes import ColourEncoder, SquareDetector
+from fakes import ColorEncoder, SquareDetector
 import faulty_decoder
 import retrieval_grounding as rg
-from retrieval_grounding import decoding
+from retrieval_grounding.data import decode_pool
 signal.signal(signal.SIGINT, signal.default_int_handler)
-decoding._PROGRAM = faulty_decoder.PROGRAM
+decode_pool._PROGRAM = faulty_decoder.PROGRAM
 print("once", flush=True)
 class Slow(SquareDetector):
     def detect(self, images):
@@ -226,7 +226,7 @@ class Slow(SquareDetector):
         time.sleep(float(sys.argv[3]))
         return super().detect(images)
 options = rg.BuildOptions(progress=False, workers=2, batch_images=1)
-index = rg.build(sys.argv[1], sys.argv[2], detector=Slow(), clip=ColourEncoder(), options=options)
+index = rg.build(sys.argv[1], sys.argv[2], detector=Slow(), clip=ColorEncoder(), options=options)
 print(index.build_report.added, index.build_report.skipped_reasons)
 """
 
@@ -234,9 +234,9 @@ DECODING = """
 import sys
 import time
 import faulty_decoder
-from retrieval_grounding import decoding
-decoding._PROGRAM = faulty_decoder.PROGRAM
-decoder = decoding.Decoder(patience=1.0)
+from retrieval_grounding.data import decode_pool
+decode_pool._PROGRAM = faulty_decoder.PROGRAM
+decoder = decode_pool.Decoder(patience=1.0)
 decoder._start()
 print("detecting", flush=True)
 if sys.argv[1] == "hanging":
@@ -285,5 +285,5 @@ def test_ctrl_c_in_a_terminal_reaches_the_builder_only(photos, tmp_path):
     assert "BuildInterrupted" in errors
     assert "once" not in told
     assert not psutil.wait_procs(children, 10)[1]
-    index = rg.Index.open(tmp_path / "index", encoder=ColourEncoder())
+    index = rg.Index.open(tmp_path / "index", encoder=ColorEncoder())
     assert (len(index), index.skipped(), index.verify().faults) == (1, [], [])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes import ColourEncoder, draw_squares
+from fakes import ColorEncoder, draw_squares
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -19,16 +19,16 @@ from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
 import retrieval_grounding as rg
-from retrieval_grounding.cli import app
-from retrieval_grounding.errors import ExpressionError
-from retrieval_grounding.evaluation import write_page
+from retrieval_grounding.cli.app import app
+from retrieval_grounding.core.errors import ExpressionError
+from retrieval_grounding.evaluation.html_report import write_page
 from retrieval_grounding.evaluation.metrics import (
     auroc,
     bootstrap_means,
     expected_calibration_error,
     reliability_curve,
 )
-from retrieval_grounding.matching import CosineMatcher
+from retrieval_grounding.matching.matcher import CosineMatcher
 
 
 def test_bootstrap_resamples_images_not_expressions():
@@ -203,7 +203,7 @@ def test_slices_partition_the_expressions(index, refs, tmp_path):
     slices = index.evaluate(refs).slices
     sizes = {name: part.expressions for name, part in slices.items()}
     assert (sizes["spatial words"], sizes["no spatial words"]) == (1, 4)
-    assert "others of its class" not in sizes  # every colour is drawn once in a picture
+    assert "others of its class" not in sizes  # every color is drawn once in a picture
     assert sizes["alone of its class"] == 4  # the whole image has no class
     assert sizes["things"] == 4
     assert sizes["small third"] + sizes["middle third"] + sizes["large third"] == 5
@@ -234,7 +234,7 @@ def test_distractors_are_other_objects_of_the_class(tmp_path):
 
     draw_squares(tmp_path / "near.png", {"red": (0, 0, 20, 20)})
     draw_squares(tmp_path / "far.png", {"red": (50, 30, 70, 50)})
-    index = rg.build(tmp_path, tmp_path / "i", detector=TwoRedsDetector(), clip=ColourEncoder())
+    index = rg.build(tmp_path, tmp_path / "i", detector=TwoRedsDetector(), clip=ColorEncoder())
     rows = [("red", "near.png", [0, 0, 20, 20]), ("red", "far.png", [50, 30, 20, 20])]
     slices = index.evaluate(write_refs(tmp_path / "r.jsonl", rows)).slices
     # Two boxes of one object are no distractors of each other.
@@ -355,11 +355,11 @@ def test_the_page_is_self_contained_and_escapes_everything(index, tmp_path):
 
 
 def run(index: rg.Index, monkeypatch, *arguments: str):
-    monkeypatch.setattr("retrieval_grounding.index.load_encoder", lambda *_: ColourEncoder())
+    monkeypatch.setattr("retrieval_grounding.index.load_encoder", lambda *_: ColorEncoder())
     original = rg.Index.open
 
     def opened(directory, device="auto"):
-        return original(directory, encoder=ColourEncoder(), device=device)
+        return original(directory, encoder=ColorEncoder(), device=device)
 
     monkeypatch.setattr(rg.Index, "open", opened)
     return CliRunner().invoke(app, ["evaluate", str(index.directory), *arguments])

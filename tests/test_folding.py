@@ -5,7 +5,7 @@ import timm
 import torch
 from torch import nn
 
-from retrieval_grounding.folding import fold_batch_norm
+from retrieval_grounding.models.fuse_bn import fold_batch_norm
 
 
 def with_statistics(model: nn.Module) -> nn.Module:

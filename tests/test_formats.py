@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from fakes import ColourEncoder
+from fakes import ColorEncoder
 
 import retrieval_grounding as rg
 from retrieval_grounding.storage import catalog as catalog_module
@@ -45,12 +45,12 @@ def check(index: rg.Index) -> None:
 
 @pytest.mark.parametrize("unpacked", VERSIONS, indirect=True)
 def test_every_version_opens(unpacked):
-    check(rg.Index.open(unpacked, encoder=ColourEncoder()))
+    check(rg.Index.open(unpacked, encoder=ColorEncoder()))
 
 
 @pytest.mark.parametrize("unpacked", VERSIONS, indirect=True)
 def test_every_version_can_be_written(unpacked):
-    index = rg.Index.open(unpacked, encoder=ColourEncoder())
+    index = rg.Index.open(unpacked, encoder=ColorEncoder())
     assert index.remove("/photos/b.png") == 1
     index.compact(0.0)
     assert [hit.image for hit in index.query("green", top=1)] == ["/photos/copy.png"]
@@ -77,7 +77,7 @@ def test_a_migration_runs_in_place_for_writers_and_in_memory_for_readers(unpacke
         monkeypatch.setattr(module, "FORMAT_VERSION", FORMAT_VERSION + 1)
     monkeypatch.setitem(migrations.MIGRATIONS, FORMAT_VERSION, next_version)
     before = (unpacked / "catalog.sqlite").read_bytes()
-    reader = rg.Index.open(unpacked, encoder=ColourEncoder())
+    reader = rg.Index.open(unpacked, encoder=ColorEncoder())
     assert reader._catalog.setting("new") == "added by the migration"
     check(reader)
     assert (unpacked / "catalog.sqlite").read_bytes() == before
@@ -100,7 +100,7 @@ def test_a_failed_migration_changes_nothing(unpacked, monkeypatch):
     with pytest.raises(rg.StoreError, match="cannot be migrated"):
         catalog_module.Catalog(unpacked, writable=True)
     monkeypatch.undo()
-    check(rg.Index.open(unpacked, encoder=ColourEncoder()))
+    check(rg.Index.open(unpacked, encoder=ColorEncoder()))
 
 
 def test_a_copied_index_folder_stays_usable(photos, tmp_path, models):

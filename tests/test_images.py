@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from retrieval_grounding import ImageError, SourceError, find_images, load_image
-from retrieval_grounding.images import decode_image
+from retrieval_grounding.data.images import decode_image
 
 GRADIENT = np.stack(np.meshgrid(np.arange(0, 240, 6), np.arange(0, 180, 6)), -1).astype(np.uint8)
 PIXELS = np.concatenate([GRADIENT, np.full((*GRADIENT.shape[:2], 1), 90, np.uint8)], -1)
@@ -76,7 +76,7 @@ def test_16_bit_grey_keeps_its_tones():
 
 
 def test_first_frame_of_an_animation():
-    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
     data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
     assert decode_image(data).getpixel((0, 0)) == (255, 0, 0)
 

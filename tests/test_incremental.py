@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fakes import ColourEncoder, SquareDetector, draw_squares
+from fakes import ColorEncoder, SquareDetector, draw_squares
 
 import retrieval_grounding as rg
 
@@ -33,7 +33,7 @@ def detector() -> CountingDetector:
 @pytest.fixture
 def build(photos, tmp_path, detector):
     def run(options: rg.BuildOptions = QUIET, sources: object = photos) -> rg.Index:
-        encoder = ColourEncoder()
+        encoder = ColorEncoder()
         return rg.build(
             sources, tmp_path / "index", detector=detector, clip=encoder, options=options
         )
@@ -176,16 +176,17 @@ def test_an_unreadable_file_keeps_what_is_known_of_it(photos, build):
 def test_a_file_that_vanishes_before_it_is_read_keeps_what_is_known(photos, build, monkeypatch):
     build()
     draw_squares(photos / "b.png", {"yellow": (0, 0, 9, 9)})
-    from retrieval_grounding import reading
 
-    read = reading.read_image_bytes
+    from retrieval_grounding.data import prefetch
+
+    read = prefetch.read_image_bytes
 
     def vanish(path):
         if path.endswith("b.png"):
             Path(path).unlink()
         return read(path)
 
-    monkeypatch.setattr(reading, "read_image_bytes", vanish)
+    monkeypatch.setattr(prefetch, "read_image_bytes", vanish)
     index = build()
     assert index.build_report.skipped_reasons == {"missing": 1}
     assert found(index, "green") == {"b.png"}

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes import ColourEncoder, draw_squares
+from fakes import ColorEncoder, draw_squares
 from PIL import Image
 
 import retrieval_grounding as rg
-from retrieval_grounding.encoders import Fingerprint
+from retrieval_grounding.models.encoder import Fingerprint
 
 QUIET = rg.BuildOptions(progress=False)
 
@@ -137,13 +137,13 @@ def test_small_shards_and_batches_give_the_same_index(index, photos, tmp_path, m
 
 
 def test_another_encoder_is_refused_by_name(index, tmp_path, photos, models):
-    class OtherEncoder(ColourEncoder):
+    class OtherEncoder(ColorEncoder):
         fingerprint = Fingerprint("other", "weights-2", "none")
 
     with pytest.raises(rg.ModelError, match=r"colours \(weights-1.*other \(weights-2"):
         rg.Index.open(tmp_path / "index", encoder=OtherEncoder())
     draw_squares(photos / "e.png", {"yellow": (0, 0, 9, 9)})
-    with pytest.raises(rg.ModelError, match="was built with the encoder colours"):
+    with pytest.raises(rg.ModelError, match="was built with the encoder colors"):
         rg.build(
             photos, tmp_path / "index", detector=models["detector"], clip=OtherEncoder(),
             options=QUIET,

@@ -11,20 +11,23 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrieval_grounding.encoders import Fingerprint
-from retrieval_grounding.errors import GroundingError, ModelError
-from retrieval_grounding.matching import CosineMatcher, trained
-from retrieval_grounding.matching.batches import RegionTensors
+from retrieval_grounding.core.errors import GroundingError, ModelError
+from retrieval_grounding.core.phrases import Phrases
+from retrieval_grounding.core.region_table import RegionTable
+from retrieval_grounding.core.regions import pairwise_iou
+from retrieval_grounding.matching import trained
+from retrieval_grounding.matching.batch import RegionTensors
 from retrieval_grounding.matching.calibration import Calibration, fit_calibration
-from retrieval_grounding.matching.examples import Examples, split_by_image
+from retrieval_grounding.matching.dataset import Examples, split_by_image
 from retrieval_grounding.matching.geometry import OVERLAP, PLACE_SIZE, places, relations
+from retrieval_grounding.matching.matcher import CosineMatcher
 from retrieval_grounding.matching.model import MatcherConfig, make_model
+from retrieval_grounding.matching.pseudo.templates import mirror_phrase
+from retrieval_grounding.matching.train_state import TrainingOptions
 from retrieval_grounding.matching.trained import TrainedMatcher
-from retrieval_grounding.matching.training import TrainingOptions, train_model
-from retrieval_grounding.matching.words import count_words, frequent_words
-from retrieval_grounding.referring.wording import mirror_phrase
-from retrieval_grounding.regions import pairwise_iou
-from retrieval_grounding.tables import Phrases, RegionTable
+from retrieval_grounding.matching.trainer import train_model
+from retrieval_grounding.matching.vocabulary import count_words, frequent_words
+from retrieval_grounding.models.encoder import Fingerprint
 
 ENCODER = Fingerprint("random", "weights", "none")
 DIMENSION = 32
@@ -52,7 +55,7 @@ def random_table(counts: list[int], seed: int) -> RegionTable:
         boxes=np.concatenate(boxes).astype(np.float32),
         scores=np.full(len(label), 0.9, np.float32),
         labels=label,
-        colours=random.integers(0, 255, (len(label), 11)).astype(np.uint8),
+        colors=random.integers(0, 255, (len(label), 11)).astype(np.uint8),
         offsets=np.cumsum([0, *(count + 1 for count in counts)]),
         label_names=NAMES,
         label_embeddings=meanings * np.array([[1], [1], [0]], np.float32),
@@ -160,7 +163,7 @@ def test_a_killed_training_ends_like_an_undisturbed_one(tmp_path, monkeypatch):
     table = random_table([5] * 60, 2)
     undisturbed, _, run = train(table, "residual", epochs=4)
 
-    import retrieval_grounding.matching.training as module
+    import retrieval_grounding.matching.trainer as module
 
     checkpoint = tmp_path / "checkpoint"
     epochs = iter([1, 2])

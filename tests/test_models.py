@@ -20,9 +20,10 @@ from retrieval_grounding import (
     load_encoder,
     load_image,
 )
-from retrieval_grounding.devices import resolve_device
-from retrieval_grounding.encoders import OpenClipEncoder, clean_phrase
-from retrieval_grounding.presets import PRESETS, get_preset
+from retrieval_grounding.core.phrases import clean_phrase
+from retrieval_grounding.models.clip import OpenClipEncoder
+from retrieval_grounding.models.device import resolve_device
+from retrieval_grounding.models.presets import PRESETS, get_preset
 
 ARCHITECTURE = "ViT-S-32-alt"
 

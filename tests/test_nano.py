@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import retrieval_grounding as rg
-from retrieval_grounding.demo import demo_photographs
+from retrieval_grounding.cli.demo import demo_photographs
 from retrieval_grounding.storage.shards import ShardReader
 
 # Hand-drawn boxes; each phrase means one thing in the five photographs.
@@ -80,7 +80,7 @@ def stored_embeddings(index: rg.Index) -> np.ndarray:
 
 
 def test_the_bundled_weights_are_small_and_found_by_name():
-    folder = Path(rg.__file__).parent / "bundled"
+    folder = Path(rg.__file__).parent / "models" / "weights"
     assert sum(path.stat().st_size for path in folder.rglob("*")) < 30_000_000
     assert rg.load_detector("nano").class_names[0] == "person"
     assert rg.load_encoder("nano").dimension == rg.load_encoder("nano").encode_phrases("a").shape[1]

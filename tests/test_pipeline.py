@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from retrieval_grounding import Regions, load_detector, load_encoder, load_image
-from retrieval_grounding.demo import demo_photographs
-from retrieval_grounding.devices import Halving, describe_devices
-from retrieval_grounding.encoders import OpenClipEncoder
-from retrieval_grounding.lanes import Lanes
-from retrieval_grounding.overlapping import overlapped
-from retrieval_grounding.pixels import resample, upload
+from retrieval_grounding.cli.demo import demo_photographs
+from retrieval_grounding.indexing.stages import overlapped
+from retrieval_grounding.models.batch_size import Halving
+from retrieval_grounding.models.clip import OpenClipEncoder
+from retrieval_grounding.models.cpu_pool import Lanes
+from retrieval_grounding.models.device import describe_devices
+from retrieval_grounding.models.gpu_resize import resample, upload
 
 
 def test_stages_overlap_and_keep_the_order():

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrieval_grounding.colours import COLOURS
-from retrieval_grounding.referring.pseudo import describe_image, pseudo_queries
-from retrieval_grounding.referring.wording import mirror_phrase
-from retrieval_grounding.regions import WHOLE_IMAGE, pairwise_iou
-from retrieval_grounding.tables import RegionTable
+from retrieval_grounding.core.colors import COLORS
+from retrieval_grounding.core.region_table import RegionTable
+from retrieval_grounding.core.regions import WHOLE_IMAGE, pairwise_iou
+from retrieval_grounding.matching.pseudo.generate import describe_image, pseudo_queries
+from retrieval_grounding.matching.pseudo.templates import mirror_phrase
 
 SIDE = 100
 LABELS = (
@@ -26,22 +26,22 @@ LABELS = (
 
 
 def table(*images):
-    """Make a table of images, each a list of (label, box in percent, score, colour)."""
+    """Make a table of images, each a list of (label, box in percent, score, color)."""
     rows = []
     offsets = [0]
     for image in images:
         rows.append((WHOLE_IMAGE, (0, 0, SIDE, SIDE), 1.0, "green"))
         rows += [(*row, *(0.9, "gray")[len(row) - 2 :]) for row in image]
         offsets.append(len(rows))
-    colours = np.zeros((len(rows), len(COLOURS)), np.uint8)
+    colors = np.zeros((len(rows), len(COLORS)), np.uint8)
     for number, row in enumerate(rows):
-        colours[number, COLOURS.index(row[3])] = 255
+        colors[number, COLORS.index(row[3])] = 255
     return RegionTable(
         embeddings=np.zeros((len(rows), 2), np.float16),
         boxes=np.array([row[1] for row in rows], np.float32),
         scores=np.array([row[2] for row in rows], np.float32),
         labels=np.array([LABELS.index(row[0]) for row in rows]),
-        colours=colours,
+        colors=colors,
         offsets=np.array(offsets),
         label_names=LABELS,
         label_embeddings=np.zeros((len(LABELS), 2), np.float32),
@@ -54,7 +54,7 @@ def said(*image):
     regions = table(image)
     for seed in range(40):
         for claim, _ in describe_image(regions, 0, seed, per_image=200):
-            kind = f"{claim.pool.colour} {claim.kind}".strip()
+            kind = f"{claim.pool.color} {claim.kind}".strip()
             key = (kind, claim.direction, claim.rank)
             found.setdefault(key, set()).add(claim.target.row)
     return found
@@ -102,14 +102,14 @@ def test_corners_hold_one():
     assert found["corner", "bottom right", 0] == {2}
 
 
-def test_colours_tell_apart():
+def test_colors_tell_apart():
     found = said(("car", (5, 40, 25, 60), 0.9, "red"), ("car", (40, 40, 60, 60), 0.9, "blue"))
     assert found["red label", "", 0] == {1}
     assert found["blue label", "", 0] == {2}
 
 
 @pytest.mark.parametrize(("other", "clear"), [("blue", True), ("orange", False), ("red", False)])
-def test_similar_colours_do_not(other, clear):
+def test_similar_colors_do_not(other, clear):
     found = said(("car", (5, 40, 25, 60), 0.9, "red"), ("car", (40, 40, 60, 60), 0.9, other))
     assert (("red label", "", 0) in found) == clear
 
@@ -205,8 +205,8 @@ def crowded(draw):
         width, height = draw(st.integers(3, 60)), draw(st.integers(3, 60))
         box = (x, y, min(SIDE, x + width), min(SIDE, y + height))
         score = draw(st.sampled_from([0.05, 0.2, 0.5, 0.9]))
-        colour = draw(st.sampled_from(["red", "blue", "orange", "black"]))
-        image.append((draw(st.sampled_from(LABELS[1:5])), box, score, colour))
+        color = draw(st.sampled_from(["red", "blue", "orange", "black"]))
+        image.append((draw(st.sampled_from(LABELS[1:5])), box, score, color))
     return image
 
 
@@ -220,7 +220,7 @@ def test_read_again_a_phrase_selects_the_region_that_it_was_made_for(image, seed
         assert "  " not in phrase and "{" not in phrase and "(" not in phrase
         assert regions.label(row) in claim.pool.labels
         assert regions.scores[row] >= 0.25
-        candidates = distinct(regions, claim.pool.labels, claim.pool.colour)
+        candidates = distinct(regions, claim.pool.labels, claim.pool.color)
         assert row in candidates
         boxes = {number: regions.boxes[number].tolist() for number in candidates}
         if claim.kind == "label":
@@ -249,7 +249,7 @@ def test_read_again_a_phrase_selects_the_region_that_it_was_made_for(image, seed
             assert related == [row]
 
 
-def distinct(regions, labels, colour):
+def distinct(regions, labels, color):
     """Return the rows that a reader of the detections would take for different things of a kind.
 
     Doubtful boxes count where they lie apart and are not much smaller than what is certain.
@@ -271,7 +271,7 @@ def distinct(regions, labels, colour):
         and area(boxes[n]) > 0.35 * most
         and not any(overlap(boxes[n], boxes[other]) for other in things if other != n)
     ]
-    return [n for n in sorted(kept) if not colour or regions.colours[n, COLOURS.index(colour)]]
+    return [n for n in sorted(kept) if not color or regions.colors[n, COLORS.index(color)]]
 
 
 def fits(relation, box, other):

@@ -15,10 +15,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from retrieval_grounding.errors import ExpressionError, GroundingError
-from retrieval_grounding.referring import Expression, read_expressions, resolve_images
-from retrieval_grounding.referring.refer import load_plain_pickle
-from retrieval_grounding.storage.catalog import ImageRow
+from retrieval_grounding.core.errors import ExpressionError, GroundingError
+from retrieval_grounding.data.expressions import Expression, read_expressions
+from retrieval_grounding.data.refer import load_plain_pickle
+from retrieval_grounding.data.resolve import resolve_images
+from retrieval_grounding.storage.rows import ImageRow
 
 RECORD = {
     "dataset": "toy",
@@ -227,7 +228,7 @@ def test_boxes_are_cut_to_the_image(tmp_path):
         ("a.xml", b"<a/>", "of no known form"),
         ("a.jsonl", b"", "it is empty"),
         ("a.jsonl.gz", b"not packed", "cannot be read"),
-        ("a.jsonl.gz", gzip.compress(json.dumps(RECORD).encode() * 99)[:-20], "cannot be read"),
+        ("a.jsonl.gz", gzip.compress(json.dumps(RECORD).encode() * 99, mtime=0)[:-20], "cannot be read"),
         ("a.csv", b"image,expression\n", "must name the columns"),
         ("a.csv", b"", "must name the columns"),
         ("a.csv", b"image,expression,x,y,w,h\n\xff", "cannot be read"),

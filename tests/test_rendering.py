@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes import ColourEncoder, draw_squares
+from fakes import ColorEncoder, draw_squares
 from PIL import Image
 
 import retrieval_grounding as rg
 from retrieval_grounding import GroundingError, Hit, render_html
-from retrieval_grounding.rendering import draw_hits, save_picture
+from retrieval_grounding.search.render import draw_hits, save_picture
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_save_writes_the_format_of_the_suffix(hit, tmp_path):
         save_picture(hit.image, [hit], tmp_path / "out.xyz")
 
 
-def test_every_hit_has_a_box_and_a_name_of_its_own_colour(hit):
+def test_every_hit_has_a_box_and_a_name_of_its_own_color(hit):
     image = Image.open(hit.image).convert("RGB")
     other = replace(hit, phrase="a corner", box=(20, 200, 120, 280))
     drawn = np.asarray(draw_hits(image, [hit, other]))
@@ -143,7 +143,7 @@ def test_an_index_that_names_other_files_cannot_have_them_shown(
     connection.execute("UPDATE images SET path = ? WHERE path = ?", (target, *victim))
     connection.commit()
     connection.close()
-    index = rg.Index.open(tmp_path / "index", encoder=ColourEncoder())
+    index = rg.Index.open(tmp_path / "index", encoder=ColorEncoder())
     hits = index.query("red", top=9)
     assert target in {hit.image for hit in hits}
     render_html(hits, tmp_path / "page.html")

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
-from fakes import ColourEncoder, SquareDetector, draw_squares
+from fakes import ColorEncoder, SquareDetector, draw_squares
 
 import retrieval_grounding as rg
 
@@ -69,7 +69,7 @@ def test_a_read_only_index_can_be_read_and_says_that_it_cannot_be_written(
 
 
 class FullDevice(SquareDetector):
-    """Holds three images at once, or none at all of a colour."""
+    """Holds three images at once, or none at all of a color."""
 
     def __init__(self) -> None:
         self.batches: list[int] = []
@@ -91,7 +91,7 @@ def test_a_full_gpu_halves_the_batch_and_goes_on(tmp_path):
     draw_squares(photos / "large.png", {"red": (0, 0, 5, 5)}, size=(90, 70))
     detector = FullDevice()
     index = rg.build(
-        photos, tmp_path / "index", detector=detector, clip=ColourEncoder(), options=QUIET
+        photos, tmp_path / "index", detector=detector, clip=ColorEncoder(), options=QUIET
     )
     assert index.build_report.skipped_reasons == {"out-of-memory": 1}
     assert len(index) == 12
@@ -105,7 +105,7 @@ def test_other_errors_of_models_are_not_taken_for_full_memory(photos, tmp_path):
             raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     with pytest.raises(RuntimeError, match="mat1"):
-        rg.build(photos, tmp_path / "index", detector=Broken(), clip=ColourEncoder(), options=QUIET)
+        rg.build(photos, tmp_path / "index", detector=Broken(), clip=ColorEncoder(), options=QUIET)
 
 
 class Interrupting(SquareDetector):

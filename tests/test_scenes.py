@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import scenes
 
-from retrieval_grounding.colours import COLOURS, region_colours
-from retrieval_grounding.regions import WHOLE_IMAGE, pairwise_iou
+from retrieval_grounding.core.colors import COLORS, region_colors
+from retrieval_grounding.core.regions import WHOLE_IMAGE, pairwise_iou
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +35,8 @@ def understood(phrase, shapes):
     for word in reversed(phrase.split()):
         if word in scenes.SHAPES:
             left = [s for s in left if s.shape == word]
-        elif word in scenes.COLOURS:
-            left = [s for s in left if s.colour == word]
+        elif word in scenes.COLORS:
+            left = [s for s in left if s.color == word]
         elif word in ("small", "large"):
             left = [s for s in left if s.large == (word == "large")]
         elif word not in ("the", "one"):
@@ -60,7 +60,7 @@ def test_every_phrase_means_one_shape(drawn):
             kinds.add(said.kind)
             assert [s.box for s in understood(said.phrase, scene.shapes)] == [said.box]
     assert kinds == {
-        "colour", "shape", "colour shape", "size", "position", "ordinal", "relation"
+        "color", "shape", "color shape", "size", "position", "ordinal", "relation"
     }  # fmt: skip
 
 
@@ -77,11 +77,11 @@ def test_the_detector_finds_every_shape_once_and_misses_besides(drawn):
     assert wrong > 2 * len(drawn)
 
 
-def test_colours_as_drawn_are_colours_as_measured(drawn):
+def test_colors_as_drawn_are_colors_as_measured(drawn):
     for scene in drawn:
         boxes = np.array([shape.box for shape in scene.shapes], np.float32)
-        measured = region_colours(scene.image, boxes)
-        assert [COLOURS[row.argmax()] for row in measured] == [s.colour for s in scene.shapes]
+        measured = region_colors(scene.image, boxes)
+        assert [COLORS[row.argmax()] for row in measured] == [s.color for s in scene.shapes]
 
 
 def test_scenes_depend_on_the_seed_alone(drawn):

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from fakes import COLOURS, ColourEncoder, SquareDetector, draw_squares
+from fakes import COLORS, ColorEncoder, SquareDetector, draw_squares
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -15,7 +15,7 @@ from kill_writers import content, hits
 import retrieval_grounding as rg
 
 NAMES = st.sampled_from([f"{folder}{letter}.png" for folder in ("", "sub/") for letter in "abcde"])
-PICTURES = st.tuples(st.sampled_from(sorted(COLOURS)), st.integers(1, 3))
+PICTURES = st.tuples(st.sampled_from(sorted(COLORS)), st.integers(1, 3))
 
 
 class Collection(RuleBasedStateMachine):
@@ -36,8 +36,8 @@ class Collection(RuleBasedStateMachine):
         shutil.rmtree(self.folder)
 
     def _draw(self, name: str, picture: tuple[str, int]) -> None:
-        colour, size = picture
-        draw_squares(self.photos / name, {colour: (0, 0, 9 * size, 7 * size)})
+        color, size = picture
+        draw_squares(self.photos / name, {color: (0, 0, 9 * size, 7 * size)})
         self.files[name] = picture
 
     @rule(name=NAMES, picture=PICTURES)
@@ -69,7 +69,7 @@ class Collection(RuleBasedStateMachine):
         )
         told = rg.preview_build(self.photos, self.index, options=options)
         report = rg.build(
-            self.photos, self.index, detector=SquareDetector(), clip=ColourEncoder(),
+            self.photos, self.index, detector=SquareDetector(), clip=ColorEncoder(),
             options=options,
         ).build_report  # fmt: skip
         for number in ("unchanged", "added", "updated", "moved", "duplicates", "missing"):
@@ -99,13 +99,13 @@ class Collection(RuleBasedStateMachine):
 
     @rule()
     def reopen(self):
-        self.reader = rg.Index.open(self.index, encoder=ColourEncoder())
+        self.reader = rg.Index.open(self.index, encoder=ColorEncoder())
 
     @invariant()
     def the_index_is_sound_and_holds_what_it_saw(self):
         if not hasattr(self, "indexed") or not self.index.exists():
             return
-        opened = rg.Index.open(self.index, encoder=ColourEncoder())
+        opened = rg.Index.open(self.index, encoder=ColorEncoder())
         assert opened.verify().faults == []
         shown = {}
         for path, stored in content(self.index).items():
@@ -114,9 +114,9 @@ class Collection(RuleBasedStateMachine):
         assert shown == self.indexed
 
     @precondition(lambda self: self.reader is not None and self.indexed)
-    @rule(colour=st.sampled_from(sorted(COLOURS)))
-    def an_open_reader_answers_from_the_present_state(self, colour):
-        found = self.reader.query(colour, top=99)
+    @rule(color=st.sampled_from(sorted(COLORS)))
+    def an_open_reader_answers_from_the_present_state(self, color):
+        found = self.reader.query(color, top=99)
         assert set(self._names([hit.image for hit in found])) == self.indexed.keys()
 
     @rule()
@@ -124,7 +124,7 @@ class Collection(RuleBasedStateMachine):
         self.build(prune=True, shard_images=3)
         with tempfile.TemporaryDirectory() as other:
             rg.build(
-                self.photos, other, detector=SquareDetector(), clip=ColourEncoder(),
+                self.photos, other, detector=SquareDetector(), clip=ColorEncoder(),
                 options=rg.BuildOptions(progress=False),
             )  # fmt: skip
             assert content(self.index) == content(Path(other))

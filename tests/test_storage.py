@@ -16,17 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval_grounding import Regions, StoreError, StoreLockedError
+from retrieval_grounding.core.reports import SkippedFile
 from retrieval_grounding.storage.catalog import Catalog
 from retrieval_grounding.storage.files import atomic_path, file_checksum
 from retrieval_grounding.storage.lock import writer_lock
-from retrieval_grounding.storage.rows import NewShard, SkippedFile, StoredImage, StoredRow
-from retrieval_grounding.storage.shards import (
-    ImageRecord,
-    ShardReader,
-    region_ids,
-    split_region_ids,
-    write_shard,
-)
+from retrieval_grounding.storage.region_ids import region_ids, split_region_ids
+from retrieval_grounding.storage.rows import NewShard, StoredImage, StoredRow
+from retrieval_grounding.storage.shard_format import ImageRecord, write_shard
+from retrieval_grounding.storage.shards import ShardReader
 
 
 def write(folder: Path, records: list[ImageRecord], number: int = 1) -> NewShard:
@@ -50,9 +47,9 @@ def random_records(counts: list[int], dimension: int, seed: int) -> list[ImageRe
         labels = [str(label) for label in generator.choice(["dog", "café", "a b"], count)]
         vectors = generator.normal(size=(count, dimension)).astype(np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        colours = generator.integers(0, 256, (count, 11)).astype(np.uint8)
+        colors = generator.integers(0, 256, (count, 11)).astype(np.uint8)
         regions = Regions(boxes, generator.uniform(0, 1, count), labels)
-        records.append(ImageRecord("hash", 640, 480, regions, vectors, colours))
+        records.append(ImageRecord("hash", 640, 480, regions, vectors, colors))
     return records
 
 

@@ -16,10 +16,10 @@ from fakes import PixelEncoder
 from scenes import SceneDetector, make_scenes, write_jsonl, write_scenes
 
 import retrieval_grounding as rg
-from retrieval_grounding.commands import learning
-from retrieval_grounding.matching import CosineMatcher
+from retrieval_grounding.cli.train import train
+from retrieval_grounding.matching.matcher import CosineMatcher
+from retrieval_grounding.matching.train_state import TrainingOptions
 from retrieval_grounding.matching.trained import TrainedMatcher
-from retrieval_grounding.matching.training import TrainingOptions
 
 TRAIN, TEST = 1500, 150
 
@@ -89,7 +89,7 @@ def test_pseudo_queries_train_an_index_without_labels(shared, tmp_path):
 
 
 def test_the_command_line_trains_as_the_library_does():
-    given, usual = inspect.signature(learning.train).parameters, TrainingOptions()
+    given, usual = inspect.signature(train).parameters, TrainingOptions()
     for name in ("epochs", "batch", "rate", "seed"):
         assert given[name].default == getattr(usual, name), name
 
@@ -105,7 +105,7 @@ def test_too_few_expressions_are_one_sentence(tmp_path, photos, models):
 
 def test_a_matcher_of_another_encoder_is_refused_by_name(tmp_path, photos, models):
     index = rg.build(photos, tmp_path / "index", **models)
-    source = Path(rg.__file__).parent / "bundled" / "nano-matcher.safetensors"
+    source = Path(rg.__file__).parent / "models" / "weights" / "nano-matcher.safetensors"
     shutil.copy(source, tmp_path / "index" / "matcher.safetensors")
     with pytest.raises(rg.ModelError, match=r"nano.*colours"):
         rg.Index.open(tmp_path / "index", encoder=models["clip"]).query("red")

@@ -9,35 +9,36 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes import ColourEncoder
+from fakes import ColorEncoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import retrieval_grounding as rg
-from retrieval_grounding.cli import app
-from retrieval_grounding.encoders import Fingerprint
-from retrieval_grounding.matching import CosineMatcher
+from retrieval_grounding.cli.app import app
+from retrieval_grounding.matching.matcher import CosineMatcher
+from retrieval_grounding.models.encoder import Fingerprint
 from retrieval_grounding.storage.catalog import Catalog
 from retrieval_grounding.storage.rows import StoredImage
-from retrieval_grounding.storage.shards import ImageRecord, ShardReader, write_shard
-from retrieval_grounding.vectors.devices import gpu_numbers, gpu_search, spread_index
-from retrieval_grounding.vectors.faiss_index import FaissIndex, import_faiss
-from retrieval_grounding.vectors.following import (
+from retrieval_grounding.storage.shard_format import ImageRecord, write_shard
+from retrieval_grounding.storage.shards import ShardReader
+from retrieval_grounding.storage.vectors.exact import StoredVectors
+from retrieval_grounding.storage.vectors.faiss_index import FaissIndex, import_faiss
+from retrieval_grounding.storage.vectors.gpu import gpu_numbers, gpu_search, spread_index
+from retrieval_grounding.storage.vectors.kinds import KINDS
+from retrieval_grounding.storage.vectors.metadata import Tuning, VectorRecord, read_record
+from retrieval_grounding.storage.vectors.sync import (
     load_vectors,
     make_again,
     reason_to_reindex,
     refresh_vectors,
 )
-from retrieval_grounding.vectors.kinds import KINDS
-from retrieval_grounding.vectors.record import Tuning, VectorRecord, read_record
-from retrieval_grounding.vectors.stored import StoredVectors
 
 DIMENSION = 32
 PHRASES = [f"phrase {number}" for number in range(40)]
 
 
-class DrawnEncoder(ColourEncoder):
+class DrawnEncoder(ColorEncoder):
     """Embeds every phrase by chance, the same each time."""
 
     dimension = DIMENSION
@@ -72,8 +73,8 @@ def add_shard(catalog: Catalog, images: int, seed: int) -> int:
         found = rg.Regions(boxes, np.full(count, 0.5), ["whole image"] + ["thing"] * (count - 1))
         near = centres[random.integers(20, size=count)]
         rows = unit(near + 0.7 * random.normal(size=(count, DIMENSION)))
-        colours = np.zeros((count, 11), np.uint8)
-        records.append(ImageRecord(f"{seed}-{number}", 64, 48, found, rows, colours))
+        colors = np.zeros((count, 11), np.uint8)
+        records.append(ImageRecord(f"{seed}-{number}", 64, 48, found, rows, colors))
     shard = write_shard(
         catalog.directory / "shards", catalog.next_shard(), records,
         embed_labels=lambda names: np.tile(unit(np.ones((1, DIMENSION))), (len(names), 1)),

@@ -10,11 +10,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from fakes import COLOURS, ColourEncoder, SquareDetector, draw_squares
+from fakes import COLORS, ColorEncoder, SquareDetector, draw_squares
 from typer.testing import CliRunner
 
 import retrieval_grounding as rg
-from retrieval_grounding.cli import app
+from retrieval_grounding.cli.app import app
 from retrieval_grounding.storage.files import file_checksum
 
 QUIET = rg.BuildOptions(progress=False)
@@ -41,8 +41,8 @@ def shard(folder) -> Path:
 
 
 def answers(folder: Path) -> list[tuple[object, ...]]:
-    opened = rg.Index.open(folder, encoder=ColourEncoder())
-    found = opened.query(sorted(COLOURS))
+    opened = rg.Index.open(folder, encoder=ColorEncoder())
+    found = opened.query(sorted(COLORS))
     return sorted((h.phrase, h.image, h.box, h.score, h.label) for hits in found for h in hits)
 
 
@@ -53,7 +53,7 @@ def faults(folder: Path) -> list[tuple[str, str]]:
 def repair(folder: Path) -> tuple[rg.VerifyReport, int]:
     detector = CountingDetector()
     report = rg.Index.open(folder).verify(
-        repair=True, detector=detector, clip=ColourEncoder(), options=QUIET
+        repair=True, detector=detector, clip=ColorEncoder(), options=QUIET
     )
     return report, detector.seen
 

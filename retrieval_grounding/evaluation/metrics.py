@@ -8,9 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
-    "Estimate", "ReliabilityBin", "auroc", "bootstrap_means", "expected_calibration_error",
+    "Estimate",
+    "ReliabilityBin",
+    "auroc",
+    "bootstrap_means",
+    "expected_calibration_error",
     "reliability_curve",
-]  # fmt: skip
+]
+
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..referring.expressions import Box
-from ..wording import counted
+from ..core.text import counted
+from ..core.types import Box
 from .metrics import Estimate, ReliabilityBin
 
 __all__ = ["CURVE", "RECALLS", "Case", "EvaluationReport", "Figures", "Slice", "Table"]
+
 
 CURVE = tuple(round(0.05 * step, 2) for step in range(1, 20))
 """IoU thresholds of the accuracy curve."""

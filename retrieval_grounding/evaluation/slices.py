@@ -8,11 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ..referring import Expression
-from ..regions import WHOLE_IMAGE
-from .answers import SAME_OBJECT, Facts
+from ..core.regions import WHOLE_IMAGE
+from ..data.expressions import Expression
+from .predictions import SAME_OBJECT, Facts
 
 __all__ = ["slice_members"]
+
 
 _SPATIAL = re.compile(
     r"\b(left|right|top|bottom|upper|lower|middle|cent(er|re)|corner|side|edge|front|back"

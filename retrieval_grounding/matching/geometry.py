@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import torch
 
-from .batches import ImageBatch
+from .batch import ImageBatch
 
 __all__ = ["OVERLAP", "PLACE_SIZE", "RELATION_SIZE", "places", "relations"]
+
 
 _ORDINALS = 3
 _RANK_WIDTH = 0.35

@@ -7,6 +7,7 @@ from torch.nn import functional
 
 __all__ = ["cosine_loss", "listwise_loss", "truth_overlap", "yes_no_loss"]
 
+
 LISTWISE_FROM = 0.4
 """A region that overlaps the truth less is no answer."""
 

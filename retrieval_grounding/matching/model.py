@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..colours import COLOURS
-from .batches import ImageBatch
+from ..core.colors import COLORS
+from .batch import ImageBatch
 from .geometry import PLACE_SIZE, RELATION_SIZE, places, relations
 
 __all__ = [
@@ -63,7 +63,7 @@ class PhraseBatch:
     embeddings : float tensor of shape (p, d)
         Unit length.
     words, starts : int64 tensors
-        As :func:`retrieval_grounding.matching.words.count_words` returns them.
+        As :func:`retrieval_grounding.matching.vocabulary.count_words` returns them.
     """
 
     embeddings: torch.Tensor
@@ -132,7 +132,7 @@ class ResidualModel(MatcherModel):
     """``logit = s·cos(region, phrase) + b + f(interaction, geometry, context)``, f zero at first.
 
     f sees each region with the low-rank product of its embedding and the phrase's (Kim et al.,
-    Hadamard product for low-rank bilinear pooling, 2017), its colours, label and place, modulated
+    Hadamard product for low-rank bilinear pooling, 2017), its colors, label and place, modulated
     by the phrase (Perez et al., FiLM, 2018), then attends to the image's other regions with a bias
     for how they lie towards it.
 
@@ -154,7 +154,7 @@ class ResidualModel(MatcherModel):
         )
         self.region = nn.Linear(2 * size, width)
         self.facts = nn.Sequential(
-            nn.Linear(PLACE_SIZE + len(COLOURS), width), nn.ReLU(), nn.Linear(width, width)
+            nn.Linear(PLACE_SIZE + len(COLORS), width), nn.ReLU(), nn.Linear(width, width)
         )
         self.label = nn.Linear(size, width)
         self.cosines = nn.Linear(3, width, bias=False)
@@ -171,7 +171,7 @@ class ResidualModel(MatcherModel):
     def look(self, images: ImageBatch) -> Looked:
         """Return what the network makes of images before it hears a phrase."""
         related = relations(images)
-        facts = torch.cat([places(images, related), images.colours.movedim(-1, 0)])
+        facts = torch.cat([places(images, related), images.colors.movedim(-1, 0)])
         facts = self.facts(facts.flatten(1).T).view(*images.present.shape, -1)
         labels = self.label(images.label_embeddings)[images.labels]
         # The product with each region beside its whole image, the latter's half taken once.

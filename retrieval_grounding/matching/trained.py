@@ -14,17 +14,19 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from ..encoders import Fingerprint
-from ..errors import ModelError
-from ..lanes import cpu_lanes
+from ..core.errors import ModelError
+from ..core.phrases import Phrases
+from ..core.region_table import RegionTable
+from ..models.cpu_pool import cpu_lanes
+from ..models.encoder import Fingerprint
 from ..storage.files import atomic_path
-from ..tables import Phrases, RegionTable
-from .batches import ImageBatch, RegionTensors
+from .batch import ImageBatch, RegionTensors
 from .calibration import Calibration
 from .model import MatcherConfig, MatcherModel, PhraseBatch, make_model
-from .words import count_words
+from .vocabulary import count_words
 
 __all__ = ["TrainedMatcher"]
+
 
 _FORMAT = 2
 _PAIRS_PER_PASS = 256
@@ -35,7 +37,7 @@ _WORK_AT_ONCE = 100_000  # pairs
 
 @dataclass
 class TrainedMatcher:
-    """Scores regions with a trained network; see :class:`retrieval_grounding.matching.Matcher`.
+    """Scores regions with a trained network; see :class:`.matcher.Matcher`.
 
     Parameters
     ----------

@@ -1,1 +1,1 @@
-"""What an index keeps on disk: the catalog and the shards."""
+"""What an index keeps on disk: catalog, shards, vector index."""

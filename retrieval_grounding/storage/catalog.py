@@ -12,14 +12,17 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..errors import StoreError
+from ..core.errors import StoreError
+from ..core.reports import SkippedFile
+from ..core.types import RowKey
 from .files import as_store_error, sync_folder
 from .migrations import FORMAT_VERSION, migrate
 from .nearby import folders_nearby
-from .rows import ImageRow, KnownFile, LiveRow, NewShard, Place, SkippedFile, StoredImage
+from .rows import ImageRow, KnownFile, LiveRow, NewShard, StoredImage
 from .schema import SCHEMA
 
-__all__ = ["CATALOG_FILE", "Catalog", "ImageRow", "SkippedFile"]
+__all__ = ["CATALOG_FILE", "Catalog"]
+
 
 CATALOG_FILE = "catalog.sqlite"
 
@@ -188,7 +191,7 @@ class Catalog:
         rows = self._typed("tiiii", query)
         return {row[0]: KnownFile(*row[1:]) for row in rows}
 
-    def places(self) -> dict[str, Place]:
+    def places(self) -> dict[str, RowKey]:
         """Return where the regions of each content lie, by content hash.
 
         Rows to which no image points any more are among them, so that a file that comes back finds
@@ -248,9 +251,9 @@ class Catalog:
         query = f"{_IMAGE_ROW} WHERE images.shard = ? AND images.row = ? ORDER BY path"
         return [ImageRow(*found) for found in self._typed("tiiiit", query, shard, row)]
 
-    def images_at_places(self, places: Sequence[Place]) -> dict[Place, list[ImageRow]]:
+    def images_at_places(self, places: Sequence[RowKey]) -> dict[RowKey, list[ImageRow]]:
         """Return the images of several rows in one question; unused rows are left out."""
-        found: dict[Place, list[ImageRow]] = {}
+        found: dict[RowKey, list[ImageRow]] = {}
         for start in range(0, len(places), _PLACES_AT_ONCE):
             part = places[start : start + _PLACES_AT_ONCE]
             values = ", ".join(["(?, ?)"] * len(part))
@@ -322,7 +325,7 @@ class Catalog:
                 self._advance_generation()
 
     def replace_rows(
-        self, moves: Sequence[tuple[Place, Place]], shard: NewShard | None, dropped: Iterable[int]
+        self, moves: Sequence[tuple[RowKey, RowKey]], shard: NewShard | None, dropped: Iterable[int]
     ) -> list[str]:
         """Let images point to copies of their rows, and forget shards, in one transaction.
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from ..errors import StoreError
+from ..core.errors import StoreError
 
 __all__ = [
     "TEMPORARY_SUFFIX",
@@ -20,6 +20,7 @@ __all__ = [
     "folder_size",
     "sync_folder",
 ]
+
 
 TEMPORARY_SUFFIX = ".partial"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ..errors import StoreError, StoreLockedError
+from ..core.errors import StoreError, StoreLockedError
 from .files import as_store_error, atomic_write_bytes
 
 __all__ = ["writer_lock"]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 __all__ = ["FORMAT_VERSION", "MIGRATIONS", "migrate"]
 
+
 FORMAT_VERSION = 1
 """What this release writes; it reads all versions up to it."""
 

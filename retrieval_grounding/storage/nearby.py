@@ -8,6 +8,7 @@ from pathlib import Path
 
 __all__ = ["folders_nearby"]
 
+
 _DEFAULT_HOME = Path("indexes")
 _SHOWN = 3
 

@@ -6,19 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-__all__ = [
-    "ImageRow",
-    "KnownFile",
-    "LiveRow",
-    "NewShard",
-    "Place",
-    "SkippedFile",
-    "StoredImage",
-    "StoredRow",
-]
+from ..core.types import RowKey
 
-Place = tuple[int, int]
-"""Shard number and row: where the regions of an image lie."""
+__all__ = ["ImageRow", "KnownFile", "LiveRow", "NewShard", "StoredImage", "StoredRow"]
 
 
 class StoredImage(NamedTuple):
@@ -40,7 +30,7 @@ class KnownFile(NamedTuple):
     row: int
 
     @property
-    def place(self) -> Place:
+    def place(self) -> RowKey:
         """Shard and row."""
         return self.shard, self.row
 
@@ -100,14 +90,3 @@ class ImageRow:
     shard: int
     row: int
     content_hash: str
-
-
-@dataclass(frozen=True)
-class SkippedFile:
-    """A file that is not in the index, and why."""
-
-    path: str
-    reason: str
-    detail: str
-    size: int = -1
-    mtime_ns: int = -1

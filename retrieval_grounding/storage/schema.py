@@ -1,6 +1,9 @@
 """The tables of a catalog of the present format version; described in docs/index-format.md."""
 
+from __future__ import annotations
+
 __all__ = ["SCHEMA"]
+
 
 # The rollback journal, not the write-ahead log: that needs shared memory, which network folders
 # lack, and a reader without the right to write could not open it.

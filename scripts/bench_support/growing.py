@@ -8,11 +8,11 @@ import numpy as np
 from rich.progress import track
 
 import retrieval_grounding as rg
-from retrieval_grounding.demo import demo_photographs
-from retrieval_grounding.gathering import RegionStore
+from retrieval_grounding.cli.demo import demo_photographs
 from retrieval_grounding.storage.catalog import Catalog
+from retrieval_grounding.storage.region_store import RegionStore
 from retrieval_grounding.storage.rows import StoredImage
-from retrieval_grounding.storage.shards import ImageRecord, write_shard
+from retrieval_grounding.storage.shard_format import ImageRecord, write_shard
 
 SHARD_IMAGES = 512
 NOISE = 0.5  # neighbours are then as near as among real regions, measured on 2,088 of them
@@ -65,7 +65,7 @@ def grow_index(seed: Path, folder: Path, regions: int) -> None:
             records.append(
                 ImageRecord(
                     record.content_hash, record.width, record.height, record.regions, moved,
-                    record.colours,
+                    record.colors,
                 )
             )  # fmt: skip
         written = write_shard(

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 
 import retrieval_grounding as rg
-from retrieval_grounding.encoders import Fingerprint, clean_phrase
-from retrieval_grounding.gathering import RegionStore
-from retrieval_grounding.statements import pseudo_statements
+from retrieval_grounding.core.phrases import clean_phrase
+from retrieval_grounding.matching.statements import pseudo_statements
+from retrieval_grounding.models.encoder import Fingerprint
 from retrieval_grounding.storage.catalog import Catalog
+from retrieval_grounding.storage.region_store import RegionStore
 
 
 class KnownPhrases:

@@ -187,7 +187,7 @@ class Pictures:
             yield np.stack([np.asarray(self._picture(size)) for _ in range(BATCH)])
 
     def _picture(self, size: tuple[int, int]) -> Image.Image:
-        """Return one photograph, two side by side or four in a grid, recoloured."""
+        """Return one photograph, two side by side or four in a grid, recolored."""
         columns, rows = self.rng.choices(((1, 1), (2, 1), (1, 2), (2, 2)), (0.7, 0.1, 0.1, 0.1))[0]
         cell = size[0] // columns, size[1] // rows
         picture = Image.new("RGB", size, GREY)

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from retrieval_grounding.folding import fold_batch_norm
+from retrieval_grounding.models.fuse_bn import fold_batch_norm
 
 from .text_tower import CONTEXT
 

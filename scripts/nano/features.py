@@ -12,14 +12,14 @@ import torch
 from PIL import Image
 from torch import nn
 
-from retrieval_grounding.colours import region_colours
+from retrieval_grounding.core.colors import region_colors
 
 WHOLE = -1
 """Class of a crop that shows the whole photograph."""
 
 _MIN_CONFIDENCE = 0.25
 _MIN_SIDE = 0.08
-_CLEAR_COLOUR = 0.45
+_CLEAR_COLOR = 0.45
 _ENOUGH_OF_A_CLASS = 600
 _MOST_VARIANTS = 4
 
@@ -36,8 +36,8 @@ class Crops:
         Number of the photograph in `names`.
     labels : int array of shape (n,)
         COCO class, or WHOLE.
-    colours : int array of shape (n,)
-        Index in COLOURS, or -1 where no colour is clear.
+    colors : int array of shape (n,)
+        Index in COLORS, or -1 where no color is clear.
     alone : bool array of shape (n,)
         The only detection of its class in the photograph.
     names : list of str
@@ -47,7 +47,7 @@ class Crops:
     features: np.ndarray
     photos: np.ndarray
     labels: np.ndarray
-    colours: np.ndarray
+    colors: np.ndarray
     alone: np.ndarray
     names: list[str]
 
@@ -110,15 +110,15 @@ def _run(lower: nn.Module, pixels: np.ndarray, device: str) -> np.ndarray:
 def _photo_crops(
     number: int, path: Path, rows: np.ndarray, variants: np.ndarray, size: int
 ) -> tuple[np.ndarray, list[tuple[int, int, int, int]]]:
-    """Return (n, size, size, 3) pixels and (photo, label, colour, alone) of each crop."""
+    """Return (n, size, size, 3) pixels and (photo, label, color, alone) of each crop."""
     with Image.open(path) as file:
         image = file.convert("RGB")
     width, height = image.size
     crops, meta = [], []
     for box, label, alone in _boxes(rows, variants, width, height, np.random.default_rng(number)):
         crops.append(_cut(image, box, size))
-        shares = region_colours(image, box[None].clip(0).astype(np.float32))[0]
-        clear = label != WHOLE and shares.max() >= _CLEAR_COLOUR * 255
+        shares = region_colors(image, box[None].clip(0).astype(np.float32))[0]
+        clear = label != WHOLE and shares.max() >= _CLEAR_COLOR * 255
         meta.append((number, label, int(shares.argmax()) if clear else -1, int(alone)))
     return np.stack(crops), meta
 

@@ -13,13 +13,18 @@ from pathlib import Path
 import numpy as np
 
 import retrieval_grounding as rg
-from retrieval_grounding.calibrating import UNDETECTED, calibrate
-from retrieval_grounding.fitting import fit_matcher
-from retrieval_grounding.gathering import ImageKey, RegionStore
-from retrieval_grounding.matching.training import TrainingOptions
-from retrieval_grounding.statements import Statement, make_examples, pseudo_statements
+from retrieval_grounding.core.region_table import RegionTable
+from retrieval_grounding.core.types import RowKey
+from retrieval_grounding.matching.calibrate import UNDETECTED, calibrate
+from retrieval_grounding.matching.fit import fit_matcher
+from retrieval_grounding.matching.statements import (
+    Statement,
+    make_examples,
+    pseudo_statements,
+)
+from retrieval_grounding.matching.train_state import TrainingOptions
 from retrieval_grounding.storage.catalog import Catalog
-from retrieval_grounding.tables import RegionTable
+from retrieval_grounding.storage.region_store import RegionStore
 
 from .pairs import held_out_photos, is_plural
 from .texts import COCO_NAMES, Caption, class_words, phrase_class, read_captions
@@ -43,15 +48,15 @@ class JoinedStores:
         self._stores = [RegionStore(catalog) for catalog in catalogs]
         self._step = 1 + max(max(store.files, default=0) for store in self._stores)
 
-    def key(self, store: int, image: ImageKey) -> ImageKey:
+    def key(self, store: int, image: RowKey) -> RowKey:
         """Return the key here of an image of index `store`."""
         return store * self._step + image[0], image[1]
 
-    def bytes_of(self, keys: Sequence[ImageKey]) -> int:
+    def bytes_of(self, keys: Sequence[RowKey]) -> int:
         """Return about how many bytes :meth:`gather` needs."""
         return sum(self._own(key)[0].bytes_of([self._own(key)[1]]) for key in keys)
 
-    def gather(self, keys: Sequence[ImageKey]) -> RegionTable:
+    def gather(self, keys: Sequence[RowKey]) -> RegionTable:
         """Return the regions of images as one table, in the order of `keys`."""
         parts = [store.gather([key]) for store, key in map(self._own, keys)]
         names = list(dict.fromkeys(name for part in parts for name in part.label_names))
@@ -71,13 +76,13 @@ class JoinedStores:
                     for part in parts
                 ]
             ),
-            colours=np.concatenate([part.colours for part in parts]),
+            colors=np.concatenate([part.colors for part in parts]),
             offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
             label_names=names,
             label_embeddings=np.array([meanings[name] for name in names], np.float32),
         )
 
-    def _own(self, key: ImageKey) -> tuple[RegionStore, ImageKey]:
+    def _own(self, key: RowKey) -> tuple[RegionStore, RowKey]:
         store, shard = divmod(key[0], self._step)
         return self._stores[store], (shard, key[1])
 
@@ -169,7 +174,7 @@ def train_matcher(
     print(fit.as_dict(), flush=True)
 
 
-def _keys(store: JoinedStores, number: int, catalog: Catalog) -> dict[ImageKey, str]:
+def _keys(store: JoinedStores, number: int, catalog: Catalog) -> dict[RowKey, str]:
     """Return the name of the photograph at each key."""
     return {
         store.key(number, (image.shard, image.row)): Path(image.path).name
@@ -179,7 +184,7 @@ def _keys(store: JoinedStores, number: int, catalog: Catalog) -> dict[ImageKey, 
 
 def _statements(
     store: JoinedStores,
-    names: dict[ImageKey, str],
+    names: dict[RowKey, str],
     told: dict[str, list[Caption]],
     random: np.random.Generator,
     seed: int,
@@ -192,7 +197,7 @@ def _statements(
 
 
 def caption_statements(
-    key: ImageKey, store: JoinedStores, captions: Sequence[Caption], random: np.random.Generator
+    key: RowKey, store: JoinedStores, captions: Sequence[Caption], random: np.random.Generator
 ) -> list[Statement]:
     """Return noun phrases of an image's captions, and one caption.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from retrieval_grounding.colours import COLOURS
+from retrieval_grounding.core.colors import COLORS
 
 from .features import WHOLE, Crops
 from .texts import (
@@ -24,7 +24,7 @@ HELD_OUT = 1000
 
 _WHOLE_SHARE = 0.2
 _PHRASE_SHARE = 0.65
-_COLOUR_SHARE = 0.45
+_COLOR_SHARE = 0.45
 _PERSON = 0
 
 # Words that mean the same as a class's name, wherever it is used.
@@ -58,7 +58,7 @@ _ALIASES: dict[str, tuple[str, ...]] = {
     "hair drier": ("hair dryer",),
     "boat": ("ship",),
 }
-_PERSON_COLOURS = ("{} in {}", "{} wearing {}", "{} dressed in {}")
+_PERSON_COLORS = ("{} in {}", "{} wearing {}", "{} dressed in {}")
 _EMPTY_WORDS = frozenset(
     "a an the of photo this is one in on at and with to his her their its wearing dressed "
     "some".split()
@@ -95,7 +95,7 @@ def held_out_photos(captions: list[Caption], seed: int) -> frozenset[str]:
 
 
 class PairSampler:
-    """Draws batches: whole photographs with captions, regions with phrases, names and colours.
+    """Draws batches: whole photographs with captions, regions with phrases, names and colors.
 
     Parameters
     ----------
@@ -184,7 +184,7 @@ class PairSampler:
         return found
 
     def _text(self, row: int) -> tuple[str, frozenset[int], int]:
-        """Return a text for a crop, the classes it names as such, and the colour it names."""
+        """Return a text for a crop, the classes it names as such, and the color it names."""
         random = self._generator
         label = int(self._crops.labels[row])
         if label == WHOLE:
@@ -197,9 +197,9 @@ class PairSampler:
         known = self._phrases.get(int(row))
         if known and random.random() < _PHRASE_SHARE:
             return known[random.integers(len(known))], frozenset(), -1
-        return self._name(label, int(self._crops.colours[row]))
+        return self._name(label, int(self._crops.colors[row]))
 
-    def _name(self, label: int, colour: int) -> tuple[str, frozenset[int], int]:
+    def _name(self, label: int, color: int) -> tuple[str, frozenset[int], int]:
         random = self._generator
         name, classes = COCO_NAMES[label], frozenset({label})
         aliases = _ALIASES.get(name, ())
@@ -210,14 +210,14 @@ class PairSampler:
                 if first <= label < end:
                     name, classes = group, frozenset(range(first, end))
         template = TEMPLATES[random.integers(len(TEMPLATES))]
-        if colour < 0 or random.random() > _COLOUR_SHARE:
+        if color < 0 or random.random() > _COLOR_SHARE:
             return _articles(template.format(name)), classes, -1
         if label == _PERSON:
-            form = _PERSON_COLOURS[random.integers(len(_PERSON_COLOURS))]
-            name = form.format(name, COLOURS[colour])
+            form = _PERSON_COLORS[random.integers(len(_PERSON_COLORS))]
+            name = form.format(name, COLORS[color])
         else:
-            name = f"{COLOURS[colour]} {name}"
-        return _articles(template.format(name)), classes, colour
+            name = f"{COLORS[color]} {name}"
+        return _articles(template.format(name)), classes, color
 
     def _unclear(
         self,
@@ -225,7 +225,7 @@ class PairSampler:
         drawn: list[tuple[str, frozenset[int], int]],
     ) -> np.ndarray:
         crops, count = self._crops, len(rows)
-        labels, photos, colours = crops.labels[rows], crops.photos[rows], crops.colours[rows]
+        labels, photos, colors = crops.labels[rows], crops.photos[rows], crops.colors[rows]
         shown = self._present[photos]
         regions = labels != WHOLE
         shown[regions] = False
@@ -235,8 +235,8 @@ class PairSampler:
         for number, (_, classes, _) in enumerate(drawn):
             named[number, list(classes)] = True
         applies = (shown.astype(np.float32) @ named.T.astype(np.float32)) > 0
-        said = np.array([colour for _, _, colour in drawn])
-        differs = (said[None] >= 0) & (colours[:, None] >= 0) & (colours[:, None] != said[None])
+        said = np.array([color for _, _, color in drawn])
+        differs = (said[None] >= 0) & (colors[:, None] >= 0) & (colors[:, None] != said[None])
 
         content = [set(text.split()) - _EMPTY_WORDS for text, _, _ in drawn]
         places = {word: place for place, word in enumerate(set().union(*content))}

@@ -1,4 +1,4 @@
-"""Phrases that nano's encoder is trained with: names, colours, noun phrases and captions."""
+"""Phrases that nano's encoder is trained with: names, colors, noun phrases and captions."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import numpy as np
 import retrieval_grounding as rg
 from bench_support.peers.protocol import CANDIDATES, Floats, Rows, Setting, main
 from bench_support.phrases import KnownPhrases
-from retrieval_grounding.vectors.following import VECTORS_FILE
+from retrieval_grounding.storage.vectors.sync import VECTORS_FILE
 
 PHRASES = "phrases.npz"
 
@@ -24,7 +24,7 @@ class Ours:
     distribution = "retrieval_grounding"
 
     def build(self, data: Path, folder: Path) -> None:
-        """Place, fill and tune the vector index; the shards with the embeddings stay."""
+        """RowKey, fill and tune the vector index; the shards with the embeddings stay."""
         encoder = KnownPhrases.load(data / PHRASES)
         encoder.fallback = True
         rg.Index.open(folder, encoder=encoder, device="cpu").reindex("auto", progress=False)

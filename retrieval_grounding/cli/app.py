@@ -1,0 +1,64 @@
+"""The command line. Heavy modules are imported by the command that needs them."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from ..core.errors import GroundingError
+from ..core.version import __version__
+from .build import build
+from .demo import demo
+from .maintain import compact, info, models, reindex, remove, verify
+from .output import printable
+from .query import ground, query
+from .train import evaluate, train
+
+app = typer.Typer(
+    name="retrieval-grounding",
+    help="Find the region a phrase refers to, in a whole collection of images.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+_COMMANDS = (
+    build, info, models, demo, query, ground, train, evaluate, remove, compact, verify, reindex,
+)  # fmt: skip
+for _command in _COMMANDS:
+    app.command()(_command)
+
+
+def main() -> None:
+    """Run the command line; an error is one sentence on stderr and exit code 1."""
+    import warnings
+
+    # Pillow warns of images that are large but allowed; those that are not are skipped by name.
+    warnings.filterwarnings("ignore", message=".*decompression bomb.*")
+    try:
+        app()
+    except GroundingError as error:
+        typer.echo(f"error: {printable(str(error))}", err=True)
+        sys.exit(1)
+    except OSError as error:
+        place = f" ({error.filename})" if error.filename else ""
+        typer.echo(f"error: {error.strerror or error}{place}", err=True)
+        sys.exit(1)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass

@@ -1,0 +1,63 @@
+"""Printing for people and for scripts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+
+__all__ = ["note", "print_json", "print_table", "printable", "shown_path"]
+
+
+def print_table(
+    header: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, header_in_pipe: bool = False
+) -> None:
+    """Print a table to a terminal, and tab-separated lines into a pipe.
+
+    Cells that are too long for the terminal go on in the next line: nothing is cut off.
+    """
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Column, Table
+
+    console = Console()
+    if not console.is_terminal:
+        for row in (header, *rows) if header_in_pipe else rows:
+            typer.echo("\t".join(printable(cell) for cell in row))
+        return
+    columns = [Column(name, overflow="fold") for name in header]
+    table = Table(*columns, box=None, pad_edge=False, header_style="bold", show_header=any(header))
+    for row in rows:
+        table.add_row(*(escape(printable(cell)) for cell in row))
+    console.print(table)
+
+
+def printable(text: str) -> str:
+    r"""Return text with what is no visible character escaped.
+
+    A file name may hold commands for the terminal.
+
+    >>> printable("a\x1b[31m\nb")
+    'a\\x1b[31m\\nb'
+    """
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def shown_path(path: str) -> str:
+    """Return a path as short as it can be typed: without the current folder."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
+
+
+def note(text: str) -> None:
+    """Tell a person something that is no result: on stderr, so that a pipe holds results only."""
+    typer.echo(printable(text), err=True)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON, as people read it; bytes of a path that are no text are escaped."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    typer.echo(text.encode("utf-8", "backslashreplace").decode("utf-8"))

@@ -1,1 +1,0 @@
-"""Groups of commands, registered by `retrieval_grounding.cli`."""

@@ -1,0 +1,79 @@
+"""Errors that a user can act on; each message is one sentence that says what to do next."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .reports import BuildReport
+
+__all__ = [
+    "BuildInterrupted",
+    "ExpressionError",
+    "GroundingError",
+    "ImageError",
+    "ModelError",
+    "PhraseError",
+    "SourceError",
+    "StoreError",
+    "StoreLockedError",
+]
+
+
+class GroundingError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class SourceError(GroundingError):
+    """A folder, glob or list of images cannot be read or names nothing."""
+
+
+class ImageError(GroundingError):
+    """One image cannot be used.
+
+    Parameters
+    ----------
+    reason : str
+        A fixed, short name such as ``"truncated"``, for counting and for scripts.
+    detail : str
+        What exactly was found, for a person.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class ModelError(GroundingError):
+    """Weights are missing, unreachable, of the wrong kind, or not those of the index."""
+
+
+class PhraseError(GroundingError, ValueError):
+    """A phrase is empty or not text."""
+
+
+class ExpressionError(GroundingError):
+    """A file of referring expressions or predictions cannot be read, or none of it can be used."""
+
+
+class StoreError(GroundingError):
+    """An index directory is missing, damaged, or of another format."""
+
+
+class StoreLockedError(StoreError):
+    """Another process is writing to the index."""
+
+
+class BuildInterrupted(KeyboardInterrupt):
+    """Ctrl-C ended a build; what it had embedded is committed.
+
+    Parameters
+    ----------
+    report : BuildReport
+        What was done until then.
+    """
+
+    def __init__(self, report: BuildReport) -> None:
+        super().__init__("the build was stopped; all that it had embedded is safe")
+        self.report = report

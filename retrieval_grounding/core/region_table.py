@@ -1,0 +1,84 @@
+"""The regions of several images in one table, which is what matchers see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["RegionTable"]
+
+
+@dataclass(frozen=True)
+class RegionTable:
+    """The regions of several images, one image after the other.
+
+    Parameters
+    ----------
+    embeddings : floating array of shape (n, d)
+        Unit length.
+    boxes : float32 array of shape (n, 4)
+        Corners in pixels.
+    scores : float32 array of shape (n,)
+        Confidence of the detector.
+    labels : int64 array of shape (n,)
+        Numbers of class names, rows of `label_embeddings`.
+    colors : uint8 array of shape (n, 11)
+        Shares of the basic colors, see :func:`retrieval_grounding.core.colors.region_colors`.
+    offsets : int64 array of shape (images + 1,)
+        Rows ``offsets[i]:offsets[i + 1]`` belong to image i; the first is the whole image.
+    label_names : sequence of k str
+        The detector's class names.
+    label_embeddings : float32 array of shape (k, d)
+        Their embeddings as phrases; zeros for the label of whole images.
+    """
+
+    embeddings: npt.NDArray[np.floating]
+    boxes: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int64]
+    colors: npt.NDArray[np.uint8]
+    offsets: npt.NDArray[np.int64]
+    label_names: Sequence[str]
+    label_embeddings: npt.NDArray[np.float32]
+
+    def __len__(self) -> int:
+        """Return the number of regions."""
+        return len(self.boxes)
+
+    def label(self, row: int) -> str:
+        """Return the class name of a region."""
+        return self.label_names[int(self.labels[row])]
+
+    def image(self, number: int) -> slice:
+        """Return the rows of image `number`."""
+        return slice(int(self.offsets[number]), int(self.offsets[number + 1]))
+
+    def rows(self, images: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return the rows of several images, one image after the other.
+
+        Examples
+        --------
+        >>> from types import SimpleNamespace
+        >>> table = SimpleNamespace(offsets=np.array([0, 2, 3, 6]))
+        >>> RegionTable.rows(table, np.array([2, 0])).tolist()
+        [3, 4, 5, 0, 1]
+        """
+        starts, counts = self.offsets[images], self.offsets[images + 1] - self.offsets[images]
+        before = np.cumsum(counts) - counts
+        return np.repeat(starts - before, counts) + np.arange(counts.sum())
+
+    def of_one_image(self, rows: npt.NDArray[np.generic] | slice) -> RegionTable:
+        """Return the regions of `rows`, all of one image, its whole image first among them."""
+        boxes = self.boxes[rows]
+        return replace(
+            self,
+            embeddings=self.embeddings[rows],
+            boxes=boxes,
+            scores=self.scores[rows],
+            labels=self.labels[rows],
+            colors=self.colors[rows],
+            offsets=np.array([0, len(boxes)], np.int64),
+        )

@@ -1,0 +1,102 @@
+"""Reading expressions from tables: JSON lines, packed or not, and CSV."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import ExpressionError
+from .records import Record
+
+__all__ = ["read_csv", "read_jsonl"]
+
+
+_CORNERS = ("x1", "y1", "x2", "y2")
+_SIDES = ("x", "y", "w", "h")
+_NUMBERS = frozenset((*_CORNERS, *_SIDES, "width", "height"))
+
+
+def read_jsonl(path: Path) -> Iterator[Record]:
+    """Yield one record for each line that is not blank; a name in ``.gz`` is unpacked.
+
+    Raises
+    ------
+    ExpressionError
+        If the file cannot be read or unpacked to its end.
+    """
+    opened = gzip.open if path.suffix.lower() == ".gz" else open
+    try:
+        with opened(path, "rb") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield _parse_line(f"line {number}", line)
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ExpressionError(f"{path} cannot be read: {reason}") from error
+
+
+def _parse_line(place: str, line: bytes) -> Record:
+    try:
+        values = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        return Record(place, problem="not-utf-8")
+    except (ValueError, RecursionError):  # numbers of thousands of digits, brackets without end
+        return Record(place, problem="not-json")
+    if not isinstance(values, dict):
+        return Record(place, problem="not-a-json-object")
+    return Record(place, values)
+
+
+def read_csv(path: Path) -> Iterator[Record]:
+    """Yield one record for each row below the header.
+
+    The columns are ``image``, ``expression``, either ``x1, y1, x2, y2`` or ``x, y, w, h``, and
+    optionally ``split``, ``dataset``, ``category``, ``object_id``, ``width`` and ``height`` (of the
+    image).
+
+    Raises
+    ------
+    ExpressionError
+        If the file cannot be read, or the header lacks a column.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.DictReader(file)
+            box = _box_columns(path, rows.fieldnames or ())
+            for row in rows:
+                yield _parse_row(f"line {rows.line_num}", row, box)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ExpressionError(f"{path} cannot be read: {error}") from error
+
+
+def _box_columns(path: Path, names: Any) -> tuple[str, ...]:
+    box = next((columns for columns in (_CORNERS, _SIDES) if set(columns) <= set(names)), None)
+    if box is None or not {"image", "expression"} <= set(names):
+        raise ExpressionError(
+            f"the first line of {path} must name the columns image, expression and "
+            "x1, y1, x2, y2 (or x, y, w, h)"
+        )
+    return box
+
+
+def _parse_row(place: str, row: dict[str, str | None], box: tuple[str, ...]) -> Record:
+    values: dict[str, Any] = {}
+    for name, text in row.items():
+        if name is None or text is None:  # a row that is longer or shorter than the header
+            return Record(place, problem="wrong-number-of-fields")
+        if text:
+            values[name] = _number(text) if name in _NUMBERS else text
+    key = "bbox_xyxy" if box == _CORNERS else "bbox_xywh"
+    return Record(place, values | {key: [values.get(name) for name in box]})
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text

@@ -1,0 +1,138 @@
+"""Finding the images of an index that expressions are about."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from ..storage.rows import ImageRow
+from .expressions import Expression, clipped_box
+
+__all__ = ["ImageNames", "Resolved", "resolve_images"]
+
+
+_COCO = re.compile(r"(?:COCO_[A-Za-z]+\d{4}_)?(\d{12})(?:_\d+)?")
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Expressions with their images.
+
+    Parameters
+    ----------
+    pairs : sequence of (Expression, ImageRow)
+        In the order given. Boxes are in pixels of the index's image, inside it.
+    positions : sequence of int
+        RowKey of each pair's expression among those given.
+    skipped : Counter of str
+        How many expressions have no image, by reason: ``image-not-in-index``, ``ambiguous-name``,
+        ``aspect-ratio-differs``, ``box-outside-image``.
+    """
+
+    pairs: Sequence[tuple[Expression, ImageRow]]
+    positions: Sequence[int]
+    skipped: Counter[str]
+
+    def __len__(self) -> int:
+        """Return the number of pairs."""
+        return len(self.pairs)
+
+
+def resolve_images(expressions: Iterable[Expression], images: Iterable[ImageRow]) -> Resolved:
+    """Find the image of each expression by its name.
+
+    A name is looked for as a whole path, then as the end of a path, then as a file name, and then
+    by the number that COCO's photographs carry: ``COCO_train2014_000000123456_17.jpg`` (with the
+    number of an annotation), ``COCO_train2014_000000123456.jpg`` and ``000000123456.jpg`` are the
+    same. A name that fits several images is refused, unless they are copies of one file.
+
+    Boxes given in pixels of another size are scaled if the aspect ratio is that of the index's
+    image up to rounding.
+
+    Parameters
+    ----------
+    expressions : iterable of Expression
+        What was read.
+    images : iterable of ImageRow
+        All images of an index.
+    """
+    names = ImageNames(images)
+    pairs, positions = [], []
+    skipped: Counter[str] = Counter()
+    for position, expression in enumerate(expressions):
+        found = names.find(expression.image)
+        if len({(image.shard, image.row) for image in found}) != 1:
+            skipped["ambiguous-name" if found else "image-not-in-index"] += 1
+            continue
+        fitted = _fit(expression, found[0])
+        if isinstance(fitted, Expression):
+            pairs.append((fitted, found[0]))
+            positions.append(position)
+        else:
+            skipped[fitted] += 1
+    return Resolved(pairs, positions, skipped)
+
+
+class ImageNames:
+    """The images of an index by path, by file name, and by COCO's number.
+
+    Parameters
+    ----------
+    images : iterable of ImageRow
+        All images of the index.
+    """
+
+    def __init__(self, images: Iterable[ImageRow]) -> None:
+        self._by_path: dict[str, list[ImageRow]] = defaultdict(list)
+        self._by_file: dict[str, list[ImageRow]] = defaultdict(list)
+        self._by_number: dict[str, list[ImageRow]] = defaultdict(list)
+        for image in images:
+            path = _slashes(image.path)
+            self._by_path[path].append(image)
+            self._by_file[_file_name(path)].append(image)
+            if number := _coco_number(path):
+                self._by_number[number].append(image)
+
+    def find(self, name: str) -> list[ImageRow]:
+        """Return the images that `name` fits, by the rules of :func:`resolve_images`.
+
+        Copies of one file have the same shard and row.
+        """
+        wanted = _slashes(name).removeprefix("./")
+        if exact := self._by_path.get(wanted):
+            return exact
+        same_file = self._by_file.get(_file_name(wanted), [])
+        ending = [i for i in same_file if _slashes(i.path).endswith("/" + wanted.lstrip("/"))]
+        return ending or same_file or self._by_number.get(_coco_number(wanted) or "", [])
+
+
+def _slashes(path: str) -> str:
+    return path.replace("\\", "/")
+
+
+def _file_name(path: str) -> str:
+    return path.rsplit("/", 1)[-1]
+
+
+def _coco_number(path: str) -> str | None:
+    found = _COCO.fullmatch(_file_name(path).rsplit(".", 1)[0])
+    return found[1] if found else None
+
+
+def _fit(expression: Expression, image: ImageRow) -> Expression | str:
+    """Return the expression in pixels of `image`, or the reason why that cannot be."""
+    size = (image.width, image.height)
+    box = expression.box
+    if expression.image_size not in (None, size):
+        width, height = expression.image_size
+        scale = max(size) / max(width, height)
+        if abs(width * scale - image.width) > 1 or abs(height * scale - image.height) > 1:
+            return "aspect-ratio-differs"
+        x, y = image.width / width, image.height / height
+        box = (box[0] * x, box[1] * y, box[2] * x, box[3] * y)
+    inside = clipped_box(box, size)
+    if inside is None:
+        return "box-outside-image"
+    return replace(expression, box=inside, image_size=size)

@@ -1,0 +1,1 @@
+"""Changing an index: building, removing, compacting, verifying, repairing, reindexing."""

@@ -1,0 +1,1 @@
+"""Pseudo-queries: phrases made from what an index holds."""

@@ -1,0 +1,1 @@
+"""Detectors and encoders, and where they run."""

@@ -1,0 +1,235 @@
+"""open_clip's dual encoders."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from ..core.phrases import clean_phrase
+from ..core.regions import Regions
+from .clip_weights import _hash_weights, _load_model
+from .cpu_pool import cpu_lanes
+from .device import resolve_device
+from .encoder import Fingerprint, FloatArray
+from .gpu_resize import resample, upload
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["OpenClipEncoder", "load_encoder"]
+
+
+_Crop = tuple[Image.Image, tuple[float, float, float, float]]
+
+_CROPS_ON_GPU = 256
+_CROPS_ON_LANE = 4
+"""Activations of so few stay in the cache; 64 at once are a quarter slower."""
+
+_CROPS_WORTH_CONVERTING = 64
+"""A build has more in every batch; one photograph would wait for OpenVINO longer than it saves."""
+
+_CACHED_PHRASES = 1 << 16
+_RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+
+
+class OpenClipEncoder:
+    """A dual encoder of open_clip.
+
+    Each region is cut from the decoded image and squashed to the square input of the image tower,
+    whatever its shape: a centre crop, CLIP's habit for photographs, would cut the ends off.
+
+    Parameters
+    ----------
+    spec : str
+        ``"nano"``, ``"MODEL:PRETRAINED"`` with a tag of open_clip or the path of a local
+        checkpoint, ``"hf-hub:ORG/NAME"``, or a folder that holds ``open_clip_config.json`` and
+        weights.
+    device : str
+        ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``. On a GPU the towers run in float16.
+
+    Raises
+    ------
+    ModelError
+        If the name is unknown, or the weights are missing, unreachable or of another model.
+    """
+
+    def __init__(self, spec: str = "nano", device: str = "auto") -> None:
+        import torch
+
+        self.device = resolve_device(device)
+        self._half = self.device.startswith("cuda")
+        model, self._tokenize = _load_model(spec)
+        config = model.visual.preprocess_cfg
+        size = config["size"]
+        self.input_size: int = int(np.max(size))
+        named = config["interpolation"]
+        self._interpolation = named if named in _RESAMPLING else "bicubic"
+        self._mean = torch.tensor(config["mean"], device=self.device).view(1, 3, 1, 1)
+        self._std = torch.tensor(config["std"], device=self.device).view(1, 3, 1, 1)
+        self.fingerprint = Fingerprint(
+            spec,
+            _hash_weights(model),
+            f"squash {self.input_size} {config['interpolation']} "
+            f"mean {_join(config['mean'])} std {_join(config['std'])}",
+        )
+        model.eval()
+        if self.device == "cpu":
+            from .fuse_bn import fold_batch_norm
+
+            model.visual = fold_batch_norm(model.visual, self._example())
+        self._model = model.to(self.device).to(memory_format=torch.channels_last)
+        self._phrases: OrderedDict[str, FloatArray] = OrderedDict()
+        self._lock = threading.Lock()
+        self._tower: Any = self._model.visual
+        self._converted = False
+        self.dimension = len(self.encode_phrases(["a"])[0])
+
+    def encode_regions(
+        self, images: Sequence[Image.Image], regions: Sequence[Regions]
+    ) -> FloatArray:
+        """Embed every region of every image, in batches that span images.
+
+        Parameters
+        ----------
+        images : sequence of PIL images
+            Mode RGB, upright.
+        regions : sequence of Regions
+            Those of each image.
+
+        Returns
+        -------
+        float32 array of shape (n, d)
+            Unit length; n is the number of regions of all images together.
+        """
+        count = sum(map(len, regions))
+        if not count:
+            return np.zeros((0, self.dimension), np.float32)
+        if self._half:
+            return self._encode_on_gpu(images, regions)
+        self._convert_for(count)
+        crops: list[_Crop] = [
+            (image, (box[0], box[1], box[2], box[3]))
+            for image, found in zip(images, regions, strict=True)
+            for box in found.boxes.tolist()
+        ]
+        lanes = cpu_lanes()
+        each = min(_CROPS_ON_LANE, -(-count // lanes.count))
+        parts = [crops[start : start + each] for start in range(0, count, each)]
+        return np.concatenate(lanes.map(self._encode_crops, parts))
+
+    def _encode_crops(self, crops: list[_Crop]) -> FloatArray:
+        """Cut out, scale and embed a few regions on the CPU."""
+        import torch
+
+        size, method = (self.input_size, self.input_size), _RESAMPLING[self._interpolation]
+        pixels = np.stack(
+            [np.asarray(image.resize(size, method, box, reducing_gap=2.0)) for image, box in crops]
+        )
+        with torch.inference_mode():
+            batch = self._normalised(torch.from_numpy(pixels).permute(0, 3, 1, 2).float())
+            embeddings = torch.nn.functional.normalize(self._tower(batch), dim=-1)
+            result: FloatArray = embeddings.numpy()
+        return result
+
+    def _encode_on_gpu(
+        self, images: Sequence[Image.Image], regions: Sequence[Regions]
+    ) -> FloatArray:
+        """Cut out, scale and embed on the GPU; only embeddings come back."""
+        import torch
+
+        size = self.input_size
+        waiting: list[torch.Tensor] = []
+        parts: list[torch.Tensor] = []
+        with torch.inference_mode(), torch.autocast("cuda", torch.float16):
+            for number, (image, found) in enumerate(zip(images, regions, strict=True), start=1):
+                pixels = upload(image, self.device)
+                waiting.append(resample(pixels, found.boxes, size, size, self._interpolation))
+                if sum(map(len, waiting)) >= _CROPS_ON_GPU or number == len(images):
+                    for batch in torch.split(torch.cat(waiting), _CROPS_ON_GPU):
+                        channels_last = batch.contiguous(memory_format=torch.channels_last)
+                        output = self._model.encode_image(
+                            self._normalised(channels_last), normalize=True
+                        )
+                        parts.append(output.float())
+                    waiting = []
+            result: FloatArray = torch.cat(parts).cpu().numpy()
+        return result
+
+    def _normalised(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Bring pixels of 0 to 255 to what the tower was trained on, in place."""
+        return pixels.sub_(self._mean * 255).div_(self._std * 255)
+
+    @property
+    def library(self) -> str:
+        """What runs the image tower of a build."""
+        from .openvino import has_openvino
+
+        failed = self._converted and self._tower is self._model.visual
+        return "OpenVINO" if has_openvino() and not (self._half or failed) else "PyTorch"
+
+    def _example(self) -> torch.Tensor:
+        import torch
+
+        shape = (1, 3, self.input_size, self.input_size)
+        return torch.linspace(-1, 1, int(np.prod(shape))).view(shape)
+
+    def _convert_for(self, count: int) -> None:
+        """Let OpenVINO take the tower over, if it is installed and `count` crops are worth it."""
+        if self._converted or count < _CROPS_WORTH_CONVERTING:
+            return
+        from .openvino import has_openvino, openvino_tower
+
+        with self._lock:
+            if not self._converted and has_openvino():
+                tower = openvino_tower(self._model.visual, self._example(), cpu_lanes().count)
+                self._tower = tower or self._tower
+            self._converted = True
+
+    def encode_phrases(self, phrases: Sequence[str]) -> FloatArray:
+        """Embed phrases; those seen before come from a cache.
+
+        Raises
+        ------
+        PhraseError
+            If a phrase is empty or not text.
+        """
+        cleaned = [clean_phrase(phrase) for phrase in phrases]
+        with self._lock:
+            known = {phrase: self._phrases[phrase] for phrase in cleaned if phrase in self._phrases}
+            missing = [phrase for phrase in dict.fromkeys(cleaned) if phrase not in known]
+            if missing:
+                known.update(zip(missing, self._embed_text(missing), strict=True))
+            for phrase, embedding in known.items():
+                self._phrases[phrase] = embedding
+                self._phrases.move_to_end(phrase)
+            while len(self._phrases) > _CACHED_PHRASES:
+                self._phrases.popitem(last=False)
+        rows = [known[phrase] for phrase in cleaned]
+        return np.stack(rows) if rows else np.zeros((0, self.dimension), np.float32)
+
+    def _embed_text(self, phrases: list[str]) -> FloatArray:
+        import torch
+
+        parts = []
+        with torch.inference_mode(), torch.autocast("cuda", torch.float16, enabled=self._half):
+            for start in range(0, len(phrases), 256):
+                tokens = self._tokenize(phrases[start : start + 256]).to(self.device)
+                parts.append(self._model.encode_text(tokens, normalize=True).float().cpu())
+        embeddings: FloatArray = torch.cat(parts).numpy()
+        return embeddings
+
+
+@functools.lru_cache(maxsize=2)
+def load_encoder(spec: str = "nano", device: str = "auto") -> OpenClipEncoder:
+    """Load an encoder; the last two are kept in memory. See :class:`OpenClipEncoder`."""
+    return OpenClipEncoder(spec, device)
+
+
+def _join(values: Sequence[float]) -> str:
+    return "/".join(f"{value:.4g}" for value in values)

@@ -1,0 +1,279 @@
+"""YOLO checkpoints, run by ultralytics."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import hashlib
+import importlib
+import itertools
+import os
+import threading
+import zipfile
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from ..core.errors import ModelError
+from ..core.regions import Regions
+from ._quiet import quiet_libraries
+from .cpu_pool import cpu_lanes
+from .detector import _STRIDE, DetectorSettings
+from .device import resolve_device
+from .gpu_resize import resample, upload
+from .presets import BUNDLED, bundled_path
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["UltralyticsDetector", "load_detector"]
+
+
+_PADDING_GREY = 114  # what YOLO models are trained with
+
+
+class UltralyticsDetector:
+    """A YOLO checkpoint run by ultralytics.
+
+    Images are shrunk or enlarged to `settings.image_size` and padded to multiples of 32, each by
+    itself, so an image's regions do not depend on the images in its batch.
+
+    Parameters
+    ----------
+    weights : path
+        A ``.pt`` checkpoint of the current ultralytics format. It is unpickled against
+        ultralytics' list of known classes, but trust weights as you trust code.
+    settings : DetectorSettings
+        What to keep.
+    device : str
+        ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing or is no such checkpoint.
+    """
+
+    def __init__(
+        self, weights: Path, settings: DetectorSettings | None = None, device: str = "auto"
+    ) -> None:
+        import torch
+
+        self.settings = settings or DetectorSettings()
+        self.device = resolve_device(device)
+        self._half = self.device.startswith("cuda")
+        yolo = _load_yolo(weights)
+        trained_size = yolo.overrides.get("imgsz", 640)
+        self.image_size = self.settings.image_size or int(np.max(trained_size))
+        self.class_names: dict[int, str] = dict(yolo.names)
+        digest = hashlib.blake2b(weights.read_bytes(), digest_size=8).hexdigest()
+        kept = asdict(self.settings) | {"image_size": self.image_size}
+        self.fingerprint = f"{weights.stem} {digest} " + " ".join(
+            f"{name}={value:g}" for name, value in sorted(kept.items())
+        )
+        with quiet_libraries():
+            network = yolo.model.float().eval().fuse(verbose=False)
+        network = (network.half() if self._half else network).to(self.device)
+        self._network = network.to(memory_format=torch.channels_last)
+        self._own = threading.local()
+        self._lock = threading.Lock()
+
+    def detect(self, images: Sequence[Image.Image]) -> list[Regions]:
+        """Return the regions of each image, most confident first after the whole image.
+
+        Parameters
+        ----------
+        images : sequence of PIL images
+            Mode RGB, upright.
+        """
+        if not self._half:
+            return cpu_lanes().map(self._detect_one, images)
+        by_shape: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for position, image in enumerate(images):
+            by_shape[_letterbox_shape(image, self.image_size)[2:]].append(position)
+        found: list[Regions | None] = [None] * len(images)
+        for positions in by_shape.values():
+            batch = [self._letterbox_on_gpu(images[position]) for position in positions]
+            for position, rows in zip(positions, self._predict(batch), strict=True):
+                found[position] = self._to_regions(rows, images[position])
+        return [regions for regions in found if regions is not None]
+
+    def _detect_one(self, image: Image.Image) -> Regions:
+        import torch
+
+        pixels = torch.from_numpy(_letterbox(image, self.image_size)).permute(2, 0, 1)
+        [rows] = self._predict([pixels])
+        return self._to_regions(rows, image)
+
+    def _letterbox_on_gpu(self, image: Image.Image) -> torch.Tensor:
+        """Do what :func:`_letterbox` does to pixels on the GPU; (3, height, width)."""
+        from torch.nn.functional import pad
+
+        width, height, full_height, full_width = _letterbox_shape(image, self.image_size)
+        whole = np.array([[0, 0, *image.size]])
+        pixels = resample(upload(image, self.device), whole, height, width, "bilinear")
+        return pad(pixels[0], (0, full_width - width, 0, full_height - height), value=_PADDING_GREY)
+
+    def _predict(self, pixels: list[torch.Tensor]) -> list[np.ndarray]:
+        """Return boxes, scores and classes (n, 6) of images of one padded shape, 0 to 255."""
+        import torch
+        from ultralytics.utils.nms import non_max_suppression
+
+        batch = torch.stack(pixels).contiguous(memory_format=torch.channels_last)
+        network = self._own_network()
+        with torch.inference_mode():
+            outputs = network((batch.half() if self._half else batch.float()) / 255)
+            # With its usual limit of time, images that come last in a slow batch lose boxes.
+            found = non_max_suppression(
+                outputs,
+                self.settings.confidence,
+                self.settings.iou,
+                max_det=max(self.settings.max_boxes, 1),
+                max_time_img=float("inf"),
+                end2end=getattr(network, "end2end", False),
+            )
+            return [rows.float().cpu().numpy() for rows in found]
+
+    def _own_network(self) -> Any:
+        """Return this thread's copy, with shared weights: the head keeps the grid of its input."""
+        if not hasattr(self._own, "network"):
+            tensors = itertools.chain(self._network.parameters(), self._network.buffers())
+            with self._lock:
+                self._own.network = copy.deepcopy(
+                    self._network, {id(tensor): tensor for tensor in tensors}
+                )
+        return self._own.network
+
+    def _to_regions(self, rows: np.ndarray, image: Image.Image) -> Regions:
+        whole = Regions.whole_image(image.width, image.height)
+        scale = self.image_size / max(image.size)
+        boxes = rows[: self.settings.max_boxes, :4].astype(np.float64) / scale
+        boxes = boxes.clip(0, [image.width, image.height] * 2)
+        keep = np.flatnonzero((boxes[:, 2:] - boxes[:, :2] >= 1).all(axis=1))
+        labels = [self.class_names[int(rows[row, 5])] for row in keep]
+        return Regions.concatenate([whole, Regions(boxes[keep], rows[keep, 4], labels)])
+
+
+@functools.lru_cache(maxsize=2)
+def load_detector(
+    spec: str = "nano", settings: DetectorSettings | None = None, device: str = "auto"
+) -> UltralyticsDetector:
+    """Load a detector; the last two are kept in memory.
+
+    Parameters
+    ----------
+    spec : str
+        ``"nano"``, the path of a checkpoint, or a name that ultralytics publishes, such as
+        ``"yolo11s.pt"``, which is downloaded once to PyTorch Hub's checkpoint folder.
+    settings : DetectorSettings, optional
+        What to keep.
+    device : str
+        Where to run.
+
+    Raises
+    ------
+    ModelError
+        If the weights are missing, unreachable or of the wrong kind.
+    """
+    return UltralyticsDetector(_find_weights(spec), settings, device)
+
+
+def _find_weights(spec: str) -> Path:
+    if spec == BUNDLED:
+        return bundled_path("detector")
+    if Path(spec).exists():
+        return Path(spec)
+    with quiet_libraries():
+        from torch import hub
+        from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
+    if spec not in GITHUB_ASSETS_NAMES:
+        raise ModelError(
+            f"there is no file {spec!r}, and ultralytics publishes no model of that name; "
+            "name a .pt file, a published model such as yolo11s.pt, or nano"
+        )
+    cached = Path(hub.get_dir()) / "checkpoints" / spec
+    try:
+        with quiet_libraries():
+            cached.parent.mkdir(parents=True, exist_ok=True)
+            attempt_download_asset(cached)
+    except Exception as error:  # requests, urllib and ultralytics each raise their own
+        raise ModelError(
+            f"the detector {spec} could not be downloaded (is the network reachable?); "
+            "use the bundled one with --detector nano, or name a .pt file on this machine"
+        ) from error
+    return cached
+
+
+def _load_yolo(weights: Path) -> Any:
+    if not weights.is_file():
+        raise ModelError(f"the detector checkpoint {str(weights)!r} does not exist")
+    if _is_legacy_yolov5(weights):
+        raise ModelError(
+            f"{weights.name} is a checkpoint of the old ultralytics/yolov5 repository, which "
+            "ultralytics cannot load; use the same model in the current format, such as "
+            "yolov5nu.pt, yolov5su.pt or yolov5mu.pt"
+        )
+    try:
+        with quiet_libraries():
+            from ultralytics.models import YOLO
+
+            with _known_classes_only():
+                yolo = YOLO(str(weights), task="detect")
+            is_detector = yolo.task == "detect" and bool(yolo.names)
+    except Exception as error:  # a damaged file may fail anywhere in zip, pickle or torch
+        raise ModelError(
+            f"{str(weights)!r} is not a YOLO checkpoint that ultralytics can load safely; "
+            "name a .pt file that ultralytics has saved"
+        ) from error
+    if not is_detector:
+        raise ModelError(f"{weights.name} is a {yolo.task} model; a detection model is needed")
+    return yolo
+
+
+@contextlib.contextmanager
+def _known_classes_only() -> Iterator[None]:
+    """Let ultralytics unpickle against its list of known classes, also if it was imported before.
+
+    It reads ``ULTRALYTICS_SAFE_LOAD`` when it is imported; a user who sets that to false has the
+    last word.
+    """
+    tasks: Any = importlib.import_module("ultralytics.nn.tasks")
+    wanted = os.environ["ULTRALYTICS_SAFE_LOAD"].lower() not in ("0", "false", "no", "off")
+    before = getattr(tasks, "SAFE_LOAD", False)
+    tasks.SAFE_LOAD = wanted
+    try:
+        yield
+    finally:
+        tasks.SAFE_LOAD = before
+
+
+def _is_legacy_yolov5(weights: Path) -> bool:
+    """Tell by the class names in the pickle, which is not executed."""
+    try:
+        with zipfile.ZipFile(weights) as archive:
+            pickles = [name for name in archive.namelist() if name.endswith("data.pkl")]
+            return any(b"cmodels.yolo\n" in archive.read(name) for name in pickles)
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def _letterbox_shape(image: Image.Image, size: int) -> tuple[int, int, int, int]:
+    """Return width and height with the longer side scaled to `size`, padded height and width."""
+    scale = size / max(image.size)
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    return width, height, -(-height // _STRIDE) * _STRIDE, -(-width // _STRIDE) * _STRIDE
+
+
+def _letterbox(image: Image.Image, size: int) -> np.ndarray:
+    """Scale the longer side to `size`, pad right and bottom to multiples of 32; HWC uint8 RGB."""
+    width, height, *padded = _letterbox_shape(image, size)
+    resized = image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    canvas = np.full((*padded, 3), _PADDING_GREY, dtype=np.uint8)
+    canvas[:height, :width] = np.asarray(resized)
+    return canvas

@@ -1,0 +1,1 @@
+"""Answering phrases: retrieval, ranking, grounding in one image, pictures of hits."""

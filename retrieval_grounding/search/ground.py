@@ -1,0 +1,108 @@
+"""Grounding: phrases and one image in, boxes out, without an index."""
+
+from __future__ import annotations
+
+import os
+from typing import overload
+
+import numpy as np
+
+from ..core.colors import region_colors
+from ..core.hits import Hit
+from ..core.phrases import Phrases, clean_phrase
+from ..core.region_table import RegionTable
+from ..core.types import PathLike
+from ..data.images import load_image
+from ..indexing.model_spec import load_models, new_models
+from ..matching.load import load_matcher
+from ..models.detector import Detector, DetectorSettings
+from ..models.device import resolve_device
+from ..models.encoder import Encoder, embed_labels
+from ..models.presets import DEFAULT_PRESET
+from .rank import rank_regions
+
+__all__ = ["ground"]
+
+
+@overload
+def ground(
+    image: PathLike,
+    phrases: str,
+    *,
+    preset: str = ...,
+    detector: str | Detector | None = ...,
+    clip: str | Encoder | None = ...,
+    settings: DetectorSettings | None = ...,
+    device: str = ...,
+) -> Hit: ...
+
+
+@overload
+def ground(
+    image: PathLike,
+    phrases: list[str] | tuple[str, ...],
+    *,
+    preset: str = ...,
+    detector: str | Detector | None = ...,
+    clip: str | Encoder | None = ...,
+    settings: DetectorSettings | None = ...,
+    device: str = ...,
+) -> list[Hit]: ...
+
+
+def ground(
+    image: PathLike,
+    phrases: str | list[str] | tuple[str, ...],
+    *,
+    preset: str = DEFAULT_PRESET,
+    detector: str | Detector | None = None,
+    clip: str | Encoder | None = None,
+    settings: DetectorSettings | None = None,
+    device: str = "auto",
+) -> Hit | list[Hit]:
+    """Find the region of one image that a phrase refers to, without an index.
+
+    Parameters
+    ----------
+    image : path
+        An image file.
+    phrases : str, or list or tuple of str
+        What to find.
+    preset, detector, clip, settings, device
+        As for :func:`build`. Models stay in memory for the next call.
+
+    Returns
+    -------
+    Hit, or a list with one for each phrase of a sequence
+        An empty sequence gives an empty list.
+
+    Raises
+    ------
+    ImageError
+        If the image cannot be used.
+    PhraseError
+        If a phrase is empty or not text.
+    """
+    asked = [phrases] if isinstance(phrases, str) else list(phrases)
+    cleaned = [clean_phrase(phrase) for phrase in asked]
+    pixels = load_image(image)
+    if not cleaned:
+        return []
+    finder, encoder = load_models(*new_models(preset, detector, clip, settings), device)
+    [regions] = finder.detect([pixels])
+    names = sorted(set(regions.labels))
+    table = RegionTable(
+        encoder.encode_regions([pixels], [regions]),
+        regions.boxes,
+        regions.scores,
+        np.array([names.index(label) for label in regions.labels]),
+        region_colors(pixels, regions.boxes),
+        np.array([0, len(regions)]),
+        names,
+        embed_labels(encoder, names),
+    )
+    wanted = Phrases(cleaned, encoder.encode_phrases(cleaned))
+    matcher = load_matcher(None, encoder.fingerprint, resolve_device(device))
+    ranked = rank_regions(wanted, os.fspath(image), table, matcher, top=1)
+    hits = [best for [best] in ranked]
+    return hits[0] if isinstance(phrases, str) else hits

@@ -1,0 +1,162 @@
+"""Writing shards: immutable HDF5 files with the regions of some hundreds of images."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from ..core.regions import Regions
+from .files import as_store_error, atomic_write_bytes
+from .migrations import FORMAT_VERSION
+from .rows import NewShard, StoredRow
+
+__all__ = ["ImageRecord", "write_shard"]
+
+
+_COLUMNS = {"embeddings": "f2", "boxes": "f4", "scores": "f4", "labels": "i4", "colours": "u1"}
+"""Datasets with one row a region, mapped into memory."""
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """What a shard stores of one image.
+
+    Parameters
+    ----------
+    content_hash : str
+        Of the image's file; the catalog has it.
+    width, height : int
+        Size of the upright image in pixels.
+    regions : Regions
+        Region 0 is the whole image.
+    embeddings : array of shape (len(regions), d)
+        Unit-length vectors; stored as float16.
+    colors : uint8 array of shape (len(regions), 11)
+        What :func:`retrieval_grounding.core.colors.region_colors` measured.
+    """
+
+    content_hash: str
+    width: int
+    height: int
+    regions: Regions
+    embeddings: npt.NDArray[np.floating[Any]]
+    colors: npt.NDArray[np.uint8]
+
+
+def write_shard(
+    folder: Path,
+    number: int,
+    records: Sequence[ImageRecord],
+    *,
+    embed_labels: Callable[[list[str]], npt.NDArray[np.floating[Any]]],
+    detector: str,
+    encoder: str,
+) -> NewShard:
+    """Write a shard in one step; it is part of the index once the catalog has committed it.
+
+    Parameters
+    ----------
+    folder : Path
+        Where shards lie; the file appears there complete or not at all.
+    number : int
+        From ``Catalog.next_shard``.
+    records : sequence of ImageRecord
+        At least one.
+    embed_labels : callable
+        Returns unit-length vectors (k, d) for k label names; stored, so that training and
+        querying need no encoder for them.
+    detector, encoder : str
+        Fingerprints, stored as attributes.
+
+    Raises
+    ------
+    StoreError
+        If the file cannot be written.
+    """
+    counts = [len(record.regions) for record in records]
+    labels = [label for record in records for label in record.regions.labels]
+    names = sorted(set(labels))
+    code = {name: position for position, name in enumerate(names)}
+    vectors = embed_labels(names).astype("f2")
+    columns: dict[str, npt.NDArray[Any]] = {
+        "embeddings": np.concatenate([record.embeddings for record in records]),
+        "boxes": np.concatenate([record.regions.boxes for record in records]),
+        "scores": np.concatenate([record.regions.scores for record in records]),
+        "labels": np.array([code[label] for label in labels]),
+        "colours": np.concatenate([record.colors for record in records]),
+    }
+    columns = {name: values.astype(_COLUMNS[name]) for name, values in columns.items()}
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    sizes = np.array([[record.width, record.height] for record in records], dtype=np.int32)
+    image = _hdf5_image(
+        columns
+        | {
+            # Of fixed length: strings of variable length lie in a heap without checksums.
+            "label_names": np.array([name.encode() for name in names]),
+            "label_embeddings": vectors,
+            "image_offsets": offsets,
+            "image_sizes": sizes,
+        },
+        {
+            "format_version": FORMAT_VERSION,
+            "detector": np.bytes_(detector.encode()),
+            "encoder": np.bytes_(encoder.encode()),
+            "dimension": vectors.shape[1],
+        },
+    )
+    path = folder / f"{number:06d}.h5"
+    with as_store_error(path):
+        atomic_write_bytes(path, image)
+    rows = [
+        StoredRow(
+            record.content_hash,
+            record.width,
+            record.height,
+            counts[row],
+            _row_checksum(columns, slice(*offsets[row : row + 2]), sizes[row], names, vectors),
+        )
+        for row, record in enumerate(records)
+    ]
+    checksum = hashlib.blake2b(image, digest_size=16).hexdigest()
+    return NewShard(number, path.name, checksum, rows)
+
+
+def _hdf5_image(arrays: dict[str, npt.NDArray[Any]], attributes: dict[str, Any]) -> bytes:
+    """Return the bytes of an HDF5 file with contiguous datasets.
+
+    It is made in memory, so that writing it is one step that fails in plain ways. The library's
+    newer layout has checksums over all of its own structures.
+    """
+    with h5py.File(
+        "shard", "w", driver="core", backing_store=False, libver=("v110", "v110")
+    ) as file:
+        file.attrs.update(attributes)
+        for name, values in arrays.items():
+            file[name] = values
+        file.flush()
+        image: bytes = file.id.get_file_image()
+    return image
+
+
+def _row_checksum(
+    columns: dict[str, npt.NDArray[Any]],
+    rows: slice,
+    size: npt.NDArray[np.int32],
+    names: Sequence[str],
+    vectors: npt.NDArray[np.float16],
+) -> str:
+    """Return the checksum of an image's regions, label names and label embeddings included."""
+    digest = hashlib.blake2b(np.asarray(size, "<i4").tobytes(), digest_size=16)
+    for name, dtype in _COLUMNS.items():
+        if name != "labels":
+            digest.update(columns[name][rows].astype("<" + dtype).tobytes())
+    for code in columns["labels"][rows].tolist():
+        digest.update(names[code].encode() + b"\0" + vectors[code].astype("<f2").tobytes())
+    return digest.hexdigest()

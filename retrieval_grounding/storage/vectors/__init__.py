@@ -1,0 +1,1 @@
+"""Vector search: which regions of the collection are nearest to a phrase."""
