@@ -41,7 +41,7 @@ from .storage.vectors.metadata import DEFAULT_RECALL
 if TYPE_CHECKING:
     from .evaluation.report import EvaluationReport
     from .matching.fit import Fit
-    from .matching.train_state import TrainingOptions
+    from .matching.options import TrainingOptions
 
 __all__ = ["Index"]
 
@@ -288,7 +288,7 @@ class Index:
         GroundingError
             If there are too few, or nothing trained to fine-tune.
         """
-        from .matching.fit import train_index
+        from .matching.train_index import train_index
         from .matching.trained import TrainedMatcher
 
         start = self.matcher if fine_tune else None

@@ -102,25 +102,27 @@ def train(
         bool, typer.Option("--one-object", help="Take one object of each image.")
     ] = False,
     fine_tune: Annotated[
-        bool, typer.Option("--fine-tune", help="Begin with the matcher in use, not from nothing.")
+        bool, typer.Option("--fine-tune", help="Start from the matcher in use, not from scratch.")
     ] = False,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the expressions.")] = 20,
-    batch: Annotated[int, typer.Option(min=1, help="Expressions in a batch.")] = 256,
-    rate: Annotated[float, typer.Option(min=0, help="Peak learning rate.")] = 3e-3,
-    seed: Annotated[int, typer.Option(help="For every random choice.")] = 0,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", "--batch", min=1, help="Expressions in a batch.")
+    ] = 256,
+    lr: Annotated[float, typer.Option("--lr", "--rate", min=0, help="Peak learning rate.")] = 3e-3,
+    seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Train the matcher of an index from its cached features; no image is read.
 
-    A killed training goes on when it is started again with the same options.
+    An interrupted run resumes when the command is repeated with the same options.
 
     Example: retrieval-grounding train indexes/photos --refs pseudo
     """
     if kind not in ("residual", "concat"):
         raise typer.BadParameter(f"{kind!r} is neither residual nor concat", param_hint="--kind")
     from ..index import Index
-    from ..matching.train_state import TrainingOptions
+    from ..matching.options import TrainingOptions
 
     fit = Index.open(index, device=device).train(
         refs,
@@ -129,7 +131,7 @@ def train(
         first_sentence_only=first_sentence,
         one_object_per_image=one_object,
         fine_tune=fine_tune,
-        options=TrainingOptions(epochs=epochs, batch=batch, rate=rate, seed=seed),
+        options=TrainingOptions(epochs=epochs, batch_size=batch_size, lr=lr, seed=seed),
     )
     if as_json:
         print_json(fit.as_dict() | {"index": str(index), "trained_on": fit.matcher.trained_on})
@@ -137,19 +139,19 @@ def train(
     header = ("epoch", "loss", "validation loss", "Acc@0.5", "mean IoU")
     rows = [
         (
-            f"{epoch.number}{' *' if epoch is fit.run.best else ''}",
+            f"{epoch.number}{' *' if epoch is fit.history.best else ''}",
             f"{epoch.loss:.3f}",
             f"{epoch.validation_loss:.3f}",
             f"{epoch.accuracy:.3f}",
             f"{epoch.mean_iou:.3f}",
         )
-        for epoch in fit.run.epochs
+        for epoch in fit.history.epochs
     ]
     print_table(header, rows, header_in_pipe=True)
     typer.echo(
-        f"{index}: learnt from {counted(fit.expressions, 'expression')} about "
+        f"{index}: learned from {counted(fit.expressions, 'expression')} about "
         f"{counted(fit.images, 'image')}; "
-        f"kept epoch {fit.run.best.number}"
+        f"kept epoch {fit.history.best.number}"
     )
 
 
