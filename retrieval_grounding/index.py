@@ -49,7 +49,7 @@ __all__ = ["Index"]
 class Index:
     """An index over a collection of images, open for queries.
 
-    Returned by :func:`build` and :meth:`open`. Threads may share one.
+    Returned by :func:`build` and :meth:`open`; threads may share it.
 
     Parameters
     ----------
@@ -165,7 +165,8 @@ class Index:
         """
         if top < 1 or candidates < 1:
             raise GroundingError("top and candidates must be at least 1")
-        texts = [clean_phrase(text) for text in as_list(phrases)]
+        asked = [phrases] if isinstance(phrases, str) else phrases
+        texts = [clean_phrase(phrase) for phrase in asked]
         if not texts:
             return []
         queries = Phrases(texts, self.encoder.encode_phrases(texts))
