@@ -15,9 +15,10 @@ from ..core.types import PathLike
 from ..data.images import load_image
 from ..indexing.model_spec import new_spec
 from ..matching.load import load_matcher
+from ..models.checks import detect_regions, embed_labels, encode_phrases, encode_regions
 from ..models.detector import Detector, DetectorSettings
 from ..models.device import resolve_device
-from ..models.encoder import Encoder, embed_labels
+from ..models.encoder import Encoder
 from ..models.presets import DEFAULT_PRESET
 from .rank import rank_regions
 
@@ -90,10 +91,10 @@ def ground(
         return []
     models = new_spec(preset, detector, clip, settings).load(device)
     encoder = models.encoder
-    [regions] = models.detector.detect([pixels])
+    [regions] = detect_regions(models.detector, [pixels])
     names = sorted(set(regions.labels))
     table = RegionTable(
-        encoder.encode_regions([pixels], [regions]),
+        encode_regions(encoder, [pixels], [regions]),
         regions.boxes,
         regions.scores,
         np.array([names.index(label) for label in regions.labels]),
@@ -102,7 +103,7 @@ def ground(
         names,
         embed_labels(encoder, names),
     )
-    wanted = Phrases(cleaned, encoder.encode_phrases(cleaned))
+    wanted = Phrases(cleaned, encode_phrases(encoder, cleaned))
     matcher = load_matcher(None, encoder.fingerprint, resolve_device(device))
     ranked = rank_regions(wanted, os.fspath(image), table, matcher, top=1)
     hits = [best for [best] in ranked]
