@@ -25,7 +25,7 @@ from .models.detector import Detector, DetectorSettings
 from .models.encoder import Encoder
 from .storage.catalog import Catalog
 from .storage.lock import writer_lock
-from .storage.vectors.sync import refresh_vectors
+from .storage.vectors.sync import sync_vectors
 
 __all__ = ["build", "preview_build"]
 
@@ -98,7 +98,7 @@ def build(
             folders = source_folders(sources)
             load = checked_loader(catalog, wanted, device)
             report = add_images(catalog, paths, folders, load, options)
-            refresh_vectors(
+            sync_vectors(
                 catalog,
                 phrase_source(catalog, lambda: load()[1]),
                 (options or BuildOptions()).progress,

@@ -35,7 +35,7 @@ from .storage.catalog import Catalog
 from .storage.files import folder_size
 from .storage.lock import writer_lock
 from .storage.rows import ImageRow
-from .storage.vectors.gpu import search_place
+from .storage.vectors.gpu import describe_search_device
 from .storage.vectors.metadata import DEFAULT_RECALL
 
 if TYPE_CHECKING:
@@ -458,7 +458,7 @@ class Index:
         """Say what runs where."""
         device = resolve_device(self._device)
         matcher = device if hasattr(self.matcher, "device") else "cpu"
-        where = search_place(device)
+        where = describe_search_device(device)
         return f"vector search on {where}, matcher on {matcher}, encoder on {device}"
 
     def __repr__(self) -> str:

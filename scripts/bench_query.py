@@ -110,7 +110,7 @@ def measure_queries(folder: Path, encoder: KnownPhrases, threads: int) -> dict[s
     state = index._searcher.follow()
     assert state.index is not None
     tuning = state.record.tuning
-    k = 100 * (tuning.per_image if tuning else 4)
+    k = 100 * (tuning.refine_factor if tuning else 4)
     rows = [row[None] for row in embeddings]
     bare = milliseconds(lambda row: state.index.search(row, k), rows)
     nearest = milliseconds(lambda row: state.vectors.nearest(row, 100), rows)
@@ -127,7 +127,7 @@ def measure_queries(folder: Path, encoder: KnownPhrases, threads: int) -> dict[s
             for one, other in zip(found, truth, strict=False)
         ]
     )
-    brute = brute_force(state.vectors.stored, embeddings[:20])
+    brute = brute_force(state.vectors.shard_vectors, embeddings[:20])
     began = time.perf_counter()
     for start in range(0, len(texts), 32):
         index.query(texts[start : start + 32])

@@ -1,10 +1,11 @@
-"""Vector indexes of every kind: chosen, trained, tuned, followed, searched by many at once."""
+"""Vector indexes of every kind: choosing, training, tuning, syncing, concurrent search."""
 
 from __future__ import annotations
 
 import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,24 +23,25 @@ from retrieval_grounding.storage.catalog import Catalog
 from retrieval_grounding.storage.rows import StoredImage
 from retrieval_grounding.storage.shard_format import ImageRecord, write_shard
 from retrieval_grounding.storage.shards import ShardReader
-from retrieval_grounding.storage.vectors.exact import StoredVectors
+from retrieval_grounding.storage.vectors.exact import ShardVectors
 from retrieval_grounding.storage.vectors.faiss_index import FaissIndex, import_faiss
-from retrieval_grounding.storage.vectors.gpu import gpu_numbers, gpu_search, spread_index
+from retrieval_grounding.storage.vectors.gpu import combine_parts, copy_to_gpus, gpu_numbers
 from retrieval_grounding.storage.vectors.kinds import KINDS
-from retrieval_grounding.storage.vectors.metadata import Tuning, VectorRecord, read_record
+from retrieval_grounding.storage.vectors.load import load_vectors
+from retrieval_grounding.storage.vectors.metadata import Tuning, VectorMetadata, read_metadata
+from retrieval_grounding.storage.vectors.search_parameters import SearchParameters
 from retrieval_grounding.storage.vectors.sync import (
-    load_vectors,
-    make_again,
     reason_to_reindex,
-    refresh_vectors,
+    rebuild_vectors,
+    sync_vectors,
 )
 
 DIMENSION = 32
 PHRASES = [f"phrase {number}" for number in range(40)]
 
 
-class DrawnEncoder(ColorEncoder):
-    """Embeds every phrase by chance, the same each time."""
+class RandomEncoder(ColorEncoder):
+    """Embeds every phrase at random, but always the same way."""
 
     dimension = DIMENSION
     fingerprint = Fingerprint("drawn", "weights-1", "none")
@@ -56,7 +58,7 @@ def unit(rows: np.ndarray) -> np.ndarray:
 def create(folder: Path) -> Catalog:
     settings = {
         "preset": None, "detector": None, "clip": None, "detector_settings": {},
-        "detector_fingerprint": "d", "encoder_fingerprint": vars(DrawnEncoder.fingerprint),
+        "detector_fingerprint": "d", "encoder_fingerprint": vars(RandomEncoder.fingerprint),
         "dimension": DIMENSION, "created_with": "test",
     }  # fmt: skip
     return Catalog.create(folder, settings)
@@ -65,20 +67,20 @@ def create(folder: Path) -> Catalog:
 def add_shard(catalog: Catalog, images: int, seed: int) -> int:
     """Commit a shard with clustered embeddings; return its number."""
     random = np.random.default_rng(seed)
-    centres = np.random.default_rng(0).normal(size=(20, DIMENSION))
+    centers = np.random.default_rng(0).normal(size=(20, DIMENSION))
     records = []
     for number in range(images):
         count = int(random.integers(2, 6))
         boxes = np.array([[0, 0, 64, 48]] + [[1, 1, 9 + n, 9] for n in range(count - 1)], float)
         found = rg.Regions(boxes, np.full(count, 0.5), ["whole image"] + ["thing"] * (count - 1))
-        near = centres[random.integers(20, size=count)]
+        near = centers[random.integers(20, size=count)]
         rows = unit(near + 0.7 * random.normal(size=(count, DIMENSION)))
         colors = np.zeros((count, 11), np.uint8)
         records.append(ImageRecord(f"{seed}-{number}", 64, 48, found, rows, colors))
     shard = write_shard(
         catalog.directory / "shards", catalog.next_shard(), records,
         embed_labels=lambda names: np.tile(unit(np.ones((1, DIMENSION))), (len(names), 1)),
-        detector="d", encoder=str(DrawnEncoder.fingerprint),
+        detector="d", encoder=str(RandomEncoder.fingerprint),
     )  # fmt: skip
     paths = [f"/p/{shard.number}-{row}.jpg" for row in range(images)]
     images_ = [StoredImage(path, 1, 1, shard.number, row) for row, path in enumerate(paths)]
@@ -87,7 +89,7 @@ def add_shard(catalog: Catalog, images: int, seed: int) -> int:
 
 
 def phrases() -> np.ndarray:
-    return DrawnEncoder().encode_phrases([f"tuned {number}" for number in range(40)])
+    return RandomEncoder().encode_phrases([f"tuned {number}" for number in range(40)])
 
 
 @pytest.fixture(scope="module")
@@ -106,12 +108,12 @@ def folder(made, tmp_path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "index"))
 
 
-def reindexed(folder: Path, kind: str, recall: float = 0.98) -> VectorRecord:
-    return make_again(Catalog(folder, writable=True), kind, recall, phrases)
+def reindexed(folder: Path, kind: str, recall: float = 0.98) -> VectorMetadata:
+    return rebuild_vectors(Catalog(folder, writable=True), kind, recall, phrases)
 
 
 def opened(folder: Path) -> rg.Index:
-    return rg.Index.open(folder, encoder=DrawnEncoder(), device="cpu")
+    return rg.Index.open(folder, encoder=RandomEncoder(), device="cpu")
 
 
 def ask(index: rg.Index, **how: object) -> list[list[tuple[str, int, float]]]:
@@ -132,9 +134,9 @@ def test_exact_queries_are_the_same_for_every_kind(folder, kind):
 def test_a_kind_is_tuned_to_its_recall_and_finds_it(folder, kind):
     reindexed(folder, "flat")
     truth = ask(opened(folder))
-    record = reindexed(folder, kind, recall=0.9)
-    assert record.tuning.recall >= 0.88
-    assert record.tuning.phrases == 20
+    tuning = reindexed(folder, kind, recall=0.9).tuning
+    assert tuning.recall >= 0.88
+    assert tuning.phrases == 20
     found = ask(opened(folder))
     shares = [
         len({i for i, _, _ in one} & {i for i, _, _ in other}) / len(other)
@@ -149,40 +151,40 @@ def test_a_kind_is_tuned_to_its_recall_and_finds_it(folder, kind):
 @settings(max_examples=12, deadline=None)
 @given(
     kind=st.sampled_from(["flat", "ivf"]),
-    steps=st.lists(st.sampled_from(["add", "drop", "refresh"]), max_size=6),
+    steps=st.lists(st.sampled_from(["add", "drop", "sync"]), max_size=6),
     seed=st.integers(0, 99),
 )
-def test_what_follows_equals_what_is_made_anew(tmp_path_factory, kind, steps, seed):
+def test_a_synced_index_equals_a_rebuilt_one(tmp_path_factory, kind, steps, seed):
     folder = tmp_path_factory.mktemp("follow") / "index"
     catalog = create(folder)
     numbers = [add_shard(catalog, 30, seed)]
-    make_again(catalog, kind, 0.98, phrases)
-    for turn, step in enumerate([*steps, "refresh"]):
+    rebuild_vectors(catalog, kind, 0.98, phrases)
+    for turn, step in enumerate([*steps, "sync"]):
         if step == "add":
             numbers.append(add_shard(catalog, 20, seed + turn + 1))
         elif step == "drop" and len(numbers) > 1:
             number = numbers.pop(0)
-            rows = len(catalog.shard_rows(number))
+            rows = len(catalog.live_rows(number))
             catalog.commit(removed=[f"/p/{number}-{row}.jpg" for row in range(rows)])
             catalog.replace_rows([], None, [number])
         else:
-            refresh_vectors(catalog, phrases)
-    index, record = load_vectors(catalog)
+            sync_vectors(catalog, phrases)
+    index, metadata = load_vectors(catalog)
     files = catalog.shard_files()
-    assert record.shards == tuple(files)
+    assert metadata.shards == tuple(files)
     readers = [ShardReader(folder / "shards" / file, number) for number, file in files.items()]
     expected = np.concatenate([reader.ids for reader in readers])
     assert sorted(index.ids.tolist()) == expected.tolist()
     before = ask(opened(folder), candidates=1000)
     saved = (folder / "vectors.faiss").read_bytes()
-    make_again(catalog, kind, 0.98, phrases)
+    rebuild_vectors(catalog, kind, 0.98, phrases)
     assert ask(opened(folder), candidates=1000) == before
     if kind == "flat":
         assert (folder / "vectors.faiss").read_bytes() == saved
 
 
 @pytest.mark.parametrize("kind", ["flat", "ivf"])
-def test_a_reader_sees_shards_that_the_vector_index_does_not_have_yet(folder, kind):
+def test_a_reader_sees_shards_that_are_not_yet_in_the_vector_index(folder, kind):
     reindexed(folder, kind)
     reader = opened(folder)
     before = ask(reader)
@@ -190,7 +192,7 @@ def test_a_reader_sees_shards_that_the_vector_index_does_not_have_yet(folder, ki
     number = add_shard(catalog, 100, 77)
     found = ask(reader, top=50)
     assert any(image.startswith(f"/p/{number}-") for hits in found for image, _, _ in hits)
-    refresh_vectors(catalog, phrases)
+    sync_vectors(catalog, phrases)
     assert [hits[0] for hits in ask(reader)] == [hits[0] for hits in found]
     catalog.commit(removed=[f"/p/{number}-{row}.jpg" for row in range(100)])
     assert [hits[0] for hits in ask(reader)] == [hits[0] for hits in before]
@@ -214,7 +216,7 @@ def test_threads_that_share_an_index_get_what_one_gets(folder, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_flipped_bit_is_never_given_to_faiss(folder, kind):
+def test_faiss_never_reads_a_flipped_bit(folder, kind):
     reindexed(folder, kind)
     expected = ask(opened(folder), exact=True)
     path = folder / "vectors.faiss"
@@ -235,14 +237,14 @@ def test_the_exact_kind_is_mapped_and_finds_the_same(folder):
         np.testing.assert_array_equal(one, other)
 
 
-def test_stored_vectors_score_what_they_find(folder):
+def test_shard_vectors_score_what_they_find(folder):
     catalog = Catalog(folder)
     files = catalog.shard_files()
 
     def open_shard(number: int) -> ShardReader:
         return ShardReader(folder / "shards" / files[number], number)
 
-    stored = StoredVectors(files, open_shard)
+    stored = ShardVectors(files, open_shard)
     rows = np.concatenate([block for block, _ in stored.blocks()])
     ids = np.concatenate([part for _, part in stored.blocks()])
     scores, found = stored.search(phrases(), 50)
@@ -259,20 +261,20 @@ def test_stored_vectors_score_what_they_find(folder):
 
 
 def test_growth_and_lost_recall_make_a_reindex_due():
-    tuning = Tuning(8, 4, 0.985, 20, 1000, 1000)
-    record = VectorRecord(kind="ivf", tuning=tuning)
-    assert reason_to_reindex(record, 2000) is None
-    assert "trained on 1000" in reason_to_reindex(record, 5000)
-    low = VectorRecord(kind="ivf", tuning=Tuning(8, 4, 0.9, 20, 1000, 1000))
+    tuning = Tuning(SearchParameters(nprobe=8), 4, 0.985, 20, 1000, 1000)
+    metadata = VectorMetadata(kind="ivf", tuning=tuning)
+    assert reason_to_reindex(metadata, 2000) is None
+    assert "trained on 1000" in reason_to_reindex(metadata, 5000)
+    low = VectorMetadata(kind="ivf", tuning=replace(tuning, recall=0.9))
     assert "0.900" in reason_to_reindex(low, 1000)
 
 
-def test_growth_is_measured_again(folder):
+def test_growth_causes_tuning(folder):
     before = reindexed(folder, "ivf").tuning
     catalog = Catalog(folder, writable=True)
     add_shard(catalog, 400, 9)
-    refresh_vectors(catalog, phrases)
-    after = read_record(catalog).tuning
+    sync_vectors(catalog, phrases)
+    after = read_metadata(catalog).tuning
     assert after.regions > before.regions
     assert after.trained_regions == before.trained_regions
 
@@ -281,19 +283,19 @@ def test_the_command_chooses_a_kind_and_later_builds_keep_it(folder):
     runner = CliRunner()
     done = runner.invoke(app, ["reindex", str(folder), "--vectors", "flat", "--json"])
     assert json.loads(done.stdout)["kind"] == "flat"
-    assert read_record(Catalog(folder)).wanted == "flat"
+    assert read_metadata(Catalog(folder)).requested == "flat"
     with pytest.raises(rg.GroundingError, match="auto, flat, ivf, hnsw"):
         opened(folder).reindex("annoy")
     with pytest.raises(rg.GroundingError, match="recall"):
         opened(folder).reindex("ivf", 1.5)
 
 
-def test_vectors_dealt_out_to_several_parts_are_found_as_in_one():
+def test_vectors_distributed_over_several_parts_are_found_as_in_one():
     faiss = import_faiss()
     rows = unit(np.random.default_rng(0).normal(size=(300, DIMENSION)))
     ids = np.arange(300, dtype=np.int64) << 33
     parts = [faiss.IndexFlatIP(DIMENSION) for _ in range(3)]
-    index = FaissIndex("flat", spread_index(parts, DIMENSION))
+    index = FaissIndex("flat", combine_parts(parts, DIMENSION))
     for start in (0, 100, 200):
         index.add(rows[start : start + 100], ids[start : start + 100])
     _, found = index.search(phrases(), 5)
@@ -305,9 +307,9 @@ def test_gpus_give_the_same_hits(folder):
         pytest.skip("needs an NVIDIA GPU and the package faiss-gpu")
     catalog = Catalog(folder)
     files = catalog.shard_files()
-    stored = StoredVectors(
+    stored = ShardVectors(
         files, lambda number: ShardReader(folder / "shards" / files[number], number)
     )
-    index = gpu_search(stored, DIMENSION, "cuda")
+    index = copy_to_gpus(stored, DIMENSION, "cuda")
     _, found = index.search(phrases(), 10)
     np.testing.assert_array_equal(found, stored.search(phrases(), 10)[1])

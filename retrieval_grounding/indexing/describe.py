@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..storage.catalog import Catalog
-from ..storage.vectors.metadata import read_record
+from ..storage.vectors.metadata import read_metadata
 from ..storage.vectors.sync import reason_to_reindex
 
 __all__ = ["describe_vectors"]
@@ -13,19 +13,19 @@ __all__ = ["describe_vectors"]
 
 def describe_vectors(catalog: Catalog) -> dict[str, Any]:
     """Return the kind of an index's vector index and what was measured, as plain values."""
-    record = read_record(catalog)
-    facts: dict[str, Any] = {"kind": record.kind, "wanted": record.wanted}
-    tuning = record.tuning
+    metadata = read_metadata(catalog)
+    facts: dict[str, Any] = {"kind": metadata.kind, "wanted": metadata.requested}
+    tuning = metadata.tuning
     if tuning is None:
         return facts
     counts = catalog.counts()
     total = counts["regions"] + counts["unused_regions"]
     return facts | {
         "recall": tuning.recall,
-        "recall_wanted": record.target,
+        "recall_wanted": metadata.target_recall,
         "measured_with_phrases": tuning.phrases,
         "measured_with_regions": tuning.regions,
-        "effort": tuning.effort,
-        "regions_rescored_per_image": tuning.per_image,
-        "reindex_because": reason_to_reindex(record, total),
+        "effort": tuning.parameters.value(metadata.kind),
+        "regions_rescored_per_image": tuning.refine_factor,
+        "reindex_because": reason_to_reindex(metadata, total),
     }

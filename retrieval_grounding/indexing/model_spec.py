@@ -60,7 +60,7 @@ def existing_models(
         raise ModelError(
             f"{catalog.directory} was built with model objects; pass the same ones to build"
         )
-    kept = catalog.parsed("detector_settings", lambda value: DetectorSettings(**value))
+    kept = catalog.parse_setting("detector_settings", lambda value: DetectorSettings(**value))
     if settings is not None and settings != kept:
         raise ModelError(
             f"{catalog.directory} was built with {kept}, not with {settings}; "
@@ -124,7 +124,7 @@ def describe_models(
 
 def encoder_of(catalog: Catalog) -> Fingerprint:
     """Return the fingerprint of the encoder that built an index."""
-    return catalog.parsed(
+    return catalog.parse_setting(
         "encoder_fingerprint",
         lambda value: Fingerprint(**{name: str(part) for name, part in value.items()}),
     )

@@ -12,9 +12,9 @@ from ..matching.statements import pseudo_statements
 from ..models.encoder import Encoder
 from ..storage.catalog import Catalog
 from ..storage.region_store import RegionStore
-from ..storage.vectors.kinds import check_wanted
+from ..storage.vectors.kinds import check_kind
 from ..storage.vectors.metadata import DEFAULT_RECALL
-from ..storage.vectors.sync import PhraseSource, make_again
+from ..storage.vectors.sync import PhraseSource, rebuild_vectors
 
 __all__ = ["phrase_source", "reindex"]
 
@@ -50,10 +50,10 @@ def reindex(
     GroundingError
         If there is no such kind, or `recall` is not between 0 and 1.
     """
-    kind = check_wanted(wanted)
+    kind = check_kind(wanted)
     if not 0 < recall <= 1:
         raise GroundingError(f"{recall} is no recall to reach; give one above 0 and up to 1")
-    make_again(catalog, kind, recall, phrase_source(catalog, load_encoder), progress)
+    rebuild_vectors(catalog, kind, recall, phrase_source(catalog, load_encoder), progress)
 
 
 def phrase_source(catalog: Catalog, load_encoder: Callable[[], Encoder]) -> PhraseSource:

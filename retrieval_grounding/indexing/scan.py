@@ -64,12 +64,12 @@ class Scan:
             The path, now gone, under which a moved image was known.
         """
         known, holders = self.known.get(path), self._paths_at[place]
-        if known is not None and known.place == place:
+        if known is not None and known.key == place:
             return "unchanged", None
         gone = None
         if known is not None:
             change: Change = "updated"
-            self._paths_at[known.place].remove(path)
+            self._paths_at[known.key].remove(path)
         elif gone := next((old for old in holders if not os.path.lexists(old)), None):
             change = "moved"
             holders.remove(gone)
@@ -83,7 +83,7 @@ class Scan:
     def _paths_at(self) -> dict[RowKey, list[str]]:
         paths = defaultdict(list)
         for path, file in self.known.items():
-            paths[file.place].append(path)
+            paths[file.key].append(path)
         return paths
 
 
@@ -121,7 +121,7 @@ def scan(catalog: Catalog, paths: Sequence[str], folders: Sequence[str]) -> Scan
     found.missing.update(_gone(found.known.keys() - present, inside))
     found.outdated = _gone(bad.keys() - present, inside)
     if found.todo:
-        found.places = catalog.places()
+        found.places = catalog.rows_by_content()
     return found
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import retrieval_grounding as rg
 from bench_support.peers.protocol import CANDIDATES, Floats, Rows, Setting, main
 from bench_support.phrases import KnownPhrases
-from retrieval_grounding.storage.vectors.sync import VECTORS_FILE
+from retrieval_grounding.storage.vectors.load import VECTORS_FILE
 
 PHRASES = "phrases.npz"
 
@@ -24,7 +24,7 @@ class Ours:
     distribution = "retrieval_grounding"
 
     def build(self, data: Path, folder: Path) -> None:
-        """RowKey, fill and tune the vector index; the shards with the embeddings stay."""
+        """Train, fill and tune the vector index; the shards with the embeddings stay."""
         encoder = KnownPhrases.load(data / PHRASES)
         encoder.fallback = True
         rg.Index.open(folder, encoder=encoder, device="cpu").reindex("auto", progress=False)
@@ -38,7 +38,12 @@ class Ours:
         tuning = self.state.record.tuning
         if tuning is None:
             return [{"exact": "float16"}]
-        return [{"nprobe": tuning.effort, "re-scored": CANDIDATES * tuning.per_image}]
+        return [
+            {
+                "nprobe": tuning.parameters.nprobe,
+                "re-scored": CANDIDATES * tuning.refine_factor,
+            }
+        ]
 
     def search(self, phrase: Floats, k: int, setting: Setting) -> Rows:
         """Look for the candidate images' regions; how many was tuned, so `k` is not asked."""
