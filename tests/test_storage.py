@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from retrieval_grounding import Regions, StoreError, StoreLockedError
 from retrieval_grounding.core.reports import SkippedFile
+from retrieval_grounding.storage import open_shards
 from retrieval_grounding.storage.catalog import Catalog
 from retrieval_grounding.storage.files import atomic_path, file_checksum
 from retrieval_grounding.storage.lock import writer_lock
@@ -194,6 +195,20 @@ def test_a_reader_keeps_one_state_until_it_is_done(catalog, tmp_path):
         assert reader.counts()["images"] == 0
     blocked.join()
     assert (reader.generation, reader.counts()["images"]) == (before + 1, 1)
+
+
+def test_open_shards_close_the_least_recently_used(catalog, tmp_path, monkeypatch):
+    for number in (1, 2, 3):
+        catalog.commit(shard=write(tmp_path / "shards", random_records([3], 4, number), number))
+    monkeypatch.setattr(open_shards, "_MAX_OPEN", 2)
+    shards = open_shards.OpenShards(catalog)
+    first, second = shards.get(1), shards.get(2)
+    assert shards.get(1) is first
+    shards.get(3)
+    assert shards.get(1) is first
+    assert shards.get(2) is not second
+    with pytest.raises(StoreError, match="shard 4 of .* no longer exists"):
+        shards.get(4)
 
 
 @pytest.mark.parametrize(

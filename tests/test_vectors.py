@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -20,9 +22,11 @@ from retrieval_grounding.cli.app import app
 from retrieval_grounding.matching.matcher import CosineMatcher
 from retrieval_grounding.models.encoder import Fingerprint
 from retrieval_grounding.storage.catalog import Catalog
+from retrieval_grounding.storage.open_shards import OpenShards
 from retrieval_grounding.storage.rows import StoredImage
 from retrieval_grounding.storage.shard_format import ImageRecord, write_shard
 from retrieval_grounding.storage.shards import ShardReader
+from retrieval_grounding.storage.vectors import gpu
 from retrieval_grounding.storage.vectors.exact import ShardVectors
 from retrieval_grounding.storage.vectors.faiss_index import FaissIndex, import_faiss
 from retrieval_grounding.storage.vectors.gpu import combine_parts, copy_to_gpus, gpu_numbers
@@ -112,6 +116,11 @@ def reindexed(folder: Path, kind: str, recall: float = 0.98) -> VectorMetadata:
     return rebuild_vectors(Catalog(folder, writable=True), kind, recall, phrases)
 
 
+def shard_vectors(folder: Path) -> ShardVectors:
+    shards = OpenShards(Catalog(folder))
+    return ShardVectors(shards.files, shards.get)
+
+
 def opened(folder: Path) -> rg.Index:
     return rg.Index.open(folder, encoder=RandomEncoder(), device="cpu")
 
@@ -148,6 +157,7 @@ def test_a_kind_is_tuned_to_its_recall_and_finds_it(folder, kind):
     assert facts["reindex_because"] is None
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(
     kind=st.sampled_from(["flat", "ivf"]),
@@ -183,6 +193,7 @@ def test_a_synced_index_equals_a_rebuilt_one(tmp_path_factory, kind, steps, seed
         assert (folder / "vectors.faiss").read_bytes() == saved
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["flat", "ivf"])
 def test_a_reader_sees_shards_that_are_not_yet_in_the_vector_index(folder, kind):
     reindexed(folder, kind)
@@ -198,6 +209,7 @@ def test_a_reader_sees_shards_that_are_not_yet_in_the_vector_index(folder, kind)
     assert [hits[0] for hits in ask(reader)] == [hits[0] for hits in before]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_threads_that_share_an_index_get_what_one_gets(folder, kind):
     reindexed(folder, kind)
@@ -238,13 +250,7 @@ def test_the_exact_kind_is_mapped_and_finds_the_same(folder):
 
 
 def test_shard_vectors_score_what_they_find(folder):
-    catalog = Catalog(folder)
-    files = catalog.shard_files()
-
-    def open_shard(number: int) -> ShardReader:
-        return ShardReader(folder / "shards" / files[number], number)
-
-    stored = ShardVectors(files, open_shard)
+    stored = shard_vectors(folder)
     rows = np.concatenate([block for block, _ in stored.blocks()])
     ids = np.concatenate([part for _, part in stored.blocks()])
     scores, found = stored.search(phrases(), 50)
@@ -269,6 +275,7 @@ def test_growth_and_lost_recall_make_a_reindex_due():
     assert "0.900" in reason_to_reindex(low, 1000)
 
 
+@pytest.mark.slow
 def test_growth_causes_tuning(folder):
     before = reindexed(folder, "ivf").tuning
     catalog = Catalog(folder, writable=True)
@@ -302,14 +309,84 @@ def test_vectors_distributed_over_several_parts_are_found_as_in_one():
     np.testing.assert_array_equal(found, ids[np.argsort(-(phrases() @ rows.T), axis=1)[:, :5]])
 
 
+def test_the_stored_tuning_keeps_its_keys(folder):
+    metadata = reindexed(folder, "hnsw")
+    stored = Catalog(folder).setting("vectors")
+    assert list(stored) == [
+        "generation", "checksum", "kind", "shards", "wanted", "target", "tuning",
+    ]  # fmt: skip
+    assert stored["tuning"]["effort"] == metadata.tuning.parameters.ef_search
+    assert stored["tuning"]["per_image"] == metadata.tuning.refine_factor
+    assert read_metadata(Catalog(folder)) == metadata
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"wanted": "annoy"}, {"target": 2}, {"tuning": {}}, {"tuning": {"effort": 0, "per_image": 1}}],
+    ids=["kind", "recall", "no tuning", "no effort"],
+)
+def test_damaged_metadata_is_reported(folder, damage):
+    reindexed(folder, "flat")
+    catalog = Catalog(folder, writable=True)
+    catalog.set_setting("vectors", catalog.setting("vectors") | damage)
+    with pytest.raises(rg.StoreError, match="setting 'vectors'"):
+        read_metadata(catalog)
+
+
+def messages(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    return [(record.levelname, record.getMessage()) for record in caplog.records]
+
+
+def test_a_lost_vector_index_is_logged_and_rebuilt(folder, caplog):
+    reindexed(folder, "ivf", recall=0.5)
+    (folder / "vectors.faiss").unlink()
+    caplog.set_level("INFO", "retrieval_grounding.storage")
+    expected = ask(opened(folder), exact=True)
+    assert ask(opened(folder)) == expected
+    assert {level for level, _ in messages(caplog)} == {"WARNING"}
+    assert "vectors.faiss cannot be used (No such file" in caplog.text
+    caplog.clear()
+    sync_vectors(Catalog(folder, writable=True), phrases)
+    logged = [message for level, message in messages(caplog) if level == "INFO"]
+    assert logged[0] == "rebuilding the vector index: the file is missing or damaged"
+    assert logged[1].startswith("tuned the vector index on 40 phrases")
+    caplog.clear()
+    assert len(ask(opened(folder))) == len(PHRASES)
+    assert not messages(caplog)
+
+
+def test_a_full_gpu_is_logged(folder, caplog, monkeypatch):
+    monkeypatch.setattr(gpu, "gpu_numbers", lambda device: [0])
+    monkeypatch.setattr(gpu, "_free_memory", lambda numbers: 1000)
+    caplog.set_level("INFO", "retrieval_grounding.storage")
+    assert copy_to_gpus(shard_vectors(folder), DIMENSION, "cuda") is None
+    assert "searching on the CPU" in caplog.text
+
+
+@pytest.mark.parametrize("own_level", [None, "INFO"])
+def test_faiss_stays_out_of_the_log_unless_an_application_asks(own_level):
+    program = f"""
+import logging, sys
+logging.basicConfig(level=logging.DEBUG, stream=sys.stdout)
+if {own_level!r}:
+    logging.getLogger("faiss.loader").setLevel({own_level!r})
+from retrieval_grounding.storage.vectors.faiss_index import import_faiss
+assert "faiss" not in sys.modules
+import_faiss()
+logging.getLogger("application").info("imported")
+assert logging.getLogger().level == logging.DEBUG
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert "INFO:application:imported" in done.stdout
+    assert ("faiss" in done.stdout) == (own_level is not None)
+
+
 def test_gpus_give_the_same_hits(folder):
     if not gpu_numbers("cuda"):
         pytest.skip("needs an NVIDIA GPU and the package faiss-gpu")
-    catalog = Catalog(folder)
-    files = catalog.shard_files()
-    stored = ShardVectors(
-        files, lambda number: ShardReader(folder / "shards" / files[number], number)
-    )
+    stored = shard_vectors(folder)
     index = copy_to_gpus(stored, DIMENSION, "cuda")
     _, found = index.search(phrases(), 10)
     np.testing.assert_array_equal(found, stored.search(phrases(), 10)[1])
