@@ -207,7 +207,7 @@ def test_open_shards_close_the_least_recently_used(catalog, tmp_path, monkeypatc
     shards.get(3)
     assert shards.get(1) is first
     assert shards.get(2) is not second
-    with pytest.raises(StoreError, match="shard 4 of .* no longer exists"):
+    with pytest.raises(StoreError, match=r"shard 4 of .* no longer exists"):
         shards.get(4)
 
 

@@ -1,6 +1,6 @@
 """retrieval_grounding's own vector search, re-scoring included, without re-ranking.
 
-The index folder is there already: ``build`` makes its vector index anew, as ``reindex`` does.
+The index folder exists already: ``build`` rebuilds its vector index, as ``reindex`` does.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PHRASES = "phrases.npz"
 
 
 class Ours:
-    """The index folder's vector index, which was tuned when it was made."""
+    """The index folder's vector index, which was tuned when it was built."""
 
     distribution = "retrieval_grounding"
 
@@ -46,7 +46,7 @@ class Ours:
         ]
 
     def search(self, phrase: Floats, k: int, setting: Setting) -> Rows:
-        """Look for the candidate images' regions; how many was tuned, so `k` is not asked."""
+        """Look for the candidate images' regions; their number was tuned, so `k` is ignored."""
         (ids,), _ = self.state.vectors.nearest(phrase[None], CANDIDATES)
         rows: Rows = np.searchsorted(self.ids, ids)
         return rows
