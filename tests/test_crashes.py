@@ -84,6 +84,7 @@ def test_an_open_reader_follows_every_writer(index, photos, tmp_path, models, ch
         assert [(hit.image, hit.box, hit.score) for hit in reader.query("red")] == before
 
 
+@pytest.mark.slow
 def test_readers_see_whole_states_while_a_writer_works(tmp_path, models):
     photos, folder = tmp_path / "photos", tmp_path / "index"
     photos.mkdir()

@@ -175,6 +175,14 @@ def test_neither_processes_nor_files_are_left_open(tmp_path, faults, end):
     assert open_files() == before
 
 
+def test_skipped_files_are_logged_with_their_reason(photos, caplog):
+    (photos / "b.png").write_bytes(b"")
+    caplog.set_level("DEBUG", "retrieval_grounding.data")
+    paths = [str(photos / "a.png"), str(photos / "b.png")]
+    assert len(list(read_ahead(paths, (), 1))) == 2
+    assert caplog.messages == [f"skipped {paths[1]}: empty (the file has no bytes)"]
+
+
 def test_files_that_are_known_or_only_hashed_start_no_process(photos, monkeypatch):
     monkeypatch.setattr(decoder_module, "get_executable", lambda: "/no/such/program")
     paths = [str(path) for path in sorted(photos.iterdir())]
@@ -276,6 +284,7 @@ def test_decoders_end_with_a_builder_that_is_killed(tmp_path, work):
 
 
 @posix
+@pytest.mark.slow
 def test_ctrl_c_in_a_terminal_reaches_the_builder_only(photos, tmp_path):
     """Also, a script without a guard against being imported runs once."""
     builder = start(SCRIPT, tmp_path, photos, tmp_path / "index", 0.5)

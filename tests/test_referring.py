@@ -315,6 +315,7 @@ def test_damaged_pickles_raise_only_our_errors(tmp_path):
     assert min(outcomes["read"], outcomes["refused"]) > 100
 
 
+@pytest.mark.slow
 def test_damaged_tables_raise_only_our_errors(tmp_path):
     rows = "image,expression,x,y,w,h,width,height\na.jpg,a car,1,2,3,4,100,80\n"
     sources = {

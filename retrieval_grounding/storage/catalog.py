@@ -1,4 +1,4 @@
-"""The catalog: the SQLite file that alone says which images and shards an index holds."""
+"""The catalog: the SQLite file that defines which images and shards an index holds."""
 
 from __future__ import annotations
 
@@ -355,7 +355,7 @@ class Catalog:
             "INSERT INTO shards VALUES (?, ?, ?, ?, ?)",
             [(shard.number, shard.file, len(shard.rows), sum(regions), shard.checksum)],
         )
-        # accumulate() also yields the total, which is no row's first region.
+        # Without the last value, the total.
         firsts = list(accumulate(regions, initial=0))[:-1]
         self._database.change(
             "INSERT INTO shard_rows VALUES (?, ?, ?, ?, ?, ?, ?, ?)",

@@ -1,4 +1,4 @@
-"""The SQLite connection of a catalog: transactions, typed rows, and errors that say what to do."""
+"""The SQLite connection of a catalog: opening, transactions, typed rows, errors."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ class Database:
 
     @contextlib.contextmanager
     def _reporting(self, action: str) -> Iterator[None]:
-        """Turn SQLite's errors into one that says what could not be done."""
+        """Raise SQLite's errors as :class:`StoreError`."""
         try:
             yield
         except (sqlite3.Error, UnicodeDecodeError) as error:

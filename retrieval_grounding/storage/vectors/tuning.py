@@ -1,7 +1,7 @@
 """Tuning an approximate index on phrases: how far to search to find the candidate images.
 
 Phrases are not distributed like the regions that the lists were trained on, so recall measured with
-regions as queries would say nothing. Exact search gives the truth for some phrases; one half of
+regions as queries would be meaningless. Exact search gives the truth for some phrases; one half of
 them chooses the parameters, the other half measures the recall.
 """
 
@@ -109,7 +109,7 @@ def _choose(
         least_refined = choices and choices[-1].refine_factor == _REFINE_FACTORS[0]
         if least_refined or len(choices) == _MAX_CHOICES:
             break
-    if not choices:  # out of reach; the measured recall will say so
+    if not choices:  # out of reach, as the measured recall will show
         return _Choice(parameters, _REFINE_FACTORS[-1], 0.0)
     return min(choices, key=lambda choice: choice.seconds)
 
