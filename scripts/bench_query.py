@@ -76,7 +76,7 @@ def measure_opening(folder: Path, phrases: Path) -> dict[str, float]:
     before = resident_mb()
     began = time.perf_counter()
     index = rg.Index.open(folder, encoder=encoder, device="cpu")
-    index._searcher.follow()
+    index._searcher.get().follow()
     opened = time.perf_counter()
     after = resident_mb()
     index.matcher  # noqa: B018 - loaded now
@@ -107,7 +107,7 @@ def measure_queries(folder: Path, encoder: KnownPhrases, threads: int) -> dict[s
     index = rg.Index.open(folder, encoder=encoder, device="cpu")
     texts, embeddings = encoder.texts, encoder.embeddings
     warm = milliseconds(index.query, texts)
-    state = index._searcher.follow()
+    state = index._searcher.get().follow()
     assert state.index is not None
     tuning = state.record.tuning
     k = 100 * (tuning.refine_factor if tuning else 4)
@@ -157,7 +157,7 @@ def measure_queries(folder: Path, encoder: KnownPhrases, threads: int) -> dict[s
 
 def matcher_pass(index: rg.Index, phrase: Phrases) -> Callable[[], object]:
     """Return a function that scores the gathered regions of a phrase's candidate images once."""
-    found, regions = index._searcher._candidates(phrase, 100, exact=False)
+    found, regions = index._searcher.get()._candidates(phrase, 100, exact=False)
     assert regions is not None
     return partial(index.matcher.score_pairs, phrase, regions, found.asked)
 
