@@ -29,7 +29,7 @@ from .models.detector import Detector, DetectorSettings
 from .models.encoder import Encoder
 from .storage.catalog import Catalog
 from .storage.lock import writer_lock
-from .storage.vectors.sync import refresh_vectors
+from .storage.vectors.sync import sync_vectors
 
 __all__ = ["build", "preview_build"]
 
@@ -102,7 +102,7 @@ def build(
             load = checked_loader(catalog, spec, device)
             report = add_images(catalog, paths, source_folders(sources), load, options)
             phrases = phrase_source(catalog, lambda: load().encoder)
-            refresh_vectors(catalog, phrases, options.progress)
+            sync_vectors(catalog, phrases, options.progress)
             if report.embedded:
                 calibrate_index(catalog, load().encoder)
     index = Index(directory, encoder=clip, device=device)

@@ -76,7 +76,7 @@ def rewrite_shards(
     """
     folder = catalog.directory / "shards"
     before, size, use = catalog.shard_files(), folder_size(folder), catalog.shard_use()
-    rows = (row for number in numbers for row in catalog.shard_rows(number, live=True))
+    rows = (row for number in numbers for row in catalog.live_rows(number))
     intact = (row for row in rows if (row.shard, row.row) not in damaged)
     copier = _Copier(catalog)
     finished = {number for number in numbers if not use[number][1]}

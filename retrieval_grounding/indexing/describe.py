@@ -7,8 +7,8 @@ from typing import Any
 from ..matching.matcher import Matcher
 from ..storage.catalog import Catalog
 from ..storage.files import folder_size
-from ..storage.vectors.gpu import search_place
-from ..storage.vectors.metadata import read_record
+from ..storage.vectors.gpu import describe_search_device
+from ..storage.vectors.metadata import read_metadata
 from ..storage.vectors.sync import reason_to_reindex
 from .model_spec import encoder_fingerprint
 
@@ -38,7 +38,7 @@ def describe_index(catalog: Catalog, matcher: Matcher, device: str) -> dict[str,
         **catalog.counts(),
         "vectors": describe_vectors(catalog),
         "matcher": matcher.name,
-        "runs": f"vector search on {search_place(device)}, matcher on {matcher_device}, "
+        "runs": f"vector search on {describe_search_device(device)}, matcher on {matcher_device}, "
         f"encoder on {device}",
         "bytes": folder_size(catalog.directory),
     }
@@ -46,19 +46,19 @@ def describe_index(catalog: Catalog, matcher: Matcher, device: str) -> dict[str,
 
 def describe_vectors(catalog: Catalog) -> dict[str, Any]:
     """Return the kind of an index's vector index and what was measured of it, as plain values."""
-    record = read_record(catalog)
-    facts: dict[str, Any] = {"kind": record.kind, "wanted": record.wanted}
-    tuning = record.tuning
+    metadata = read_metadata(catalog)
+    facts: dict[str, Any] = {"kind": metadata.kind, "wanted": metadata.requested}
+    tuning = metadata.tuning
     if tuning is None:
         return facts
     counts = catalog.counts()
     total = counts["regions"] + counts["unused_regions"]
     return facts | {
         "recall": tuning.recall,
-        "recall_wanted": record.target,
+        "recall_wanted": metadata.target_recall,
         "measured_with_phrases": tuning.phrases,
         "measured_with_regions": tuning.regions,
-        "effort": tuning.effort,
-        "regions_rescored_per_image": tuning.per_image,
-        "reindex_because": reason_to_reindex(record, total),
+        "effort": tuning.parameters.value(metadata.kind),
+        "regions_rescored_per_image": tuning.refine_factor,
+        "reindex_because": reason_to_reindex(metadata, total),
     }

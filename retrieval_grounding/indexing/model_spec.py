@@ -108,7 +108,7 @@ def recorded_spec(
         raise ModelError(
             f"{catalog.directory} was built with model objects; pass the same ones to build"
         )
-    recorded = catalog.parsed("detector_settings", lambda value: DetectorSettings(**value))
+    recorded = catalog.parse_setting("detector_settings", lambda value: DetectorSettings(**value))
     if settings is not None and settings != recorded:
         raise ModelError(
             f"{catalog.directory} was built with {recorded}, not with {settings}; "
@@ -152,7 +152,7 @@ def check_encoder(catalog: Catalog, encoder: Encoder) -> None:
 
 def encoder_fingerprint(catalog: Catalog) -> Fingerprint:
     """Return the fingerprint of the encoder that built an index."""
-    return catalog.parsed(
+    return catalog.parse_setting(
         "encoder_fingerprint",
         lambda value: Fingerprint(**{name: str(part) for name, part in value.items()}),
     )

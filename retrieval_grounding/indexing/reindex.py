@@ -14,9 +14,9 @@ from ..models.checks import encode_phrases
 from ..models.encoder import Encoder
 from ..storage.catalog import Catalog
 from ..storage.region_store import RegionStore
-from ..storage.vectors.kinds import check_wanted
+from ..storage.vectors.kinds import check_kind
 from ..storage.vectors.metadata import DEFAULT_RECALL
-from ..storage.vectors.sync import PhraseSource, make_again
+from ..storage.vectors.sync import PhraseSource, rebuild_vectors
 from .write_session import write_session
 
 __all__ = ["phrase_source", "reindex"]
@@ -53,11 +53,11 @@ def reindex(
     GroundingError
         If there is no such kind, or `recall` is not between 0 and 1.
     """
-    kind = check_wanted(wanted)
+    kind = check_kind(wanted)
     if not 0 < recall <= 1:
         raise GroundingError(f"the recall must be above 0 and at most 1, not {recall}")
     with write_session(directory) as catalog:
-        make_again(catalog, kind, recall, phrase_source(catalog, load_encoder), progress)
+        rebuild_vectors(catalog, kind, recall, phrase_source(catalog, load_encoder), progress)
 
 
 def phrase_source(catalog: Catalog, load_encoder: Callable[[], Encoder]) -> PhraseSource:

@@ -14,7 +14,7 @@ from ..data.prefetch import batches, read_ahead
 from ..models.detector import Detector
 from ..models.encoder import Encoder
 from ..storage.catalog import Catalog
-from ..storage.vectors.metadata import read_record, write_record
+from ..storage.vectors.metadata import read_metadata, write_metadata
 from .compact import rewrite_shards
 from .model_spec import LoadModels, checked_loader, recorded_spec
 from .shard_writer import ShardWriter
@@ -63,12 +63,13 @@ def _repair(
     damaged = frozenset(place for fault in report.faults for place in fault.places)
     shards = sorted({fault.shard for fault in report.faults if fault.shard is not None})
     rewrite_shards(catalog, shards, options.shard_images, damaged)
-    paths = [image.path for place in sorted(damaged) for image in catalog.images_at(*place)]
+    images = catalog.images_at(sorted(damaged))
+    paths = [image.path for key in sorted(images) for image in images[key]]
     _embed_again(catalog, paths, report, load_models, options)
     remaining = [number for number in shards if number in catalog.shard_files()]
     rewrite_shards(catalog, remaining, options.shard_images, damaged)
     if any(fault.shard is None for fault in report.faults):
-        write_record(catalog, replace(read_record(catalog), generation=-1, kind=None))
+        write_metadata(catalog, replace(read_metadata(catalog), generation=-1, kind=None))
 
 
 def _embed_again(

@@ -55,7 +55,7 @@ class Scan:
     def __post_init__(self) -> None:
         self._paths_at: dict[RowKey, list[str]] = defaultdict(list)
         for path, file in self.known.items():
-            self._paths_at[file.place].append(path)
+            self._paths_at[file.key].append(path)
 
     def assign(self, path: str, place: RowKey) -> tuple[Change, str | None]:
         """Record that a file's regions are stored at `place`.
@@ -68,12 +68,12 @@ class Scan:
             The former path of a moved image.
         """
         known, holders = self.known.get(path), self._paths_at[place]
-        if known is not None and known.place == place:
+        if known is not None and known.key == place:
             return "unchanged", None
         gone = None
         if known is not None:
             change: Change = "updated"
-            self._paths_at[known.place].remove(path)
+            self._paths_at[known.key].remove(path)
         elif gone := next((old for old in holders if not os.path.lexists(old)), None):
             change = "moved"
             holders.remove(gone)
@@ -118,7 +118,7 @@ def scan(catalog: Catalog, paths: Sequence[str], folders: Sequence[str]) -> Scan
     found.missing.update(_gone(found.known.keys() - present, inside))
     found.outdated = _gone(bad.keys() - present, inside)
     if found.todo:
-        found.places = catalog.places()
+        found.places = catalog.rows_by_content()
     return found
 
 

@@ -18,8 +18,8 @@ from ..storage.files import file_checksum
 from ..storage.region_ids import split_region_ids
 from ..storage.rows import LiveRow
 from ..storage.shards import ShardReader
-from ..storage.vectors.metadata import read_record
-from ..storage.vectors.sync import VECTORS_FILE, load_vectors
+from ..storage.vectors.load import VECTORS_FILE, load_vectors
+from ..storage.vectors.metadata import read_metadata
 from .model_spec import encoder_fingerprint
 
 __all__ = ["verify_index"]
@@ -62,7 +62,7 @@ def verify_index(catalog: Catalog, progress: bool | None = None) -> VerifyReport
 
 def _check_shard(catalog: Catalog, number: int, file: str) -> Iterator[Fault]:
     path = catalog.directory / "shards" / file
-    live = catalog.shard_rows(number, live=True)
+    live = catalog.live_rows(number)
     expected = catalog.shard_checksums().get(number)
     intact = False
     try:
@@ -146,9 +146,9 @@ def _bad_norms(embeddings: npt.NDArray[np.float16]) -> npt.NDArray[np.bool_]:
 
 
 def _check_vectors(catalog: Catalog) -> Iterator[Fault]:
-    record = read_record(catalog)
+    metadata = read_metadata(catalog)
     path = catalog.directory / VECTORS_FILE
-    if record.generation != catalog.generation or record.kind is None or not path.is_file():
+    if metadata.generation != catalog.generation or metadata.kind is None or not path.is_file():
         return
     repair = "rebuilt from the shards"
     loaded = load_vectors(catalog)

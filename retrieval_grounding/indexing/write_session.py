@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..storage.catalog import Catalog
 from ..storage.lock import writer_lock
-from ..storage.vectors.sync import refresh_vectors
+from ..storage.vectors.sync import sync_vectors
 from .sweep import sweep_leftovers
 
 __all__ = ["write_session"]
@@ -29,4 +29,4 @@ def write_session(directory: Path) -> Iterator[Catalog]:
     with writer_lock(directory), contextlib.closing(Catalog(directory, writable=True)) as catalog:
         sweep_leftovers(catalog)
         yield catalog
-        refresh_vectors(catalog)
+        sync_vectors(catalog)

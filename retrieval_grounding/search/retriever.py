@@ -18,12 +18,12 @@ from ..matching.matcher import Matcher
 from ..storage.catalog import Catalog
 from ..storage.region_store import RegionStore
 from ..storage.rows import ImageRow
-from ..storage.vectors.exact import StoredVectors
+from ..storage.vectors.exact import ShardVectors
 from ..storage.vectors.faiss_index import FaissIndex
-from ..storage.vectors.gpu import gpu_search
-from ..storage.vectors.metadata import VectorRecord, read_record
+from ..storage.vectors.gpu import copy_to_gpus
+from ..storage.vectors.load import load_vectors
+from ..storage.vectors.metadata import VectorMetadata, read_metadata
 from ..storage.vectors.search import VectorSearch
-from ..storage.vectors.sync import load_vectors
 from .rank import _box, best_regions
 
 __all__ = ["Searcher"]
@@ -66,7 +66,7 @@ class _State:
     generation: int
     vectors: VectorSearch
     index: FaissIndex | None
-    record: VectorRecord
+    record: VectorMetadata
 
 
 class Searcher:
@@ -158,7 +158,7 @@ class Searcher:
             if known is not None and known.generation == self._catalog.generation:
                 return known
             with self._catalog.reading():
-                generation, record = self._catalog.generation, read_record(self._catalog)
+                generation, record = self._catalog.generation, read_metadata(self._catalog)
                 self._store.refresh()
                 files = self._store.files
             index, record = self._newest(known, record)
@@ -168,13 +168,13 @@ class Searcher:
             return self._known
 
     def _newest(
-        self, known: _State | None, record: VectorRecord
-    ) -> tuple[FaissIndex | None, VectorRecord]:
+        self, known: _State | None, record: VectorMetadata
+    ) -> tuple[FaissIndex | None, VectorMetadata]:
         """Return the vector index that the catalog names, or the one before if it is damaged."""
         if known is not None and record.checksum == known.record.checksum:
             return known.index, known.record
-        stored = StoredVectors(record.shards, self._store.open_shard)
-        if record.kind and (copied := gpu_search(stored, self._catalog.dimension, self._device)):
+        stored = ShardVectors(record.shards, self._store.open_shard)
+        if record.kind and (copied := copy_to_gpus(stored, self._catalog.dimension, self._device)):
             return copied, replace(record, tuning=None)
         loaded = load_vectors(self._catalog, mapped=True)
         if loaded is not None:
@@ -235,13 +235,13 @@ class Searcher:
         while keys and len(present) < count:
             part, keys = keys[: count - len(present)], keys[count - len(present) :]
             unknown = [key for key in part if key not in images]
-            images |= self._catalog.images_at_places(unknown)
+            images |= self._catalog.images_at(unknown)
             present += [key for key in part if key in images]
         return present
 
     @staticmethod
     def _image_keys(state: _State, ids: npt.NDArray[np.int64]) -> list[RowKey]:
-        keys = state.vectors.stored.images(ids).tolist()
+        keys = state.vectors.shard_vectors.images(ids).tolist()
         return list(dict.fromkeys((shard, row) for shard, row in keys if shard >= 0))
 
 
