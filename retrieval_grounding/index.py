@@ -29,8 +29,8 @@ from .models.clip import load_encoder
 from .models.detector import Detector
 from .models.device import resolve_device
 from .models.encoder import Encoder
-from .search.rank import probable_hits
-from .search.retriever import Searcher
+from .search.rank import filter_by_probability
+from .search.retriever import Retriever
 from .storage.catalog import Catalog
 from .storage.files import folder_size
 from .storage.lock import writer_lock
@@ -117,8 +117,8 @@ class Index:
         )
 
     @cached_property
-    def _searcher(self) -> Searcher:
-        return Searcher(self._catalog, resolve_device(self._device))
+    def _retriever(self) -> Retriever:
+        return Retriever(self._catalog, resolve_device(self._device))
 
     @overload
     def query(
@@ -186,8 +186,8 @@ class Index:
         if not cleaned:
             return []
         wanted = Phrases(cleaned, self.encoder.encode_phrases(cleaned))
-        found = self._searcher.search(wanted, matcher or self.matcher, top, candidates, exact)
-        found = [probable_hits(hits, min_probability) for hits in found]
+        found = self._retriever.search(wanted, matcher or self.matcher, top, candidates, exact)
+        found = [filter_by_probability(hits, min_probability) for hits in found]
         return found[0] if isinstance(phrases, str) else found
 
     def evaluate(

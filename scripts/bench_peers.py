@@ -114,7 +114,9 @@ def export(folder: Path, data: Path, encoder: KnownPhrases) -> None:
     data.mkdir(parents=True, exist_ok=True)
     encoder.save(data / PHRASES)
     np.save(data / "phrases.npy", encoder.embeddings)
-    stored = rg.Index.open(folder, encoder=encoder, device="cpu")._searcher.follow().vectors.stored
+    stored = (
+        rg.Index.open(folder, encoder=encoder, device="cpu")._retriever.snapshot().vectors.stored
+    )
     vectors = np.lib.format.open_memmap(
         data / "vectors.npy", "w+", np.float32, (len(stored), encoder.dimension)
     )

@@ -76,7 +76,7 @@ def measure_opening(folder: Path, phrases: Path) -> dict[str, float]:
     before = resident_mb()
     began = time.perf_counter()
     index = rg.Index.open(folder, encoder=encoder, device="cpu")
-    index._searcher.follow()
+    index._retriever.snapshot()
     opened = time.perf_counter()
     after = resident_mb()
     index.matcher  # noqa: B018 - loaded now
@@ -107,7 +107,7 @@ def measure_queries(folder: Path, encoder: KnownPhrases, threads: int) -> dict[s
     index = rg.Index.open(folder, encoder=encoder, device="cpu")
     texts, embeddings = encoder.texts, encoder.embeddings
     warm = milliseconds(index.query, texts)
-    state = index._searcher.follow()
+    state = index._retriever.snapshot()
     assert state.index is not None
     tuning = state.record.tuning
     k = 100 * (tuning.per_image if tuning else 4)
@@ -156,9 +156,9 @@ def measure_queries(folder: Path, encoder: KnownPhrases, threads: int) -> dict[s
 
 def matcher_pass(index: rg.Index, phrase: Phrases) -> Callable[[], object]:
     """Return what scores the regions of a phrase's candidate images once, already gathered."""
-    found, regions = index._searcher._candidates(phrase, 100, exact=False)
-    assert regions is not None
-    return partial(index.matcher.score_pairs, phrase, regions, found.asked)
+    found = index._retriever.candidates(phrase, 100)
+    assert found.regions is not None
+    return partial(index.matcher.score_pairs, phrase, found.regions, found.phrase_rows)
 
 
 def brute_force(stored: Any, embeddings: np.ndarray) -> float:

@@ -103,7 +103,7 @@ def test_answers_name_every_phrase(index, tmp_path):
     monkey = pytest.MonkeyPatch()
     with monkey.context() as patch:
         patch.setattr(
-            "retrieval_grounding.index.probable_hits",
+            "retrieval_grounding.index.filter_by_probability",
             lambda hits, _: [hit for hit in hits if hit.phrase == "red"],
         )
         answers = json.loads(CliRunner().invoke(app, [*arguments, "1", "--json"]).stdout)
@@ -137,12 +137,12 @@ def test_an_index_says_what_it_is(index):
 
 def test_building_again_says_that_nothing_is_new(index, photos, models, capsys):
     import retrieval_grounding as rg
-    from retrieval_grounding.cli.build import print_report
+    from retrieval_grounding.cli.build_report import print_build
 
     options = rg.BuildOptions(progress=False)
     again = rg.build(photos, index, options=options, **models)
     assert again.build_report is not None
-    print_report(again.build_report, index, len(again))
+    print_build(again.build_report, index, images=len(again))
     line = "nothing new, 4 unchanged; 4 images in the index"
     assert capsys.readouterr().out == f"{index}: {line}\n"
 
@@ -185,7 +185,7 @@ def test_paths_below_the_current_folder_are_shown_short(tmp_path, monkeypatch):
 
 def test_the_default_of_the_index_is_in_the_help():
     told = CliRunner().invoke(app, ["build", "--help"], env={"COLUMNS": "200"})
-    assert "Folder of the index (default: indexes/" in told.output
+    assert "Directory of the index (default: indexes/" in told.output
 
 
 def test_a_dry_run_and_looking_after_an_index(photos, tmp_path, models):
@@ -203,8 +203,8 @@ def test_a_dry_run_and_looking_after_an_index(photos, tmp_path, models):
     (photos / "d.png").unlink()
     told = runner.invoke(app, ["build", str(photos), "--index", index, "--dry-run"])
     assert "nothing new, 3 unchanged" in told.stdout
-    assert "damaged count as to add" in told.stderr
-    assert "1 missing (--prune forgets them)" in told.output
+    assert "New files were not decoded" in told.stderr
+    assert "1 missing (use --prune to remove them)" in told.output
     removed = runner.invoke(app, ["remove", index, str(photos / "a.png"), "--json"])
     assert json.loads(removed.stdout)["removed"] == 1
     assert runner.invoke(app, ["remove", index]).exit_code == 2
@@ -212,4 +212,4 @@ def test_a_dry_run_and_looking_after_an_index(photos, tmp_path, models):
     assert json.loads(compacted.stdout)["regions_dropped"] == 2
     verified = runner.invoke(app, ["verify", index])
     assert verified.exit_code == 0
-    assert "all is well" in verified.output
+    assert "no faults" in verified.output

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 import retrieval_grounding as rg
 from retrieval_grounding.cli.app import app
 from retrieval_grounding.core.errors import ExpressionError
-from retrieval_grounding.evaluation.html_report import write_page
+from retrieval_grounding.evaluation.html_report import write_report
 from retrieval_grounding.evaluation.metrics import (
     auroc,
     bootstrap_means,
@@ -290,7 +290,7 @@ def test_what_cannot_be_evaluated_is_said_in_one_sentence(index, refs, tmp_path)
     other = write_refs(tmp_path / "other.jsonl", [("a dog", "z.png", [1, 1, 2, 2])])
     with pytest.raises(ExpressionError, match=r"such as z\.png.*build the index over"):
         index.evaluate(other)
-    with pytest.raises(ExpressionError, match=r"no line of .* is about an expression"):
+    with pytest.raises(ExpressionError, match=r"no line of .* is about an evaluated expression"):
         index.evaluate(refs, references=[other])
     with pytest.raises(ExpressionError, match="no file of predictions"):
         index.evaluate(refs, references=[tmp_path / "gone.jsonl"])
@@ -340,7 +340,7 @@ def test_the_page_is_self_contained_and_escapes_everything(index, tmp_path):
     refs = write_refs(tmp_path / "<b>&.jsonl", rows)
     report = index.evaluate(refs, matchers={"<i>cosine</i>": ProbableMatcher()})
     (tmp_path / "photos" / "b.png").unlink()
-    write_page(report, tmp_path / "page.html")
+    write_report(report, tmp_path / "page.html")
     source = (tmp_path / "page.html").read_text(encoding="utf-8")
     page = Page(source)
     names = [tag for tag, _ in page.tags]
@@ -371,7 +371,7 @@ def test_the_command_prints_tables_with_the_warning(index, refs, tmp_path, monke
     assert done.exit_code == 0, done.output
     lines = [line.split("\t") for line in done.output.splitlines()]
     table = {line[0]: line for line in lines if len(line) == 8}
-    assert table[""][1:4] == ["n", "mean IoU", "gain on cosine"]
+    assert table[""][1:4] == ["n", "mean IoU", "gain over cosine"]
     assert table["cosine"][1:3] == ["5", table["cosine"][2]]
     assert table["cosine"][2].startswith("0.700 [")
     assert table["peer"][-1] == "3"

@@ -228,7 +228,11 @@ def test_boxes_are_cut_to_the_image(tmp_path):
         ("a.xml", b"<a/>", "of no known form"),
         ("a.jsonl", b"", "it is empty"),
         ("a.jsonl.gz", b"not packed", "cannot be read"),
-        ("a.jsonl.gz", gzip.compress(json.dumps(RECORD).encode() * 99, mtime=0)[:-20], "cannot be read"),
+        (
+            "a.jsonl.gz",
+            gzip.compress(json.dumps(RECORD).encode() * 99, mtime=0)[:-20],
+            "cannot be read",
+        ),
         ("a.csv", b"image,expression\n", "must name the columns"),
         ("a.csv", b"", "must name the columns"),
         ("a.csv", b"image,expression,x,y,w,h\n\xff", "cannot be read"),
