@@ -115,7 +115,10 @@ def export(folder: Path, data: Path, encoder: KnownPhrases) -> None:
     encoder.save(data / PHRASES)
     np.save(data / "phrases.npy", encoder.embeddings)
     stored = (
-        rg.Index.open(folder, encoder=encoder, device="cpu")._retriever.snapshot().vectors.stored
+        rg.Index.open(folder, encoder=encoder, device="cpu")
+        ._retriever.get()
+        .snapshot()
+        .vectors.stored
     )
     vectors = np.lib.format.open_memmap(
         data / "vectors.npy", "w+", np.float32, (len(stored), encoder.dimension)

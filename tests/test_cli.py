@@ -85,7 +85,9 @@ def index(photos, tmp_path, models, monkeypatch):
     """An index whose encoder the command line can load."""
     import retrieval_grounding as rg
 
-    monkeypatch.setattr("retrieval_grounding.index.load_encoder", lambda *_: models["clip"])
+    monkeypatch.setattr(
+        "retrieval_grounding.indexing.model_spec.load_encoder", lambda *_: models["clip"]
+    )
     built = rg.build(photos, tmp_path / "index", options=rg.BuildOptions(progress=False), **models)
     connection = sqlite3.connect(built.directory / "catalog.sqlite")
     with connection:

@@ -355,7 +355,9 @@ def test_the_page_is_self_contained_and_escapes_everything(index, tmp_path):
 
 
 def run(index: rg.Index, monkeypatch, *arguments: str):
-    monkeypatch.setattr("retrieval_grounding.index.load_encoder", lambda *_: ColorEncoder())
+    monkeypatch.setattr(
+        "retrieval_grounding.indexing.model_spec.load_encoder", lambda *_: ColorEncoder()
+    )
     original = rg.Index.open
 
     def opened(directory, device="auto"):

@@ -143,7 +143,7 @@ def test_another_encoder_is_refused_by_name(index, tmp_path, photos, models):
     with pytest.raises(rg.ModelError, match=r"colours \(weights-1.*other \(weights-2"):
         rg.Index.open(tmp_path / "index", encoder=OtherEncoder())
     draw_squares(photos / "e.png", {"yellow": (0, 0, 9, 9)})
-    with pytest.raises(rg.ModelError, match="was built with the encoder colors"):
+    with pytest.raises(rg.ModelError, match="was built with the encoder colours"):
         rg.build(
             photos, tmp_path / "index", detector=models["detector"], clip=OtherEncoder(),
             options=QUIET,

@@ -1,4 +1,4 @@
-"""Hits: what a query returns."""
+"""The result of a query: hits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Hit:
     Parameters
     ----------
     phrase : str
-        The phrase, with runs of white space as single spaces.
+        The query.
     image : str
         Path of the image.
     box : tuple of 4 float
@@ -24,15 +24,15 @@ class Hit:
         What hits are sorted by: the logit of a trained matcher, or the cosine. Compare scores of
         one phrase only.
     probability : float or None
-        Probability that the image shows what the phrase says and this is the region; None if the
-        matcher is not calibrated.
+        Probability that the image shows what the phrase describes and that this region is it;
+        None if the matcher is not calibrated.
     label : str
         The detector's class name, or ``"whole image"``.
     region_id : int or None
-        Id in the index; None outside one.
+        Id in the index; None if there is no index.
     content_hash : str or None
-        BLAKE2b-128 of the file that was indexed; None outside an index. Pictures show a file only
-        if it has this hash.
+        BLAKE2b-128 of the file that was indexed; None if there is no index. A page or picture
+        shows the file only if it still has this hash.
 
     Examples
     --------
@@ -54,7 +54,7 @@ class Hit:
 
     @property
     def certainty(self) -> str:
-        """The text that pictures show: the probability, or else the score."""
+        """The probability as text, or the score if there is none."""
         return f"{self.score:.3f}" if self.probability is None else f"{self.probability:.0%}"
 
     def as_dict(self) -> dict[str, Any]:

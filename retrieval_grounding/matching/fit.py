@@ -23,6 +23,7 @@ from .batch import RegionTensors
 from .calibrate import UNDETECTED, calibrate
 from .dataset import RegionSource, StreamedRegions, split_by_image
 from .load import MATCHER_FILE
+from .matcher import Matcher
 from .model import MatcherConfig, make_model
 from .plots import draw_curve
 from .statements import Statement, make_examples, pseudo_statements, resolved_statements
@@ -171,12 +172,16 @@ def train_index(
     kind: Literal["residual", "concat"],
     options: TrainingOptions | None,
     device: str,
-    start: TrainedMatcher | None,
+    start: Matcher | None,
 ) -> Fit:
     """Fit a matcher and write it into the index, with its learning curve.
 
     The caller holds the writer's lock. See :meth:`retrieval_grounding.Index.train`.
     """
+    if start is not None and not isinstance(start, TrainedMatcher):
+        raise GroundingError(
+            "the index answers by cosine, so there is no matcher to fine-tune; train one first"
+        )
     store = RegionStore(catalog)
     options = options or TrainingOptions()
     if source == "pseudo":

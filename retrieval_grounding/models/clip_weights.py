@@ -12,9 +12,17 @@ from ..core.errors import ModelError
 from ._quiet import quiet_libraries
 from .presets import BUNDLED, bundled_path
 
+__all__ = ["hash_weights", "load_open_clip"]
 
-def _load_model(spec: str) -> tuple[Any, Any]:
-    """Return an open_clip model on the CPU in float32 and its tokenizer."""
+
+def load_open_clip(spec: str) -> tuple[Any, Any]:
+    """Return an open_clip model, on the CPU and in float32, and its tokenizer.
+
+    Raises
+    ------
+    ModelError
+        If the name is unknown, or the weights are missing, unreachable or of a different model.
+    """
     folder = bundled_path("clip") if spec == BUNDLED else Path(spec)
     with quiet_libraries():
         import open_clip
@@ -33,14 +41,15 @@ def _load_model(spec: str) -> tuple[Any, Any]:
 
 
 def _local_options(folder: Path) -> dict[str, Any]:
-    """Options for a folder; a relative ``hf_model_name`` in its config means the folder itself."""
+    """Return options for a folder, whose config may name itself as a relative ``hf_model_name``."""
     config_file = folder / "open_clip_config.json"
     try:
         config = json.loads(config_file.read_text(encoding="utf-8"))
         text_config = config["model_cfg"]["text_cfg"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
-            f"{str(folder)!r} is no open_clip model: {config_file.name} is missing or unreadable"
+            f"{str(folder)!r} is not an open_clip model: "
+            f"{config_file.name} is missing or unreadable"
         ) from error
     if str(text_config.get("hf_model_name", "")).startswith("."):
         return {"text_cfg": text_config | {"hf_model_name": str(folder)}}
@@ -61,7 +70,7 @@ def _published_options(spec: str, open_clip: Any) -> tuple[str, dict[str, Any]]:
     if pretrained and Path(pretrained).is_file():
         return name, {"pretrained": pretrained}
     raise ModelError(
-        f"{spec!r} names no weights of {name}: add one of "
+        f"{spec!r} does not name weights of {name}: add one of "
         f"{', '.join(f'{name}:{tag}' for tag in tags) or 'its published tags (it has none)'}, "
         f"or {name}:FILE with a local checkpoint"
     )
@@ -81,7 +90,8 @@ def _explain(spec: str, error: Exception) -> str:
     return f"the CLIP model {spec} could not be loaded: {first_line[:200]}"
 
 
-def _hash_weights(model: Any) -> str:
+def hash_weights(model: Any) -> str:
+    """Return a hash of all parameters and buffers of a model, 16 hexadecimal digits."""
     digest = hashlib.blake2b(digest_size=8)
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())

@@ -13,7 +13,7 @@ from ..core.phrases import Phrases, clean_phrase
 from ..core.region_table import RegionTable
 from ..core.types import PathLike
 from ..data.images import load_image
-from ..indexing.model_spec import load_models, new_models
+from ..indexing.model_spec import new_spec
 from ..matching.load import load_matcher
 from ..models.detector import Detector, DetectorSettings
 from ..models.device import resolve_device
@@ -113,8 +113,9 @@ def ground(
     pixels = load_image(image)
     if not cleaned:
         return []
-    finder, encoder = load_models(*new_models(preset, detector, clip, settings), device)
-    [regions] = finder.detect([pixels])
+    models = new_spec(preset, detector, clip, settings).load(device)
+    encoder = models.encoder
+    [regions] = models.detector.detect([pixels])
     names = sorted(set(regions.labels))
     table = RegionTable(
         encoder.encode_regions([pixels], [regions]),
