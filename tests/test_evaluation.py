@@ -83,8 +83,9 @@ def test_reliability_agrees_with_scikit_learn(shown, bins, random):
         frequency, probability = calibration_curve(right, shown, n_bins=bins)
         assert [part.frequency for part in curve] == pytest.approx(frequency)
         assert [part.probability for part in curve] == pytest.approx(probability)
+    by_hand = sum(part.count * abs(part.probability - part.frequency) for part in curve)
     error = expected_calibration_error(shown, right, bins)
-    assert 0 <= error <= 1
+    assert error == pytest.approx(by_hand / len(shown))
     assert error >= abs(shown.mean() - right.mean()) - 1e-9
 
 
@@ -243,9 +244,16 @@ def test_distractors_are_other_objects_of_the_class(tmp_path):
 
 
 def test_probabilities_are_checked_where_a_matcher_has_them(index, refs):
+    # Four phrases find their color in their image: probability 0.9, and three are right. "yellow"
+    # does not: probability 0.1, but the whole image is right. Absent phrases are never right.
     figures = index.evaluate(refs, matchers={"sure": ProbableMatcher()}).figures["sure"]
-    assert 0 <= figures.calibration_error <= 1
-    assert sum(part.count for part in figures.reliability) == 10  # present and absent
+    low, high = figures.reliability
+    assert low.count + high.count == 10  # present and absent
+    assert (low.probability, high.probability) == pytest.approx((0.1, 0.9))
+    assert low.frequency == pytest.approx(1 / low.count)
+    assert high.frequency == pytest.approx(3 / high.count)
+    expected = (abs(0.1 * low.count - 1) + abs(0.9 * high.count - 3)) / 10
+    assert figures.calibration_error == pytest.approx(expected)
     assert index.evaluate(refs).figures["cosine"].calibration_error is None
 
 

@@ -64,7 +64,7 @@ def print_build(
         "to add" if dry_run else "added": report.added,
         "to update" if dry_run else "updated": report.updated,
         "moved": report.moved,
-        "duplicates": report.duplicates,
+        "duplicate" if report.duplicates == 1 else "duplicates": report.duplicates,
         "to remove" if dry_run else "removed": missing if report.pruned else 0,
     }
     others = {

@@ -15,6 +15,17 @@ from .output import print_json, print_table
 
 __all__ = ["compact", "reindex", "remove"]
 
+_LABELS = {
+    "kind": "vector index",
+    "wanted": "requested",
+    "recall": "recall",
+    "recall_wanted": "recall requested",
+    "measured_with_phrases": "phrases for measuring",
+    "measured_with_regions": "regions when measured",
+    "regions_rescored_per_image": "regions re-scored per image",
+    "reindex_because": "reindex again because",
+}
+
 
 def remove(
     index: IndexDirectory,
@@ -93,6 +104,8 @@ def reindex(
     if as_json:
         print_json({"index": str(index), **facts})
         return
-    names = {"kind": "vector index", "wanted": "requested"}
-    rows = [(names.get(key, key.replace("_", " ")), value) for key, value in facts.items()]
-    print_table(("", ""), [(name, str(value)) for name, value in rows if value is not None])
+    labels = _LABELS | {"effort": "ef_search" if facts["kind"] == "hnsw" else "nprobe"}
+    print_table(
+        ("", ""),
+        [(labels[key], str(value)) for key, value in facts.items() if value is not None],
+    )

@@ -71,8 +71,8 @@ def _print_report(index: Path, report: VerifyReport) -> None:
     for title, faults in (("fault", report.faults), ("repaired", report.repaired)):
         if faults:
             rows = [(fault.where, fault.kind, fault.detail, fault.repair) for fault in faults]
-            print_table((title, "kind", "detail", "repair"), rows)
+            print_table((title, "kind", "detail", "repair"), rows, header_in_pipe=True)
     if report.lost:
-        print_table(("lost",), [(path,) for path in report.lost])
+        print_table(("lost",), [(path,) for path in report.lost], header_in_pipe=True)
     if report.faults and not report.repaired:
         note(f"to repair: retrieval-grounding verify {index} --repair")
