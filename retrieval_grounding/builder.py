@@ -14,7 +14,13 @@ from .core.reports import BuildOptions, BuildReport
 from .core.types import PathLike
 from .data.sources import as_list, find_images, source_folders
 from .index import Index
-from .indexing.model_spec import checked_loader, new_spec, recorded_spec, spec_settings
+from .indexing.model_spec import (
+    checked_loader,
+    consent_to,
+    new_spec,
+    recorded_spec,
+    spec_settings,
+)
 from .indexing.pipeline import add_images, preview_images
 from .indexing.reindex import phrase_source
 from .indexing.sweep import sweep_leftovers
@@ -90,6 +96,7 @@ def build(
         else:
             spec = new_spec(preset, detector, clip, settings)
             catalog = Catalog.create(directory, spec_settings(preset, spec, spec.load(device)))
+            consent_to(directory, spec.detector, spec.encoder)
         with contextlib.closing(catalog):
             sweep_leftovers(catalog)
             load = checked_loader(catalog, spec, device)
@@ -98,7 +105,7 @@ def build(
             refresh_vectors(catalog, phrases, options.progress)
             if report.embedded:
                 calibrate_index(catalog, load().encoder)
-    index = Index(directory, encoder=None if isinstance(clip, str) else clip, device=device)
+    index = Index(directory, encoder=clip, device=device)
     index.build_report = report
     return index
 

@@ -20,8 +20,8 @@ from .indexing.describe import describe_index, describe_vectors
 from .indexing.model_spec import (
     check_encoder,
     encoder_fingerprint,
-    load_recorded_encoder,
-    load_recorded_matcher,
+    load_index_encoder,
+    load_index_matcher,
 )
 from .indexing.reindex import reindex
 from .indexing.remove import remove_images
@@ -49,14 +49,15 @@ __all__ = ["Index"]
 class Index:
     """An index over a collection of images, open for queries.
 
-    Returned by :func:`build` and :meth:`open`. Threads may share one.
+    Returned by :func:`build` and :meth:`open`; threads may share it.
 
     Parameters
     ----------
     directory : path
         Folder of the index.
-    encoder : Encoder, optional
-        The encoder that built the index; needed if that was an object and not a name.
+    encoder : str or Encoder, optional
+        The encoder that built the index. Needed if that was an object, or weights of your own (a
+        folder, a file, a hub repository) that you have never named for this index before.
     device : str
         Where the models run: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
 
@@ -65,7 +66,7 @@ class Index:
     StoreError
         If there is no index, it is damaged, or in a newer format.
     ModelError
-        If `encoder` is not the one that built the index.
+        If `encoder` did not build the index.
 
     Attributes
     ----------
@@ -74,22 +75,23 @@ class Index:
     """
 
     def __init__(
-        self, directory: PathLike, *, encoder: Encoder | None = None, device: str = "auto"
+        self, directory: PathLike, *, encoder: str | Encoder | None = None, device: str = "auto"
     ) -> None:
         self.directory = Path(directory)
         self.build_report: BuildReport | None = None
         self._catalog = Catalog(self.directory)
         self._device = device
-        self._encoder = Lazy(lambda: load_recorded_encoder(self._catalog, device))
-        self._matcher = Lazy(lambda: load_recorded_matcher(self._catalog, resolve_device(device)))
+        name = encoder if isinstance(encoder, str) else None
+        self._encoder = Lazy(lambda: load_index_encoder(self._catalog, name, device))
+        self._matcher = Lazy(lambda: load_index_matcher(self._catalog, resolve_device(device)))
         self._retriever = Lazy(lambda: Retriever(self._catalog, resolve_device(device)))
-        if encoder is not None:
+        if encoder is not None and not isinstance(encoder, str):
             check_encoder(self._catalog, encoder)
             self._encoder.set(encoder)
 
     @classmethod
     def open(
-        cls, directory: PathLike, *, encoder: Encoder | None = None, device: str = "auto"
+        cls, directory: PathLike, *, encoder: str | Encoder | None = None, device: str = "auto"
     ) -> Index:
         """Open an index; see the class for parameters and errors."""
         return cls(directory, encoder=encoder, device=device)
@@ -165,7 +167,8 @@ class Index:
         """
         if top < 1 or candidates < 1:
             raise GroundingError("top and candidates must be at least 1")
-        texts = [clean_phrase(text) for text in as_list(phrases)]
+        asked = [phrases] if isinstance(phrases, str) else phrases
+        texts = [clean_phrase(phrase) for phrase in asked]
         if not texts:
             return []
         queries = Phrases(texts, self.encoder.encode_phrases(texts))

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 from ..core.errors import ModelError
 from ..core.version import __version__
@@ -14,11 +14,13 @@ from ..matching.calibration import Calibration
 from ..matching.load import load_matcher
 from ..matching.matcher import Matcher
 from ..models.clip import load_encoder
+from ..models.clip_weights import is_published_encoder
 from ..models.detector import Detector, DetectorSettings
 from ..models.encoder import Encoder, Fingerprint
 from ..models.presets import BUNDLED, DEFAULT_PRESET, get_preset
 from ..models.yolo import load_detector
 from ..storage.catalog import Catalog
+from .consent import check_consent, remember_consent
 
 __all__ = [
     "LoadModels",
@@ -26,15 +28,16 @@ __all__ = [
     "Models",
     "check_encoder",
     "checked_loader",
+    "consent_to",
     "encoder_fingerprint",
-    "load_recorded_encoder",
-    "load_recorded_matcher",
+    "load_index_encoder",
+    "load_index_matcher",
     "new_spec",
     "recorded_spec",
     "spec_settings",
 ]
 
-Named = TypeVar("Named", Detector, Encoder)
+T = TypeVar("T")
 
 
 class Models(NamedTuple):
@@ -87,16 +90,20 @@ def recorded_spec(
 ) -> ModelSpec:
     """Return the models of an index, with those that are given in place of the recorded ones.
 
-    Whether given models are those that built the index is checked when they are loaded.
+    Giving a name is consent to load it. Whether given models are those that built the index is
+    checked when they are loaded.
 
     Raises
     ------
     ModelError
         If the index was built with objects that are not given, or with other settings.
     """
-    chosen = get_preset(preset) if preset else None
-    detector = detector or (chosen.detector if chosen else catalog.setting("detector"))
-    encoder = encoder or (chosen.clip if chosen else catalog.setting("clip"))
+    if preset:
+        chosen = get_preset(preset)
+        detector, encoder = detector or chosen.detector, encoder or chosen.clip
+    consent_to(catalog.directory, detector, encoder)
+    detector = detector or catalog.setting("detector")
+    encoder = encoder or catalog.setting("clip")
     if detector is None or encoder is None:
         raise ModelError(
             f"{catalog.directory} was built with model objects; pass the same ones to build"
@@ -114,6 +121,10 @@ def checked_loader(catalog: Catalog, spec: ModelSpec, device: str) -> LoadModels
     """Return a function that loads `spec` and refuses models that did not build the index."""
 
     def load() -> Models:
+        if isinstance(spec.encoder, str):
+            check_consent(catalog.directory, "clip", spec.encoder)
+        if isinstance(spec.detector, str):
+            check_consent(catalog.directory, "detector", spec.detector)
         models = spec.load(device)
         check_encoder(catalog, models.encoder)
         built_with = catalog.setting("detector_fingerprint")
@@ -147,26 +158,41 @@ def encoder_fingerprint(catalog: Catalog) -> Fingerprint:
     )
 
 
-def load_recorded_encoder(catalog: Catalog, device: str) -> Encoder:
-    """Load the encoder that an index names.
+def load_index_encoder(catalog: Catalog, given: str | None, device: str) -> Encoder:
+    """Load the encoder that the user has named for an index, or else the one that it names.
 
     Raises
     ------
     ModelError
-        If the index was built with an object, or the weights are missing or have changed.
+        If the index was built with an object, its name needs the user's consent, or the weights
+        are missing or are not those that built the index.
     """
-    name = catalog.setting("clip")
+    name = catalog.setting("clip") if given is None else _absolute(given)
     if not isinstance(name, str):
         raise ModelError(
             f"{catalog.directory} was built with an encoder object; "
             "pass the same one: Index.open(..., encoder=...)"
         )
+    if given is None:
+        check_consent(catalog.directory, "clip", name)
     encoder = load_encoder(name, device)
     check_encoder(catalog, encoder)
+    if given is not None:
+        consent_to(catalog.directory, None, name)
     return encoder
 
 
-def load_recorded_matcher(catalog: Catalog, device: str) -> Matcher:
+def consent_to(
+    directory: Path, detector: str | Detector | None, encoder: str | Encoder | None
+) -> None:
+    """Remember which weights the user has named for an index; objects and None need nothing."""
+    if isinstance(detector, str):
+        remember_consent(directory, "detector", _absolute(detector))
+    if isinstance(encoder, str):
+        remember_consent(directory, "clip", _absolute(encoder))
+
+
+def load_index_matcher(catalog: Catalog, device: str) -> Matcher:
     """Load an index's own matcher, else the bundled one, else cosine with its calibration."""
     calibration = catalog.setting("cosine_calibration")
     return load_matcher(
@@ -191,8 +217,14 @@ def spec_settings(preset: str | None, spec: ModelSpec, models: Models) -> dict[s
     }
 
 
-def _absolute(model: str | Named) -> str | Named:
+def _absolute(model: T) -> T:
     """Make the path of local weights absolute, so that the index can be opened from any folder."""
-    if isinstance(model, str) and model != BUNDLED and Path(model).exists():
-        return os.path.abspath(model)  # noqa: PTH100 - links must not be resolved
-    return model
+    if not isinstance(model, str) or model == BUNDLED:
+        return model
+    architecture, _, file = model.partition(":")
+    absolute: str = model
+    if Path(model).exists():
+        absolute = os.path.abspath(model)  # noqa: PTH100 - links must not be resolved
+    elif file and Path(file).is_file() and not is_published_encoder(model):
+        absolute = f"{architecture}:{os.path.abspath(file)}"  # noqa: PTH100
+    return cast(T, absolute)

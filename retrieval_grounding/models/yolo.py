@@ -32,7 +32,7 @@ from .presets import BUNDLED, bundled_path
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["UltralyticsDetector", "load_detector"]
+__all__ = ["UltralyticsDetector", "is_published_detector", "load_detector"]
 
 
 _PADDING_GREY = 114  # what YOLO models are trained with
@@ -184,6 +184,18 @@ def load_detector(
     return UltralyticsDetector(_find_weights(spec), settings, device)
 
 
+def is_published_detector(spec: str) -> bool:
+    """Return whether `spec` names bundled weights or a model that ultralytics publishes.
+
+    A published name that is also a file in the current folder is that file.
+    """
+    if spec == BUNDLED:
+        return True
+    with quiet_libraries():
+        from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES
+    return spec in GITHUB_ASSETS_NAMES and not os.path.lexists(spec)
+
+
 def _find_weights(spec: str) -> Path:
     if spec == BUNDLED:
         return bundled_path("detector")
@@ -191,8 +203,8 @@ def _find_weights(spec: str) -> Path:
         return Path(spec)
     with quiet_libraries():
         from torch import hub
-        from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
-    if spec not in GITHUB_ASSETS_NAMES:
+        from ultralytics.utils.downloads import attempt_download_asset
+    if not is_published_detector(spec):
         raise ModelError(
             f"there is no file {spec!r}, and ultralytics publishes no model of that name; "
             "name a .pt file, a published model such as yolo11s.pt, or nano"
