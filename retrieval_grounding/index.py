@@ -28,6 +28,7 @@ from .indexing.remove import remove_images
 from .indexing.repair import repair_index
 from .indexing.verify import verify_index
 from .matching.matcher import CosineMatcher, Matcher
+from .models.checks import encode_phrases
 from .models.detector import Detector
 from .models.device import resolve_device
 from .models.encoder import Encoder
@@ -171,7 +172,7 @@ class Index:
         texts = [clean_phrase(phrase) for phrase in asked]
         if not texts:
             return []
-        queries = Phrases(texts, self.encoder.encode_phrases(texts))
+        queries = Phrases(texts, encode_phrases(self.encoder, texts))
         search = self._retriever.get().search
         found = search(queries, matcher or self.matcher, top, candidates, exact)
         found = [filter_by_probability(hits, min_probability) for hits in found]

@@ -115,8 +115,8 @@ def measure_queries(folder: Path, encoder: KnownPhrases, threads: int) -> dict[s
     bare = milliseconds(lambda row: state.index.search(row, k), rows)
     nearest = milliseconds(lambda row: state.vectors.nearest(row, 100), rows)
     few = texts[:40]
-    asked = [Phrases([text], row) for text, row in zip(few, rows, strict=False)]
-    passes = [matcher_pass(index, phrase) for phrase in asked]
+    queries = [Phrases([text], row) for text, row in zip(few, rows, strict=False)]
+    passes = [matcher_pass(index, phrase) for phrase in queries]
     matched = milliseconds(lambda run: run(), passes)
     exact = milliseconds(lambda text: index.query(text, exact=True), few)
     found = [index.query(text) for text in texts]
@@ -215,7 +215,7 @@ def main() -> None:
 
 
 def measure_reindexing(folder: Path, vectors: str) -> dict[str, Any]:
-    """Make the vector index anew in this process; return how long it took and what it held."""
+    """Rebuild the vector index in this process; return the time and memory it took."""
     encoder = KnownPhrases.load(folder.parent / "phrases.npz")
     encoder.fallback = True
     index = rg.Index.open(folder, encoder=encoder, device="cpu")

@@ -2,7 +2,7 @@
 """Train matchers on parts of a file of expressions and measure each on the part left out.
 
 Splits are by image, so no photograph is in both training and test. Prints cosine, the matcher in
-use, that matcher fine-tuned, and both kinds trained from scratch, with 95 % intervals by image:
+use, that matcher fine-tuned, and both kinds trained from scratch, with 95% intervals by image:
 
     python scripts/cross_validate.py indexes/refs --refs ../shared/refs/refs.jsonl
 """

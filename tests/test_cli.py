@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from retrieval_grounding import PRESETS
 from retrieval_grounding.cli.app import app
 from retrieval_grounding.cli.output import print_table, shown_path
+from retrieval_grounding.indexing.consent import remember_consent
 
 COMMANDS = [command.callback.__name__ for command in app.registered_commands]
 
@@ -92,6 +93,7 @@ def index(photos, tmp_path, models, monkeypatch):
     with connection:
         connection.execute("UPDATE settings SET value = '\"colors\"' WHERE key = 'clip'")
     connection.close()
+    remember_consent(built.directory, "clip", "colors")
     return built.directory
 
 

@@ -137,7 +137,7 @@ def test_small_shards_and_batches_give_the_same_index(index, photos, tmp_path, m
         ]
 
 
-def test_another_encoder_is_refused_by_name(index, tmp_path, photos, models):
+def test_a_different_encoder_is_refused_by_name(index, tmp_path, photos, models):
     class OtherEncoder(ColorEncoder):
         fingerprint = Fingerprint("other", "weights-2", "none")
 
@@ -152,7 +152,7 @@ def test_another_encoder_is_refused_by_name(index, tmp_path, photos, models):
     assert len(rg.Index.open(tmp_path / "index", encoder=models["clip"])) == 4
 
 
-def test_an_index_of_objects_asks_for_them(index, tmp_path):
+def test_an_index_built_with_objects_needs_them_again(index, tmp_path):
     with pytest.raises(rg.ModelError, match="encoder object"):
         rg.Index.open(tmp_path / "index").query("red")
 

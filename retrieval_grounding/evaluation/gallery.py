@@ -50,7 +50,7 @@ def rank_gallery(
     """
     ranks = {name: np.ones(len(rows), np.int64) for name in matchers}
     keys = queries.keys if len(rows) else []
-    with progress_bar("searching", len(keys), "images") as advance:
+    with progress_bar("Searching", len(keys), "images") as advance:
         for first in range(0, len(keys), _IMAGES_AT_ONCE):
             regions = store.gather(keys[first : first + _IMAGES_AT_ONCE])
             images = first + np.arange(len(regions.offsets) - 1)

@@ -24,7 +24,7 @@ _DRAWS_AT_ONCE = 64
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean and its 95 % interval."""
+    """A mean and its 95% interval."""
 
     value: float
     low: float
@@ -58,7 +58,7 @@ class ReliabilityBin:
 def bootstrap_means(
     columns: npt.ArrayLike, images: npt.ArrayLike, samples: int = 1000, seed: int = 0
 ) -> list[Estimate]:
-    """Return the mean of every column with its 95 % interval, resampling whole images.
+    """Return the mean of every column with its 95% interval, resampling whole images.
 
     Expressions about one image share its boxes and its difficulty, so resampling expressions
     would give intervals that are too narrow.

@@ -125,7 +125,7 @@ def predict(
     facts = RegionFacts.empty(n)
     predictions = {name: Predictions.empty(n) for name in matchers}
     absent_by_image = _draw_absent(queries, seed)
-    with progress_bar("matching", images, "images") as advance:
+    with progress_bar("Matching", images, "images") as advance:
         for key, present, absent in zip(
             queries.keys, queries.by_image(), absent_by_image, strict=True
         ):
@@ -147,7 +147,7 @@ def predict(
 
 
 def _draw_absent(queries: Queries, seed: int) -> list[IntArray]:
-    """Return for each image the queries that are drawn for it though they are about another."""
+    """Return the queries drawn for each image from those about other images."""
     images = len(queries.keys)
     if images < 2:
         return [np.zeros(0, np.int64)] * images

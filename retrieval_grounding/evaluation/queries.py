@@ -12,6 +12,7 @@ from ..core.phrases import Phrases
 from ..core.progress import progress_bar
 from ..core.types import RowKey
 from ..data.resolve import Resolved
+from ..models.checks import encode_phrases
 from ..models.encoder import Encoder
 
 __all__ = ["Queries", "group_by_number", "make_queries"]
@@ -78,9 +79,9 @@ def group_by_number(numbers: npt.NDArray[np.int64], groups: int) -> list[npt.NDA
 
 def _embed(texts: list[str], encoder: Encoder) -> npt.NDArray[np.float32]:
     batches = []
-    with progress_bar("embedding", len(texts), "phrases") as advance:
+    with progress_bar("Embedding", len(texts), "phrases") as advance:
         for start in range(0, len(texts), _PHRASES_AT_ONCE):
             batch = texts[start : start + _PHRASES_AT_ONCE]
-            batches.append(encoder.encode_phrases(batch))
+            batches.append(encode_phrases(encoder, batch))
             advance(len(batch))
     return np.concatenate(batches)

@@ -15,7 +15,7 @@ from .tables import Table, grounding_table, ranking_table, slice_tables
 __all__ = ["EvaluationReport"]
 
 _NOTES = (
-    "Brackets are 95 % intervals by bootstrap over images; gains are paired.",
+    "Brackets are 95% intervals by bootstrap over images; gains are paired.",
     "A detector trained on COCO, like every published YOLO, has seen the photographs of RefCOCO, "
     "RefCOCO+ and RefCOCOg with all their boxes. There, its boxes and therefore all figures are "
     "better than on your own photographs.",
@@ -26,7 +26,7 @@ _NOTES = (
 class EvaluationReport:
     """The figures of an evaluation, by method, with cases to look at.
 
-    :meth:`Index.evaluate` returns it; nobody else needs to make one.
+    Returned by :meth:`Index.evaluate`.
 
     Parameters
     ----------

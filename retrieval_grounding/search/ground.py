@@ -15,9 +15,10 @@ from ..core.types import PathLike
 from ..data.images import load_image
 from ..indexing.model_spec import new_spec
 from ..matching.load import load_matcher
+from ..models.checks import detect_regions, embed_labels, encode_phrases, encode_regions
 from ..models.detector import Detector, DetectorSettings
 from ..models.device import resolve_device
-from ..models.encoder import Encoder, embed_labels
+from ..models.encoder import Encoder
 from ..models.presets import DEFAULT_PRESET
 from .rank import rank_regions
 
@@ -82,8 +83,8 @@ def ground(
     -------
     Hit or list of Hit
         The best region, or a list with one hit for each phrase if `phrases` is a list or tuple.
-        An empty list gives an empty list. Where no region fits, the best one still is returned:
-        check its probability.
+        An empty list gives an empty list. If no region fits, the best one is returned all
+        the same; check its probability.
 
     Raises
     ------
@@ -92,7 +93,7 @@ def ground(
     PhraseError
         If a phrase is empty or not text.
     ModelError
-        If a model cannot be loaded.
+        If a model cannot be loaded, or returns something it should not.
 
     Notes
     -----
@@ -115,10 +116,10 @@ def ground(
         return []
     models = new_spec(preset, detector, clip, settings).load(device)
     encoder = models.encoder
-    [regions] = models.detector.detect([pixels])
+    [regions] = detect_regions(models.detector, [pixels])
     names = sorted(set(regions.labels))
     table = RegionTable(
-        encoder.encode_regions([pixels], [regions]),
+        encode_regions(encoder, [pixels], [regions]),
         regions.boxes,
         regions.scores,
         np.array([names.index(label) for label in regions.labels]),
@@ -127,7 +128,7 @@ def ground(
         names,
         embed_labels(encoder, names),
     )
-    embedded = Phrases(cleaned, encoder.encode_phrases(cleaned))
+    queries = Phrases(cleaned, encode_phrases(encoder, cleaned))
     matcher = load_matcher(None, encoder.fingerprint, resolve_device(device))
-    hits = [best for [best] in rank_regions(embedded, os.fspath(image), table, matcher, top=1)]
+    hits = [best for [best] in rank_regions(queries, os.fspath(image), table, matcher, top=1)]
     return hits[0] if isinstance(phrases, str) else hits

@@ -1,6 +1,6 @@
 """retrieval_grounding's own vector search, re-scoring included, without re-ranking.
 
-The index folder is there already: ``build`` makes its vector index anew, as ``reindex`` does.
+The index folder exists already: ``build`` rebuilds its vector index, as ``reindex`` does.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Ours:
     distribution = "retrieval_grounding"
 
     def build(self, data: Path, folder: Path) -> None:
-        """RowKey, fill and tune the vector index; the shards with the embeddings stay."""
+        """Rebuild and tune the vector index; the shards with the embeddings stay."""
         encoder = KnownPhrases.load(data / PHRASES)
         encoder.fallback = True
         rg.Index.open(folder, encoder=encoder, device="cpu").reindex("auto", progress=False)
@@ -41,7 +41,7 @@ class Ours:
         return [{"nprobe": tuning.effort, "re-scored": CANDIDATES * tuning.per_image}]
 
     def search(self, phrase: Floats, k: int, setting: Setting) -> Rows:
-        """Look for the candidate images' regions; how many was tuned, so `k` is not asked."""
+        """Search for the candidate images' regions; `k` is unused, since their number was tuned."""
         (ids,), _ = self.state.vectors.nearest(phrase[None], CANDIDATES)
         rows: Rows = np.searchsorted(self.ids, ids)
         return rows
