@@ -1,8 +1,8 @@
 """How much slower a query becomes beside other busy processes.
 
-Threads that wait by spinning fight for the cores with everything else that runs. This asks single
-phrases of an index, in turns on a quiet machine and beside busy processes, and prints the median and
-the 90th percentile of both.
+Threads that wait by spinning fight for the cores with everything else that runs. This queries an
+index with single phrases, in turns on a quiet machine and beside busy processes, and prints the
+median and the 90th percentile of both.
 
     python scripts/measure_busy.py indexes/coco
 """
