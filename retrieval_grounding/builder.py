@@ -1,4 +1,7 @@
-"""Making an index: the functions that build one and that say what a build would do."""
+"""Building an index: what ``rg.build`` and ``rg.preview_build`` are.
+
+The module is not named ``build``: as an attribute of the package, it would hide the function.
+"""
 
 from __future__ import annotations
 
@@ -13,19 +16,20 @@ from .data.sources import as_list, find_images, source_folders
 from .index import Index
 from .indexing.model_spec import (
     checked_loader,
-    describe_models,
-    existing_models,
-    load_models,
-    new_models,
+    consent_to,
+    new_spec,
+    recorded_spec,
+    spec_settings,
 )
 from .indexing.pipeline import add_images, preview_images
 from .indexing.reindex import phrase_source
 from .indexing.sweep import sweep_leftovers
+from .matching.calibrate import calibrate_index
 from .models.detector import Detector, DetectorSettings
 from .models.encoder import Encoder
 from .storage.catalog import Catalog
 from .storage.lock import writer_lock
-from .storage.vectors.sync import refresh_vectors
+from .storage.vectors.sync import sync_vectors
 
 __all__ = ["build", "preview_build"]
 
@@ -41,7 +45,7 @@ def build(
     device: str = "auto",
     options: BuildOptions | None = None,
 ) -> Index:
-    """Build an index over images, or add to one what is new or has changed.
+    """Build an index over images, or update one with what is new or has changed.
 
     Parameters
     ----------
@@ -49,32 +53,34 @@ def build(
         Folders, image files, glob patterns and ``.txt`` lists; see
         :func:`retrieval_grounding.find_images`.
     directory : path
-        Where the index lies or will lie.
+        Folder of the index.
     preset : str, optional
         ``nano`` (the default), ``base``, ``large`` or ``seed``. An existing index keeps its own.
-    detector, clip : optional
-        Take the place of the preset's: a name as in :func:`load_detector` and
-        :func:`load_encoder`, or an object with the protocol's methods.
+    detector, clip : str or object, optional
+        Models to use instead of the preset's: a name as for :func:`load_detector` and
+        :func:`load_encoder`, or your own :class:`Detector` and :class:`Encoder`.
     settings : DetectorSettings, optional
-        What the detector keeps.
+        Thresholds of the detector.
     device : str
-        Where the models run.
+        Where the models run: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
     options : BuildOptions, optional
-        Batch size, shard size, threads, progress.
+        Batch size, shard size, workers, progress, pruning.
 
     Returns
     -------
     Index
-        Opened; its ``build_report`` says what was done and which files were skipped.
+        Open; its ``build_report`` says what was done and which files were skipped.
 
     Raises
     ------
     SourceError
-        If a source is missing or nothing is found.
+        If a source does not exist or no image is found.
     StoreLockedError
         If another process is writing to the index.
     ModelError
-        If weights cannot be loaded, or are not those of the existing index.
+        If weights cannot be loaded, or are not those that built the existing index.
+    BuildInterrupted
+        After Ctrl-C, once everything that was embedded has been committed.
     """
     directory, options = Path(directory), options or BuildOptions()
     sources = as_list(sources)
@@ -82,31 +88,24 @@ def build(
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StoreError(f"{directory} cannot be made: {error.strerror}") from error
+        raise StoreError(f"{directory} cannot be created: {error.strerror}") from error
     with writer_lock(directory):
         if Catalog.exists(directory):
             catalog = Catalog(directory, writable=True)
-            wanted = existing_models(catalog, preset, detector, clip, settings)
+            spec = recorded_spec(catalog, preset, detector, clip, settings)
         else:
-            wanted = new_models(preset, detector, clip, settings)
-            loaded = load_models(*wanted, device)
-            catalog = Catalog.create(directory, describe_models(preset, *wanted, *loaded))
-        from .matching.calibrate import calibrate_index
-
+            spec = new_spec(preset, detector, clip, settings)
+            catalog = Catalog.create(directory, spec_settings(preset, spec, spec.load(device)))
+            consent_to(directory, spec.detector, spec.encoder)
         with contextlib.closing(catalog):
             sweep_leftovers(catalog)
-            folders = source_folders(sources)
-            load = checked_loader(catalog, wanted, device)
-            report = add_images(catalog, paths, folders, load, options)
-            refresh_vectors(
-                catalog,
-                phrase_source(catalog, lambda: load()[1]),
-                (options or BuildOptions()).progress,
-            )
+            load = checked_loader(catalog, spec, device)
+            report = add_images(catalog, paths, source_folders(sources), load, options)
+            phrases = phrase_source(catalog, lambda: load().encoder)
+            sync_vectors(catalog, phrases, options.progress)
             if report.embedded:
-                calibrate_index(catalog, load()[1])
-    encoder = clip if clip is not None and not isinstance(clip, str) else None
-    index = Index(directory, encoder=encoder, device=device)
+                calibrate_index(catalog, load().encoder)
+    index = Index(directory, encoder=clip, device=device)
     index.build_report = report
     return index
 
@@ -117,15 +116,15 @@ def preview_build(
     *,
     options: BuildOptions | None = None,
 ) -> BuildReport:
-    """Say what :func:`build` would do; nothing is decoded, embedded or written.
+    """Return what :func:`build` would do; nothing is decoded, embedded or written.
 
-    New and changed files are read for their content hashes. Whether they can be decoded is not
-    known, so new bad files count as added.
+    New and changed files are read for their content hashes. Damage is found only by decoding, so
+    new damaged files count as added.
 
     Raises
     ------
     SourceError
-        If a source is missing or nothing is found.
+        If a source does not exist or no image is found.
     """
     sources = as_list(sources)
     paths, directory = find_images(sources), Path(directory)

@@ -1,41 +1,42 @@
-"""The facade of an index: open, query, train, evaluate, look after."""
+"""What ``rg.Index`` is: an open index, to query, train, evaluate and maintain."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from .core.errors import GroundingError, ModelError
+from .core.errors import GroundingError
 from .core.hits import Hit
+from .core.lazy import Lazy
 from .core.phrases import Phrases, clean_phrase
 from .core.reports import BuildOptions, BuildReport, CompactReport, SkippedFile, VerifyReport
 from .core.text import counted
 from .core.types import PathLike
+from .data.expressions import read_expressions
 from .data.sources import as_list
-from .indexing.compact import choose_shards, rewrite_shards
-from .indexing.describe import describe_vectors
-from .indexing.model_spec import check_encoder, checked_loader, encoder_of, existing_models
+from .indexing.compact import compact_index
+from .indexing.describe import describe_index, describe_vectors
+from .indexing.model_spec import (
+    check_encoder,
+    encoder_fingerprint,
+    load_index_encoder,
+    load_index_matcher,
+)
 from .indexing.reindex import reindex
-from .indexing.remove import matching_images, remove_images
+from .indexing.remove import remove_images
 from .indexing.repair import repair_index
 from .indexing.verify import verify_index
-from .indexing.write_session import writing
-from .matching.calibration import Calibration
-from .matching.load import load_matcher
 from .matching.matcher import CosineMatcher, Matcher
-from .models.clip import load_encoder
+from .models.checks import encode_phrases
 from .models.detector import Detector
 from .models.device import resolve_device
 from .models.encoder import Encoder
-from .search.rank import probable_hits
-from .search.retriever import Searcher
+from .search.rank import filter_by_probability
+from .search.retriever import Retriever
 from .storage.catalog import Catalog
-from .storage.files import folder_size
 from .storage.lock import writer_lock
 from .storage.rows import ImageRow
-from .storage.vectors.gpu import search_place
 from .storage.vectors.metadata import DEFAULT_RECALL
 
 if TYPE_CHECKING:
@@ -47,78 +48,64 @@ __all__ = ["Index"]
 
 
 class Index:
-    """An index over a collection of images, opened for reading.
+    """An index over a collection of images, open for queries.
 
-    Made by :func:`build` or :meth:`open`.
+    Returned by :func:`build` and :meth:`open`; threads may share it.
 
     Parameters
     ----------
     directory : path
-        Where the index lies.
-    encoder : Encoder, optional
-        Takes the place of the encoder that the index names; needed if it was built with an
-        encoder object instead of a name.
+        Folder of the index.
+    encoder : str or Encoder, optional
+        The encoder that built the index. Needed if that was an object, or weights of your own (a
+        folder, a file, a hub repository) that you have never named for this index before.
     device : str
         Where the models run: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
 
     Raises
     ------
     StoreError
-        If there is no index, it is damaged, or of a newer format.
+        If there is no index, it is damaged, or in a newer format.
     ModelError
-        If `encoder` is not the one that built the index.
+        If `encoder` did not build the index.
 
     Attributes
     ----------
     build_report : BuildReport or None
-        What :func:`build` did, if it made this object.
+        What :func:`build` did, if it returned this object.
     """
 
     def __init__(
-        self, directory: PathLike, *, encoder: Encoder | None = None, device: str = "auto"
+        self, directory: PathLike, *, encoder: str | Encoder | None = None, device: str = "auto"
     ) -> None:
         self.directory = Path(directory)
         self.build_report: BuildReport | None = None
         self._catalog = Catalog(self.directory)
         self._device = device
-        if encoder is not None:
+        name = encoder if isinstance(encoder, str) else None
+        self._encoder = Lazy(lambda: load_index_encoder(self._catalog, name, device))
+        self._matcher = Lazy(lambda: load_index_matcher(self._catalog, resolve_device(device)))
+        self._retriever = Lazy(lambda: Retriever(self._catalog, resolve_device(device)))
+        if encoder is not None and not isinstance(encoder, str):
             check_encoder(self._catalog, encoder)
-            self.__dict__["encoder"] = encoder
+            self._encoder.set(encoder)
 
     @classmethod
     def open(
-        cls, directory: PathLike, *, encoder: Encoder | None = None, device: str = "auto"
+        cls, directory: PathLike, *, encoder: str | Encoder | None = None, device: str = "auto"
     ) -> Index:
-        """Open the index in `directory`; see the class for parameters and errors."""
+        """Open an index; see the class for parameters and errors."""
         return cls(directory, encoder=encoder, device=device)
 
-    @cached_property
+    @property
     def encoder(self) -> Encoder:
-        """The encoder that built the index; loaded when first needed."""
-        spec = self._catalog.setting("clip")
-        if not isinstance(spec, str):
-            raise ModelError(
-                f"{self.directory} was built with an encoder object; "
-                "pass the same one: Index.open(..., encoder=...)"
-            )
-        encoder = load_encoder(spec, self._device)
-        check_encoder(self._catalog, encoder)
-        return encoder
+        """The encoder that built the index; loaded on first use."""
+        return self._encoder.get()
 
-    @cached_property
+    @property
     def matcher(self) -> Matcher:
-        """What ranks regions: the index's trained matcher, the bundled one, or else cosine."""
-        calibration = self._catalog.setting("cosine_calibration")
-        return load_matcher(
-            self.directory,
-            encoder_of(self._catalog),
-            resolve_device(self._device),
-            Calibration(**calibration) if calibration else None,
-        )
-
-    @cached_property
-    def _searcher(self) -> Searcher:
-        return Searcher(self._catalog, resolve_device(self._device))
+        """What scores regions: the index's own matcher, else the bundled one, else cosine."""
+        return self._matcher.get()
 
     @overload
     def query(
@@ -151,28 +138,28 @@ class Index:
         matcher: Matcher | None = None,
         exact: bool = False,
     ) -> list[Hit] | list[list[Hit]]:
-        """Find the regions that phrases refer to, at most one in each image.
+        """Find the regions that phrases refer to, at most one per image.
 
         Parameters
         ----------
         phrases : str, or list or tuple of str
-            What to find; several are answered in one pass.
+            What to find; several phrases are answered in one pass.
         top : int
-            Hits wanted for each phrase.
+            Maximum number of hits per phrase.
         candidates : int
-            Images that the vector index proposes for each phrase; all regions of each are scored.
+            Images per phrase that the vector index proposes; all their regions are scored.
         min_probability : float
-            Leave out hits that are less probable, 0 to 1; nothing may be left, which is an answer.
+            Drop hits with a lower probability, 0 to 1. If none is left, nothing matches.
         matcher : Matcher, optional
-            Takes the place of the index's own, `CosineMatcher` for example.
+            Scores regions instead of the index's own, for example a `CosineMatcher`.
         exact : bool
-            Choose the candidates by comparing every region, whatever the kind of the vector
-            index: slower, and every kind gives the same hits.
+            Compare the phrase with every region to choose candidates. Slower; hits do not depend
+            on the kind of vector index.
 
         Returns
         -------
         list of Hit, or a list of such lists
-            Best first; one list for each phrase of a sequence, so none for an empty sequence.
+            Best first; for a sequence of phrases, one list for each.
 
         Raises
         ------
@@ -181,13 +168,14 @@ class Index:
         """
         if top < 1 or candidates < 1:
             raise GroundingError("top and candidates must be at least 1")
-        asked = [phrases] if isinstance(phrases, str) else list(phrases)
-        cleaned = [clean_phrase(phrase) for phrase in asked]
-        if not cleaned:
+        asked = [phrases] if isinstance(phrases, str) else phrases
+        texts = [clean_phrase(phrase) for phrase in asked]
+        if not texts:
             return []
-        wanted = Phrases(cleaned, self.encoder.encode_phrases(cleaned))
-        found = self._searcher.search(wanted, matcher or self.matcher, top, candidates, exact)
-        found = [probable_hits(hits, min_probability) for hits in found]
+        queries = Phrases(texts, encode_phrases(self.encoder, texts))
+        search = self._retriever.get().search
+        found = search(queries, matcher or self.matcher, top, candidates, exact)
+        found = [filter_by_probability(hits, min_probability) for hits in found]
         return found[0] if isinstance(phrases, str) else found
 
     def evaluate(
@@ -201,31 +189,24 @@ class Index:
         one_object_per_image: bool = False,
         gallery: int = 1000,
     ) -> EvaluationReport:
-        """Measure how well expressions with known boxes are grounded; no image file is read.
+        """Measure how well expressions with known boxes are grounded, without reading images.
 
         Parameters
         ----------
-        source : path
-            A file of expressions, or a folder of the REFER layout; see
-            :func:`retrieval_grounding.data.expressions.read_expressions`, also for `splits`,
-            `first_sentence_only` and `one_object_per_image`.
+        source, splits, first_sentence_only, one_object_per_image
+            Expressions, as for :func:`read_expressions`.
         matchers : mapping of str to Matcher, optional
             What to compare, by name; cosine and the index's own if left out.
         references : iterable of paths
-            Files of others' predictions to put in the same table.
+            Files of other systems' predictions, for the same table.
         gallery : int
-            At most so many phrases are searched in all images; 0 leaves BoxRecall out.
-
-        Returns
-        -------
-        EvaluationReport
+            Maximum number of phrases to search for in all images; 0 leaves BoxRecall out.
 
         Raises
         ------
         ExpressionError
             If a file cannot be used, or no expression is about an image of the index.
         """
-        from .data.expressions import read_expressions
         from .evaluation.evaluate import evaluate
 
         expressions = read_expressions(
@@ -256,46 +237,34 @@ class Index:
         fine_tune: bool = False,
         options: TrainingOptions | None = None,
     ) -> Fit:
-        """Train a matcher on cached features and keep it with the index; no image file is read.
+        """Train a matcher on cached features and store it in the index, without reading images.
 
-        A killed training goes on when it is started again with the same arguments.
+        A killed training resumes when it is started again with the same arguments.
 
         Parameters
         ----------
-        source : path or "pseudo"
-            A file of expressions, or a folder of the REFER layout; see
-            :func:`retrieval_grounding.data.expressions.read_expressions`, also for `splits`,
-            `first_sentence_only` and `one_object_per_image`. ``"pseudo"`` makes phrases from the
-            index itself: labels, colors, places.
+        source, splits, first_sentence_only, one_object_per_image
+            Expressions, as for :func:`read_expressions`. The source ``"pseudo"`` makes phrases from
+            the index itself: from labels, colors and places.
         kind : str
             ``"residual"``, or ``"concat"`` for the classic MLP.
         fine_tune : bool
-            Begin with the matcher in use, of whatever kind, instead of from nothing: for a few
-            hundred expressions.
+            Start from the matcher in use, not from scratch; for a few hundred expressions.
         options : TrainingOptions, optional
             Epochs, batch size, learning rate, seed.
 
         Returns
         -------
         Fit
-            The matcher, already in use by this object, and its learning curve, which also lies in
-            the index as ``matcher-curve.csv`` and ``.png``.
+            The matcher, already in use by this object, and its learning curve, which the index also
+            holds as ``matcher-curve.csv`` and ``.png``.
 
         Raises
         ------
-        ExpressionError
-            If the expressions cannot be used.
         GroundingError
-            If there are too few, or nothing trained to fine-tune.
+            If the expressions are bad or too few, or there is no trained matcher to fine-tune.
         """
         from .matching.train_index import train_index
-        from .matching.trained import TrainedMatcher
-
-        start = self.matcher if fine_tune else None
-        if start is not None and not isinstance(start, TrainedMatcher):
-            raise GroundingError(
-                "the index answers by cosine, so there is no matcher to fine-tune; train one first"
-            )
 
         with writer_lock(self.directory):
             fit = train_index(
@@ -308,9 +277,9 @@ class Index:
                 splits=splits,
                 first_sentence_only=first_sentence_only,
                 one_object_per_image=one_object_per_image,
-                start=start,
+                start=self.matcher if fine_tune else None,
             )
-        self.__dict__["matcher"] = fit.matcher
+        self._matcher.set(fit.matcher)
         return fit
 
     def images(self) -> Iterable[ImageRow]:
@@ -322,44 +291,38 @@ class Index:
         return self._catalog.skipped()
 
     def remove(self, paths: PathLike | Iterable[PathLike] = (), glob: str | None = None) -> int:
-        """Forget images; the next build of a folder that still has them adds them again.
+        """Remove images from the index; their files stay, and the next build adds them again.
 
         Parameters
         ----------
         paths : path or iterable of paths
-            Images, or folders with all that is below them.
+            Images, or folders with everything below them.
         glob : str, optional
-            A pattern for absolute paths, in which ``*`` matches everything, ``/`` too.
+            A pattern for absolute paths, in which ``*`` also matches ``/``.
 
         Returns
         -------
         int
-            Number of images that were removed.
+            How many were removed.
 
         Raises
         ------
         StoreError
-            If a path or the pattern names no image of the index.
+            If a path or the pattern matches no image of the index.
         """
-        named = as_list(paths)
-        with writing(self.directory) as catalog:
-            chosen = matching_images(catalog, named, glob)
-            remove_images(catalog, chosen)
-        return len(chosen)
+        return remove_images(self.directory, as_list(paths), glob)
 
     def compact(self, max_unused: float = 0.2, shard_images: int = 512) -> CompactReport:
-        """Rewrite shards that are partly unused, and put small ones together.
+        """Rewrite shards that are partly unused, and merge small ones.
 
         Parameters
         ----------
         max_unused : float
-            Share of a shard's regions that may be unused, left by changed and removed images.
+            Share of a shard's regions that changed and removed images may leave unused.
         shard_images : int
-            Images in a new shard.
+            Images per new shard.
         """
-        with writing(self.directory) as catalog:
-            numbers = choose_shards(catalog, max_unused, shard_images)
-            return rewrite_shards(catalog, numbers, shard_images)
+        return compact_index(self.directory, max_unused, shard_images)
 
     def reindex(
         self,
@@ -368,38 +331,32 @@ class Index:
         *,
         progress: bool | None = None,
     ) -> dict[str, Any]:
-        """Make the vector index anew from the shards; no image is read.
+        """Rebuild the vector index from the shards, without reading images.
 
-        Needed where :meth:`info` says so, or to choose the kind. Queries go on with the old one
-        until the new one is complete.
+        Queries use the old vector index until the new one is complete. :meth:`info` says when a
+        rebuild is due.
 
         Parameters
         ----------
         vectors : str
-            ``"flat"`` compares every region; ``"ivf"`` looks at parts of a compressed copy and
-            re-scores what it finds; ``"hnsw"`` walks a graph that it holds in memory. ``"auto"``
-            takes the first for small indexes and the second for large ones. Later builds keep to
-            what was chosen.
+            ``"flat"`` is exact; ``"ivf"`` has compressed inverted lists and re-scores; ``"hnsw"``
+            is a graph in memory; ``"auto"`` is flat or, for many regions, ivf. Builds keep it.
         recall : float
-            Share of the candidate images of an exact search that an approximate kind shall find;
-            it is measured with phrases about these images.
+            Share of an exact search's candidate images that an approximate kind must find.
         progress : bool, optional
-            Show a bar; None shows it on a terminal.
+            Whether to show a progress bar; None shows it on a terminal.
 
         Returns
         -------
         dict
-            What :meth:`info` says of the vector index.
+            As under ``"vectors"`` in :meth:`info`.
 
         Raises
         ------
         GroundingError
-            If there is no such kind, or `recall` is none.
-        StoreError
-            If another process is writing to the index, or a shard is damaged.
+            If `vectors` or `recall` is not valid, a shard is damaged, or another process writes.
         """
-        with writing(self.directory) as catalog:
-            reindex(catalog, lambda: self.encoder, vectors, recall, progress)
+        reindex(self.directory, lambda: self.encoder, vectors, recall, progress)
         return describe_vectors(self._catalog)
 
     def verify(
@@ -415,9 +372,9 @@ class Index:
         Parameters
         ----------
         repair : bool
-            Put right what is wrong: what is intact is kept, damaged images are embedded again.
+            Keep what is intact, and embed damaged images again.
         detector, clip : optional
-            Model objects; needed for a repair if the index was built with objects.
+            For a repair: the model objects that built the index, if it was built with objects.
         options : BuildOptions, optional
             For embedding, and whether to show progress.
 
@@ -430,41 +387,16 @@ class Index:
         report = verify_index(self._catalog, options.progress)
         if not repair or not report.faults:
             return report
-        with writing(self.directory) as catalog:
-            report = verify_index(catalog, options.progress)
-            wanted = existing_models(catalog, None, detector, clip, None)
-            repair_index(catalog, report, checked_loader(catalog, wanted, self._device), options)
-        left = verify_index(self._catalog, options.progress)
-        report.repaired, report.faults = report.faults, left.faults
-        return report
+        return repair_index(self.directory, detector, clip, self._device, options)
 
     def info(self) -> dict[str, Any]:
-        """Return what the index holds and which models built it, as plain values."""
-        keys = ("format_version", "preset", "detector", "clip", "dimension", "created_with")
-        settings = {key: self._catalog.setting(key) for key in keys}
-        return {
-            "directory": str(self.directory),
-            **settings,
-            "detector_fingerprint": self._catalog.setting("detector_fingerprint"),
-            "encoder_fingerprint": str(encoder_of(self._catalog)),
-            **self._catalog.counts(),
-            "vectors": describe_vectors(self._catalog),
-            "matcher": self.matcher.name,
-            "runs": self._runs(),
-            "bytes": folder_size(self.directory),
-        }
-
-    def _runs(self) -> str:
-        """Say what runs where."""
-        device = resolve_device(self._device)
-        matcher = device if hasattr(self.matcher, "device") else "cpu"
-        where = search_place(device)
-        return f"vector search on {where}, matcher on {matcher}, encoder on {device}"
+        """Return what the index holds, what built it and what runs where, as plain values."""
+        return describe_index(self._catalog, self.matcher, resolve_device(self._device))
 
     def __repr__(self) -> str:
         counts = self._catalog.counts()
         held = f"{counted(counts['images'], 'image')}, {counted(counts['regions'], 'region')}"
-        name = self._catalog.setting("clip") or encoder_of(self._catalog).name
+        name = self._catalog.setting("clip") or encoder_fingerprint(self._catalog).name
         return f"<Index {str(self.directory)!r}: {held}, encoder {name}>"
 
     def __len__(self) -> int:

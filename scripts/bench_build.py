@@ -6,7 +6,8 @@
 
 Nothing is downloaded: where only speed matters, random weights serve. Pictures are drawn, or taken
 from a folder with --images. The forwards run twice: as one calls a model, in batches on all of
-PyTorch's threads, and as the build runs it (`lanes`). On a CPU the latter is the harder measure.
+PyTorch's threads, and as the build runs it, on a pool of single threads. On a CPU the latter is
+the harder measure.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from rich.table import Table
 
 import retrieval_grounding as rg
 from retrieval_grounding.models.clip import OpenClipEncoder
-from retrieval_grounding.models.cpu_pool import cpu_lanes
+from retrieval_grounding.models.cpu_pool import cpu_pool
 from retrieval_grounding.models.device import describe_devices
 from retrieval_grounding.models.yolo import UltralyticsDetector
 
@@ -101,11 +102,11 @@ def forwards(models: Models, images: list[Image.Image], crops: int) -> dict[str,
         for piece in pieces:
             encode(piece)
 
-    def lanes() -> None:
-        cpu_lanes().map(detect, singles)
-        cpu_lanes().map(encode, [part for piece in pieces for part in piece.split(4)])
+    def pooled() -> None:
+        cpu_pool().map(detect, singles)
+        cpu_pool().map(encode, [part for piece in pieces for part in piece.split(4)])
 
-    return {"forwards": plain} | ({} if on_gpu else {"forwards on lanes": lanes})
+    return {"forwards": plain} | ({} if on_gpu else {"forwards on the pool": pooled})
 
 
 def naive(models: Models, paths: list[Path]) -> None:

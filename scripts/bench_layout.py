@@ -3,8 +3,8 @@
 
     python scripts/bench_layout.py
 
-Why shards are contiguous, uncompressed, and mapped into memory; the table is in
-docs/performance.md.
+This is why shards are contiguous, uncompressed, and mapped into memory; docs/performance.md has the
+table.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 
 
 def read_mapped(files: list[h5py.File], wanted: np.ndarray) -> float:
-    """Return the milliseconds of slices of mapped files."""
+    """Return the milliseconds for reading slices of mapped files."""
     views = []
     for file in files:
         offset = file["e"].id.get_offset()
@@ -45,7 +45,7 @@ def read_mapped(files: list[h5py.File], wanted: np.ndarray) -> float:
 
 
 def read_library(files: list[h5py.File], wanted: np.ndarray) -> float:
-    """Return the milliseconds of slices that the HDF5 library reads."""
+    """Return the milliseconds for reading slices with the HDF5 library."""
     datasets = [file["e"] for file in files]
     began = time.perf_counter()
     np.concatenate([datasets[shard][row : row + AN_IMAGE] for shard, row in wanted])

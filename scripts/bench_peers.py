@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Search the same region embeddings with other engines, each in an environment of its own.
+"""Search the same region embeddings with other engines, each in a separate environment.
 
     python scripts/bench_peers.py --work /tmp/bench                  # 100,000 regions
     python scripts/bench_peers.py --work /tmp/bench --regions 1000000
 
-Embeddings and phrases are those of ``bench_query.py``, whose folders are used where they are.
-Environments are made in WORK/environments with pip, and used again. Peers end at the nearest
-regions; only the column "ours: whole query" looks at all regions of the images found and ranks them
-anew. All engines have as many cores and threads as ``--threads`` says. Their settings are chosen on
-every second phrase, to find --target of the 100 images whose regions are exactly nearest, and all
-figures are of the other phrases. What a peer does as it comes is told too. Linux only.
+Embeddings and phrases are those of ``bench_query.py``, whose folders are reused. Environments are
+created with pip in WORK/environments, and reused. Peers return the nearest regions; only the column
+"ours: whole query" scores all regions of the images found and ranks them again. All engines use
+``--threads`` cores and threads. Their settings are chosen on every second phrase, to find --target
+of the 100 images whose regions are exactly nearest, and measured on the other phrases. Each peer is
+also measured with its default settings. Linux only.
 """
 
 from __future__ import annotations
@@ -61,18 +61,18 @@ RERANKED = "ours: whole query"
 
 
 class FailedError(RuntimeError):
-    """An engine ended with an error, which this tells in one line."""
+    """An engine ended with an error; the message is its last line."""
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--work", type=Path, required=True, help="folder for all that is made")
+    parser.add_argument("--work", type=Path, required=True, help="folder for all results")
     parser.add_argument("--regions", type=int, nargs="+", default=[10**5])
     parser.add_argument("--phrases", type=int, default=200)
     parser.add_argument("--photos", type=int, default=250, help="photographs to embed at most")
-    parser.add_argument("--nearest", type=int, default=400, help="regions that peers are asked for")
-    parser.add_argument("--target", type=float, default=0.98, help="recall aimed at, 100 images")
+    parser.add_argument("--nearest", type=int, default=400, help="regions that peers return")
+    parser.add_argument("--target", type=float, default=0.98, help="recall to reach, of 100 images")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -100,13 +100,13 @@ def main() -> None:
 
 
 def bounded(threads: int) -> dict[str, str]:
-    """Keep this process and its children to so many cores; return an environment that says so."""
+    """Restrict this process and its children to some cores; return a matching environment."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     names = (*(f"{name}_NUM_THREADS" for name in THREADS), "LANCE_CPU_THREADS")
-    said = dict.fromkeys((*names, "TOKIO_WORKER_THREADS"), str(threads))
+    limits = dict.fromkeys((*names, "TOKIO_WORKER_THREADS"), str(threads))
     # The checkout's package, as in this process, whatever the working folder.
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, **said, "PYTHONPATH": os.pathsep.join(paths)}
+    return {**os.environ, **limits, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def export(folder: Path, data: Path, encoder: KnownPhrases) -> None:
@@ -114,7 +114,12 @@ def export(folder: Path, data: Path, encoder: KnownPhrases) -> None:
     data.mkdir(parents=True, exist_ok=True)
     encoder.save(data / PHRASES)
     np.save(data / "phrases.npy", encoder.embeddings)
-    stored = rg.Index.open(folder, encoder=encoder, device="cpu")._searcher.follow().vectors.stored
+    stored = (
+        rg.Index.open(folder, encoder=encoder, device="cpu")
+        ._retriever.get()
+        .snapshot()
+        .vectors.shard_vectors
+    )
     vectors = np.lib.format.open_memmap(
         data / "vectors.npy", "w+", np.float32, (len(stored), encoder.dimension)
     )
@@ -139,7 +144,7 @@ def compare(
     surroundings: Mapping[str, str],
     asked: tuple[object, ...],
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """Return the figures of all engines, one after the other, and why some have none."""
+    """Return the figures of all engines, and why some have none."""
     columns: dict[str, dict[str, Any]] = {}
     skipped: dict[str, str] = {}
     peers_alone = {name: text for name, text in surroundings.items() if name != "PYTHONPATH"}

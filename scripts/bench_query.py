@@ -6,7 +6,7 @@
 
 The photographs in ../shared (or, without them, those of the demo) are embedded once. Each synthetic
 image has the boxes and labels of a real one, and its regions' embeddings moved by noise that has
-the covariance of the real ones, about as far from each other as real neighbours are. Phrases are
+the covariance of the real ones, about as far from each other as real neighbors are. Phrases are
 expressions of people where ../shared has them, else pseudo-queries; encoding them is not timed.
 All ratios are of one run.
 """
@@ -40,7 +40,7 @@ WARM_UP = 10
 
 
 def milliseconds(action: Any, arguments: list[Any]) -> np.ndarray:
-    """Return how long each call takes, after a few that do not count."""
+    """Return how long each call takes, after some to warm up."""
     for argument in arguments[:WARM_UP]:
         action(argument)
     taken = []
@@ -68,15 +68,15 @@ def forget_pages(folder: Path) -> None:
 
 
 def measure_opening(folder: Path, phrases: Path) -> dict[str, float]:
-    """Open an index in this process, which has done nothing else, and ask two phrases."""
-    import faiss  # noqa: F401 - what importing takes is not what opening takes
+    """Open an index in this new process, and query two phrases."""
+    import faiss  # noqa: F401 - imported before, because only opening is timed
     import torch  # noqa: F401
 
     encoder = KnownPhrases.load(phrases)
     before = resident_mb()
     began = time.perf_counter()
     index = rg.Index.open(folder, encoder=encoder, device="cpu")
-    index._searcher.follow()
+    index._retriever.get().snapshot()
     opened = time.perf_counter()
     after = resident_mb()
     index.matcher  # noqa: B018 - loaded now
@@ -95,7 +95,7 @@ def measure_opening(folder: Path, phrases: Path) -> dict[str, float]:
 
 
 def in_child(*arguments: object) -> dict[str, float]:
-    """Run a part of this script in a process of its own; return what it prints as JSON."""
+    """Run a part of this script in a new process; return the JSON that it prints."""
     command = [sys.executable, __file__, *map(str, arguments)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
@@ -107,16 +107,16 @@ def measure_queries(folder: Path, encoder: KnownPhrases, threads: int) -> dict[s
     index = rg.Index.open(folder, encoder=encoder, device="cpu")
     texts, embeddings = encoder.texts, encoder.embeddings
     warm = milliseconds(index.query, texts)
-    state = index._searcher.follow()
+    state = index._retriever.get().snapshot()
     assert state.index is not None
-    tuning = state.record.tuning
-    k = 100 * (tuning.per_image if tuning else 4)
+    tuning = state.metadata.tuning
+    k = 100 * (tuning.refine_factor if tuning else 4)
     rows = [row[None] for row in embeddings]
     bare = milliseconds(lambda row: state.index.search(row, k), rows)
     nearest = milliseconds(lambda row: state.vectors.nearest(row, 100), rows)
     few = texts[:40]
-    asked = [Phrases([text], row) for text, row in zip(few, rows, strict=False)]
-    passes = [matcher_pass(index, phrase) for phrase in asked]
+    queries = [Phrases([text], row) for text, row in zip(few, rows, strict=False)]
+    passes = [matcher_pass(index, phrase) for phrase in queries]
     matched = milliseconds(lambda run: run(), passes)
     exact = milliseconds(lambda text: index.query(text, exact=True), few)
     found = [index.query(text) for text in texts]
@@ -127,7 +127,7 @@ def measure_queries(folder: Path, encoder: KnownPhrases, threads: int) -> dict[s
             for one, other in zip(found, truth, strict=False)
         ]
     )
-    brute = brute_force(state.vectors.stored, embeddings[:20])
+    brute = brute_force(state.vectors.shard_vectors, embeddings[:20])
     began = time.perf_counter()
     for start in range(0, len(texts), 32):
         index.query(texts[start : start + 32])
@@ -156,9 +156,9 @@ def measure_queries(folder: Path, encoder: KnownPhrases, threads: int) -> dict[s
 
 def matcher_pass(index: rg.Index, phrase: Phrases) -> Callable[[], object]:
     """Return what scores the regions of a phrase's candidate images once, already gathered."""
-    found, regions = index._searcher._candidates(phrase, 100, exact=False)
-    assert regions is not None
-    return partial(index.matcher.score_pairs, phrase, regions, found.asked)
+    found = index._retriever.get().candidates(phrase, 100)
+    assert found.regions is not None
+    return partial(index.matcher.score_pairs, phrase, found.regions, found.phrase_rows)
 
 
 def brute_force(stored: Any, embeddings: np.ndarray) -> float:
@@ -215,7 +215,7 @@ def main() -> None:
 
 
 def measure_reindexing(folder: Path, vectors: str) -> dict[str, Any]:
-    """Make the vector index anew in this process; return how long it took and what it held."""
+    """Rebuild the vector index in this process; return the time and memory it took."""
     encoder = KnownPhrases.load(folder.parent / "phrases.npz")
     encoder.fallback = True
     index = rg.Index.open(folder, encoder=encoder, device="cpu")

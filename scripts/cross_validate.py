@@ -23,7 +23,8 @@ from retrieval_grounding.core.phrases import Phrases
 from retrieval_grounding.data.expressions import read_expressions
 from retrieval_grounding.data.resolve import resolve_images
 from retrieval_grounding.evaluation.metrics import bootstrap_means
-from retrieval_grounding.evaluation.predictions import Questions, ask_matchers
+from retrieval_grounding.evaluation.predictions import predict
+from retrieval_grounding.evaluation.queries import Queries
 from retrieval_grounding.matching.fit import fit_matcher
 from retrieval_grounding.matching.matcher import CosineMatcher, Matcher
 from retrieval_grounding.matching.options import TrainingOptions
@@ -76,27 +77,27 @@ def main() -> None:
             matchers["fine-tuned"] = fit(start=index.matcher)
         matchers["residual"], matchers["concat"] = fit(), fit(kind="concat")
         test_images, image_index = np.unique(images[test], return_inverse=True)
-        questions = Questions(
+        queries = Queries(
             phrases=Phrases([texts[row] for row in test], embeddings[test]),
             truth=truth[test],
             images=image_index,
             keys=[keys[number] for number in test_images],
         )
-        for name, answers in ask_matchers(questions, matchers, store)[1].items():
-            overlaps.setdefault(name, np.zeros(len(texts), np.float32))[test] = answers.iou
+        for name, found in predict(queries, matchers, store)[1].items():
+            overlaps.setdefault(name, np.zeros(len(texts), np.float32))[test] = found.iou
         print(f"fold {fold + 1} of {options.folds}", flush=True)
 
     names = list(overlaps)
     columns = [overlaps[name] for name in names]
     columns += [overlaps[name] - overlaps["cosine"] for name in names]
     columns += [(overlaps[name] >= 0.5).astype(float) for name in names]
-    found = bootstrap_means(np.stack(columns, axis=1), images)
+    estimates = bootstrap_means(np.stack(columns, axis=1), images)
     table = Table(title=f"{options.folds} folds by image, {len(texts)} expressions")
-    for column in ("", "mean IoU", "gain on cosine", "Acc@0.5"):
+    for column in ("", "mean IoU", "gain over cosine", "Acc@0.5"):
         table.add_column(column)
     figures = {}
     for place, name in enumerate(names):
-        row = found[place :: len(names)]
+        row = estimates[place :: len(names)]
         table.add_row(name, *(f"{e.value:.3f} [{e.low:.3f}, {e.high:.3f}]" for e in row))
         figures[name] = {
             label: [e.value, e.low, e.high]

@@ -1,8 +1,8 @@
-"""Compare decoding in processes, as builds do it, with decoding in threads.
+"""Compare decoding in processes, as builds do, with decoding in threads.
 
     python scripts/measure_decoding.py PHOTOS --workers 2
 
-Both are timed in turns in one run, so their ratio holds on a machine that does other work too.
+Both are timed alternately in one run, so their ratio is meaningful even on a busy machine.
 """
 
 from __future__ import annotations

@@ -10,6 +10,12 @@ import pytest
 from fakes import ColorEncoder, SquareDetector, draw_squares
 
 
+@pytest.fixture(scope="session", autouse=True)
+def configuration(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep what users consent to out of the developer's own configuration."""
+    os.environ["RETRIEVAL_GROUNDING_CONFIG"] = str(tmp_path_factory.mktemp("config"))
+
+
 @pytest.fixture
 def models() -> dict[str, object]:
     return {"detector": SquareDetector(), "clip": ColorEncoder()}

@@ -1,11 +1,11 @@
-"""Let every write to an index fail, one after the other, and check that it stays intact.
+"""Make every write to an index fail, one after the other, and check that the index stays intact.
 
     LD_PRELOAD=./fault_shim.so python tests/fault_writers.py
 
-For each action and each of its n changes of files, a child's n-th change fails with ENOSPC, EIO or
-EACCES (and all later ones, as on a full disk), or the child is killed there. It must end with an
-error of one sentence; the index must open, verify clean, and be what it was before or will be
-after; and the action, tried again, must succeed.
+For each action and each of its n changes to files, a child process fails at its n-th change with
+ENOSPC, EIO or EACCES (and at all later ones, as on a full disk), or is killed there. It must end
+with an error of one sentence; the index must open, pass verification, and have its old or its new
+content; and the action must succeed when it is tried again.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def remove(index: Path, path: Path) -> None:
 
 
 def prepare(folder: Path) -> dict[str, tuple[Path, Callable[[Path], object]]]:
-    """Return for each action the state before it, and the function that does it to a copy."""
+    """Return for each action the state before it, and a function that applies it to a copy."""
     photos, state = folder / "photos", folder / "state"
     photos.mkdir()
     for number in range(6):
@@ -75,7 +75,7 @@ def prepare(folder: Path) -> dict[str, tuple[Path, Callable[[Path], object]]]:
 
 
 def attempt(action: Callable[[Path], object], index: Path, n: int, fault: int) -> tuple[str, bool]:
-    """Do `action` in a child whose change `n` fails; return its end and whether n was reached."""
+    """Run `action` in a child whose change `n` fails; return its end and whether n was reached."""
     shim = ctypes.CDLL(None)
     receive, send = os.pipe()
     child = os.fork()
@@ -86,21 +86,21 @@ def attempt(action: Callable[[Path], object], index: Path, n: int, fault: int) -
             action(index)
             end = "succeeded"
         except rg.GroundingError as error:
-            end = "told" if "\n" not in str(error) else f"more than a sentence: {error}"
+            end = "reported" if "\n" not in str(error) else f"more than a sentence: {error}"
         except BaseException as error:
             end = f"{type(error).__name__}: {error}"
         os.write(send, f"{int(shim.fault_count() >= n)}{end}".encode())
         os._exit(0)
     os.close(send)
     with os.fdopen(receive) as pipe:
-        told = pipe.read()
+        output = pipe.read()
     os.waitpid(child, 0)
-    return (told[1:], told[0] == "1") if told else ("killed", True)
+    return (output[1:], output[0] == "1") if output else ("killed", True)
 
 
 def run(folder: Path, stride: int = 1) -> Counter[str]:
-    """Try every `stride`-th change of each action with each fault; return what became of them."""
-    told: Counter[str] = Counter()
+    """Let every `stride`-th change of each action fail with each fault; count the ends."""
+    counts: Counter[str] = Counter()
     for name, (state, action) in prepare(folder).items():
         goal = folder / "goal"
         shutil.copytree(state, goal)
@@ -114,7 +114,7 @@ def run(folder: Path, stride: int = 1) -> Counter[str]:
                 shutil.copytree(state, index)
                 end, reached = attempt(action, index, n, fault)
                 where = f"{fault_name} at change {n} of {name}: {end}"
-                assert end in ("told", "succeeded", "killed"), where
+                assert end in ("reported", "succeeded", "killed"), where
                 if name != "repair" and (index / "catalog.sqlite").exists():
                     check(index)
                     found = content(index)
@@ -126,11 +126,11 @@ def run(folder: Path, stride: int = 1) -> Counter[str]:
                 check(index)
                 assert content(index) == after, where
                 shutil.rmtree(index)
-                told[end] += reached
-                told[f"{name} {fault_name}"] += reached
+                counts[end] += reached
+                counts[f"{name} {fault_name}"] += reached
                 n += stride
         shutil.rmtree(goal)
-    return told
+    return counts
 
 
 def main() -> None:
@@ -140,8 +140,8 @@ def main() -> None:
     started = time.perf_counter()
     memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
     with tempfile.TemporaryDirectory(dir=memory) as folder:
-        told = run(Path(folder), arguments.stride)
-    sys.stdout.write(f"{dict(told)} in {time.perf_counter() - started:.0f} s: intact each time\n")
+        counts = run(Path(folder), arguments.stride)
+    sys.stdout.write(f"{dict(counts)} in {time.perf_counter() - started:.0f} s: intact each time\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Stands in for the process that decodes: the last bytes of a file say what befalls it."""
+"""Replaces the process that decodes: the last bytes of a file say how it fails."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 
 from PIL.PngImagePlugin import PngImageFile
 
-from retrieval_grounding.data import _decode_worker
+from retrieval_grounding.data import decoder_process
 from retrieval_grounding.data.images import decode_image
 
 PROGRAM = (
@@ -46,6 +46,6 @@ def decode(data):
     return decode_image(data)
 
 
-def main(patience):
-    _decode_worker.decode_image = decode
-    _decode_worker.main(patience)
+def main(timeout):
+    decoder_process.decode_image = decode
+    decoder_process.main(timeout)

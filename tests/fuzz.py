@@ -1,11 +1,11 @@
-"""Mutate image files, files of an index and of expressions; only named errors may come of it.
+"""Mutate image files, index files and expression files; only named errors may result.
 
     OMP_NUM_THREADS=1 python tests/fuzz.py --images 10000 --stores 10000 --texts 10000
 
-(FAISS's threads survive no fork.)
+(FAISS's threads do not survive a fork.)
 
-Work happens in children, so that a crash or a hang of a decoder is seen as well: each mutant may
-take 10 seconds. Images are also decoded as builds do it, and must not cost a decoder its life.
+Work happens in child processes, so that crashes and hangs are noticed as well: each mutant may
+take 10 seconds. Images are also decoded as in builds, and must not crash a decoder.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from bad_images import sound_images
 from fakes import ColorEncoder, SquareDetector, draw_squares
 
 import retrieval_grounding as rg
-from retrieval_grounding.data.decode_pool import Decoder
+from retrieval_grounding.data.decoder import Decoder
 from retrieval_grounding.data.expressions import read_expressions
 from retrieval_grounding.data.images import decode_image
 from retrieval_grounding.data.resolve import ImageNames
@@ -73,7 +73,7 @@ def mutate(data: bytes, generator: random.Random) -> bytes:
 
 
 def in_children(count: int, seed: int, attempt: Callable[[random.Random], None]) -> None:
-    """Call `attempt` with generators of `count` seeds; any unnamed end is an error."""
+    """Call `attempt` with generators of `count` seeds; any other end is an error."""
     for first in range(seed, seed + count, CHUNK):
         receive, send = os.pipe()
         child = os.fork()
@@ -91,13 +91,13 @@ def in_children(count: int, seed: int, attempt: Callable[[random.Random], None])
             os._exit(0)
         os.close(send)
         with os.fdopen(receive, errors="replace") as pipe:
-            told = pipe.read()
+            output = pipe.read()
         _, status = os.waitpid(child, 0)
         if os.WIFSIGNALED(status):
-            mutant = told.strip().splitlines()[-1]
+            mutant = output.strip().splitlines()[-1]
             raise AssertionError(f"mutant {mutant} ended by signal {os.WTERMSIG(status)}")
         if os.WEXITSTATUS(status):
-            lines = told.splitlines()
+            lines = output.splitlines()
             start = next(n for n, line in enumerate(lines) if line.startswith("Traceback"))
             raise AssertionError(f"mutant {lines[start - 1]}:\n" + "\n".join(lines[start:]))
 
@@ -118,7 +118,7 @@ def fuzz_images(count: int, seed: int = 0) -> None:
 def fuzz_decoders(count: int, seed: int = 0) -> None:
     """Decode mutants in the processes that builds use."""
     sound = list(sound_images().values())
-    decoder = Decoder(patience=SECONDS)
+    decoder = Decoder(timeout=SECONDS)
     for number in range(seed, seed + count):
         generator = random.Random(number)
         try:
@@ -129,7 +129,7 @@ def fuzz_decoders(count: int, seed: int = 0) -> None:
 
 
 def expression_files() -> dict[str, bytes]:
-    """Return a sound file of expressions of every form, by name."""
+    """Return a valid file of expressions in every format, by name."""
     rows = [
         {"image": f"{n}.png", "expression": f"the {word} square, at {n}", "bbox_xywh": [n, 2, 9, 8],
          "split": "val", "width": 80, "height": 60, "category": None, "object_id": n}
@@ -163,7 +163,7 @@ def expression_files() -> dict[str, bytes]:
 
 
 def fuzz_texts(folder: Path, count: int, seed: int = 0) -> None:
-    """Read expressions, predictions and lists of images of which one file is a mutant."""
+    """Read expressions, predictions and lists of images; one file is a mutant."""
     sound = expression_files()
     for name, data in sound.items():
         (folder / name).write_bytes(data)
@@ -194,7 +194,7 @@ def fuzz_texts(folder: Path, count: int, seed: int = 0) -> None:
 
 
 def fuzz_stores(folder: Path, count: int, seed: int = 0) -> None:
-    """Use indexes of which one file is a mutant: open, list, ask, verify, build, repair."""
+    """Use indexes with one mutated file: open, list, query, verify, build, repair."""
     photos, index, work = folder / "photos", folder / "index", folder / "work"
     photos.mkdir()
     for number in range(5):
@@ -244,7 +244,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=memory) as folder:
         for what, fuzz, count in (
             ("images", fuzz_images, arguments.images),
-            ("images in the processes of builds", fuzz_decoders, arguments.decoded),
+            ("images in decoding processes", fuzz_decoders, arguments.decoded),
             ("files of expressions", partial(fuzz_texts, Path(folder)), arguments.texts),
             ("stores", partial(fuzz_stores, Path(folder)), arguments.stores),
         ):

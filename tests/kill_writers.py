@@ -1,10 +1,10 @@
-"""Kill writers of an index at random instants, and check that nothing is lost or doubled.
+"""Kill writers of an index at random moments, and check that nothing is lost or duplicated.
 
     python tests/kill_writers.py --kills 200
 
 Each round changes the collection (add, change, rename, copy, delete), starts a child that builds,
-removes or compacts, and kills it with SIGKILL. After each the index must open, answer, and verify
-clean; at the end it must equal one that was built undisturbed.
+removes or compacts, and kills it with SIGKILL. After each round the index must open, answer, and
+pass verification; at the end it must equal one that was built without interruption.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ OPTIONS = rg.BuildOptions(batch_images=4, shard_images=16, workers=2, progress=F
 
 
 class SlowDetector(SquareDetector):
-    """Takes a while, so that a build has many instants, and tells when the first images come."""
+    """Is slow, so that a build takes a while, and signals when the first images arrive."""
 
     def __init__(self, began: int) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ def draw(path: Path, generator: random.Random) -> None:
 
 
 def change(photos: Path, generator: random.Random) -> None:
-    """Change a few files of the collection in every way there is."""
+    """Change a few files of the collection in every possible way."""
     for _ in range(generator.randint(3, 12)):
         files = sorted(photos.iterdir())
         new = photos / f"{generator.getrandbits(40):010x}.png"
@@ -76,7 +76,7 @@ def build(photos: Path, index: Path, detector: SquareDetector | None = None) -> 
 
 
 def write(photos: Path, index: Path, action: str, seed: int, began: int) -> None:
-    """What the child does until it is killed; it closes `began` when a build is at work."""
+    """Do the child's work until it is killed; close `began` when a build has images to detect."""
     if action == "remove":
         opened = rg.Index(index)
         paths = [image.path for image in opened.images()]
@@ -88,9 +88,9 @@ def write(photos: Path, index: Path, action: str, seed: int, began: int) -> None
 
 
 def kill_one(photos: Path, index: Path, action: str, generator: random.Random) -> bool:
-    """Start a writer and kill it at a random instant; tell whether it was still alive.
+    """Start a writer and kill it at a random moment; return whether it was still running.
 
-    Most builds are killed after their first images, since they start for longer than they work.
+    Most builds are killed after their first images, because starting takes longer than working.
     """
     seed = generator.getrandbits(32)
     wait = generator.uniform(0, {"remove": 0.03, "compact": 0.15}.get(action, 0.4))
@@ -120,12 +120,12 @@ def kill_one(photos: Path, index: Path, action: str, generator: random.Random) -
 
 
 def content(index: Path) -> dict[str, tuple[object, ...]]:
-    """Return all that is stored of every image."""
+    """Return everything that is stored about every image."""
     catalog = Catalog(index)
     files = catalog.shard_files()
     found = {}
     for image in catalog.images():
-        assert image.path not in found, "doubled"
+        assert image.path not in found, "duplicated"
         reader = ShardReader(index / "shards" / files[image.shard], image.shard)
         rows = reader.image_slice(image.row)
         regions = reader.regions(image.row)
@@ -152,22 +152,22 @@ def check(index: Path) -> None:
 
 
 def run(folder: Path, kills: int, images: int, seed: int) -> Counter[str]:
-    """Kill `kills` writers; return how many of each kind, and how many had finished before."""
+    """Kill `kills` writers; return how many of each kind, and how many had already finished."""
     generator = random.Random(seed)
     photos, index = folder / "photos", folder / "index"
     photos.mkdir()
     for number in range(images):
         draw(photos / f"{number:04}.png", generator)
-    told: Counter[str] = Counter()
-    while told["killed"] < kills:
+    counts: Counter[str] = Counter()
+    while counts["killed"] < kills:
         change(photos, generator)
         actions = ("build", "build", "build", "remove", "compact")
         action = generator.choice(actions) if (index / "catalog.sqlite").exists() else "build"
         if kill_one(photos, index, action, generator):
-            told["killed"] += 1
-            told[f"killed in {action}"] += 1
+            counts["killed"] += 1
+            counts[f"killed in {action}"] += 1
         else:
-            told["had finished"] += 1
+            counts["had finished"] += 1
         if (index / "catalog.sqlite").exists():
             check(index)
     build(photos, index)
@@ -175,14 +175,16 @@ def run(folder: Path, kills: int, images: int, seed: int) -> Counter[str]:
     check(index)
     build(photos, folder / "undisturbed")
     ours, theirs = content(index), content(folder / "undisturbed")
-    assert set(ours) == {str(path) for path in photos.iterdir()}, "lost or doubled images"
-    assert ours == theirs, "other regions than undisturbed"
-    assert hits(index) == hits(folder / "undisturbed"), "other hits than undisturbed"
+    assert ours.keys() == {str(path) for path in photos.iterdir()}, "lost or duplicated images"
+    assert ours == theirs, "regions differ from those of an undisturbed build"
+    assert hits(index) == hits(folder / "undisturbed"), (
+        "hits differ from those of an undisturbed build"
+    )
     left = sorted(path.name for path in index.rglob("*") if path.name.startswith("."))
     assert set(left) <= {".writer.lock"}, left
     names = {path.name for path in (index / "shards").iterdir()}
     assert names == set(Catalog(index).shard_files().values()), "orphans"
-    return told
+    return counts
 
 
 def main() -> None:
@@ -193,8 +195,10 @@ def main() -> None:
     arguments = parser.parse_args()
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        told = run(Path(folder), arguments.kills, arguments.images, arguments.seed)
-    sys.stdout.write(f"{dict(told)} in {time.perf_counter() - started:.0f} s: 0 lost, 0 doubled\n")
+        counts = run(Path(folder), arguments.kills, arguments.images, arguments.seed)
+    sys.stdout.write(
+        f"{dict(counts)} in {time.perf_counter() - started:.0f} s: 0 lost, 0 duplicated\n"
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Make the index that is kept for ever as an example of the present format version.
+"""Create the index that is kept forever as an example of the current format version.
 
     python tests/make_fixture.py
 
@@ -60,5 +60,5 @@ if __name__ == "__main__":
     FIXTURES.mkdir(exist_ok=True)
     target = FIXTURES / f"index-v{FORMAT_VERSION}.zip"
     if target.exists():
-        sys.exit(f"{target} exists and is kept for ever")
+        sys.exit(f"{target} exists and must not be replaced")
     make(target)

@@ -1,4 +1,4 @@
-"""Time builds over a collection of many tiny files, with models that take no time.
+"""Time builds of a collection with many tiny files, with models that take no time.
 
 python tests/many_files.py --images 100000
 """
@@ -39,7 +39,7 @@ class InstantEncoder:
 
 
 def run(folder: Path, count: int) -> dict[str, float]:
-    """Return the seconds of a first build, one that finds nothing new, and one after a change."""
+    """Return the seconds of a first build, of unchanged ones, and of ones after changes."""
     photos, index = folder / "photos", folder / "index"
     for number in range(count):
         parent = photos / f"{number // 1000:04}"
@@ -55,7 +55,7 @@ def run(folder: Path, count: int) -> dict[str, float]:
         return time.perf_counter() - started
 
     times = {"first build": build()}
-    time.sleep(2)  # files younger than that are read again
+    time.sleep(2)  # younger files are read again
     times["unchanged, once settled"] = build()
     times["unchanged"] = build()
     Image.new("RGB", (5, 5), (9, 9, 9)).save(photos / "0000" / "new.bmp")
@@ -67,7 +67,7 @@ def run(folder: Path, count: int) -> dict[str, float]:
     started = time.perf_counter()
     opened = rg.Index.open(index, encoder=InstantEncoder())
     opened.query("red")
-    times["open and ask"] = time.perf_counter() - started
+    times["open and query"] = time.perf_counter() - started
     started = time.perf_counter()
     assert not opened.verify(options=rg.BuildOptions(progress=False)).faults
     times["verify"] = time.perf_counter() - started

@@ -1,4 +1,4 @@
-"""Bad files and bad phrases: indexed rightly, or refused by a named reason."""
+"""Bad files and bad phrases: indexed correctly, or refused with a reason."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def test_every_file_of_the_corpus_is_indexed_or_skipped_by_its_reason(corpus, in
     assert all(file.detail for file in index.skipped())
 
 
-def test_cut_files_are_not_taken_for_sound_ones(corpus, index):
-    """Only where a format has all its pixels before the cut may a cut file be indexed."""
+def test_truncated_files_do_not_pass_for_intact_ones(corpus, index):
+    """They may be indexed only if their format stores all pixels before the cut."""
     cut = [image for image in index.images() if "cut " in image.path]
     assert {Path(image.path).suffix for image in cut} <= {".tif", ".gif", ".jp2", ".avif"}
 
 
-def test_building_the_corpus_again_tells_the_same(corpus, index):
+def test_building_the_corpus_again_reports_the_same(corpus, index):
     again = rg.build(
         corpus[0], index.directory, detector=SquareDetector(), clip=ColorEncoder(), options=QUIET
     ).build_report

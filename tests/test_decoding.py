@@ -1,4 +1,4 @@
-"""Whatever befalls a process that decodes costs one image, and none of them is left behind."""
+"""A decoding process that fails costs one image, and no process is left behind."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from bad_images import sound_images
 from fakes import ColorEncoder, draw_squares
 
 import retrieval_grounding as rg
-from retrieval_grounding.data import decode_pool
-from retrieval_grounding.data.decode_pool import Decoder
+from retrieval_grounding.data import decoder as decoder_module
+from retrieval_grounding.data.decoder import Decoder
 from retrieval_grounding.data.images import decode_image
 from retrieval_grounding.data.prefetch import read_ahead
 
@@ -29,8 +29,8 @@ posix = pytest.mark.skipif(os.name == "nt", reason="signals and sessions are POS
 
 @pytest.fixture
 def faults(monkeypatch):
-    """Let the last bytes of a file decide what befalls its decoder; return how to take it back."""
-    monkeypatch.setattr(decode_pool, "_PROGRAM", faulty_decoder.PROGRAM)
+    """Let the last bytes of a file decide how its decoder fails; return an undo function."""
+    monkeypatch.setattr(decoder_module, "_PROGRAM", faulty_decoder.PROGRAM)
     return monkeypatch.undo
 
 
@@ -46,7 +46,7 @@ def doom(path: Path, fate: str) -> None:
         file.write(fate.rjust(8).encode())
 
 
-def test_pixels_are_those_of_decoding_here(decoder):
+def test_pixels_are_the_same_as_in_this_process(decoder):
     for name, data in sound_images().items():
         np.testing.assert_array_equal(decoder.decode(data), decode_image(data), err_msg=name)
     assert decoder.decode(png(1, 1)).size == (1, 1)
@@ -63,7 +63,7 @@ def png(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("data", [b"", b"text", png(9, 9)[:50], png(9, 9)[:-30]])
-def test_reasons_are_those_of_decoding_here(decoder, data):
+def test_reasons_are_the_same_as_in_this_process(decoder, data):
     with pytest.raises(rg.ImageError) as here:
         decode_image(data)
     for _ in range(2):
@@ -91,9 +91,9 @@ def test_a_decoder_that_dies_fails_one_image(
     assert (Path(skipped.path).name, skipped.reason) == ("b.png", reason)
     assert detail in skipped.detail
     assert [Path(image.path).name for image in index.images()] == ["a.png", "c.png", "d.png"]
-    faults()  # what killed it is over: nothing was wrong with the file
-    mended = rg.build(photos, tmp_path / "index", options=QUIET, **models)
-    assert (mended.build_report.added, mended.skipped()) == (1, [])
+    faults()  # nothing was wrong with the file
+    again = rg.build(photos, tmp_path / "index", options=QUIET, **models)
+    assert (again.build_report.added, again.skipped()) == (1, [])
 
 
 @posix
@@ -106,24 +106,26 @@ def test_an_image_keeps_its_regions_when_its_decoder_dies(photos, tmp_path, mode
 
 
 @pytest.mark.parametrize("fate", ["hang", "busy"])
-def test_a_decoder_that_hangs_is_given_up(photos, faults, fate):
+def test_a_decoder_that_hangs_is_replaced(photos, faults, fate, caplog):
     doom(photos / "b.png", fate)
-    decoder = Decoder(patience=0.3)
+    decoder = Decoder(timeout=0.3)
     with pytest.raises(rg.ImageError) as stuck:
         decoder.decode((photos / "b.png").read_bytes())
     assert stuck.value.reason == "decoder-stuck"
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert caplog.messages[0].startswith("decoder-stuck: decoding it took more than 0.3 s; a new")
     assert decoder.decode((photos / "a.png").read_bytes()).size == (80, 60)
     decoder.close()
 
 
-def test_what_a_library_prints_is_not_taken_for_pixels(photos, faults, decoder):
+def test_output_of_libraries_does_not_mix_with_pixels(photos, faults, decoder):
     sound = decode_image((photos / "b.png").read_bytes())
     doom(photos / "b.png", "babble")
     np.testing.assert_array_equal(decoder.decode((photos / "b.png").read_bytes()), sound)
 
 
 @posix
-def test_order_is_kept_whatever_dies(tmp_path, faults):
+def test_order_is_kept_when_decoders_die(tmp_path, faults):
     paths = []
     for number in range(24):
         paths.append(str(draw_squares(tmp_path / f"{number:02}.png", {"red": (0, 0, number, 9)})))
@@ -163,7 +165,7 @@ def test_neither_processes_nor_files_are_left_open(tmp_path, faults, end):
     if end == "all":
         assert len(list(reading)) == 9
     elif end == "some":
-        for _ in range(9):  # the hanging one is being decoded
+        for _ in range(9):  # the one that hangs is being decoded
             next(reading)
         reading.close()
     else:
@@ -173,8 +175,16 @@ def test_neither_processes_nor_files_are_left_open(tmp_path, faults, end):
     assert open_files() == before
 
 
+def test_skipped_files_are_logged_with_their_reason(photos, caplog):
+    (photos / "b.png").write_bytes(b"")
+    caplog.set_level("DEBUG", "retrieval_grounding.data")
+    paths = [str(photos / "a.png"), str(photos / "b.png")]
+    assert len(list(read_ahead(paths, (), 1))) == 2
+    assert caplog.messages == [f"skipped {paths[1]}: empty (the file has no bytes)"]
+
+
 def test_files_that_are_known_or_only_hashed_start_no_process(photos, monkeypatch):
-    monkeypatch.setattr(decode_pool, "get_executable", lambda: "/no/such/program")
+    monkeypatch.setattr(decoder_module, "get_executable", lambda: "/no/such/program")
     paths = [str(path) for path in sorted(photos.iterdir())]
     hashed = list(read_ahead(paths, (), 2, decode=False))
     known = {item.content_hash for item in hashed}
@@ -186,20 +196,20 @@ def test_a_decoder_that_cannot_be_started_is_one_sentence(
     photos, tmp_path, models, monkeypatch, fault
 ):
     if fault == "no program":
-        monkeypatch.setattr(decode_pool, "get_executable", lambda: "/no/such/program")
+        monkeypatch.setattr(decoder_module, "get_executable", lambda: "/no/such/program")
     else:
-        monkeypatch.setattr(decode_pool, "_PROGRAM", "raise SystemExit(7)")
-    with pytest.raises(rg.GroundingError, match=r"no process|status 7") as told:
+        monkeypatch.setattr(decoder_module, "_PROGRAM", "raise SystemExit(7)")
+    with pytest.raises(rg.GroundingError, match=r"cannot start a process|status 7") as failure:
         rg.build(photos, tmp_path / "index", options=QUIET, **models)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(failure.value)
     monkeypatch.undo()
     assert len(rg.build(photos, tmp_path / "index", options=QUIET, **models)) == 4
 
 
 def test_the_process_is_light():
-    """It starts for every build, several at once."""
+    """It is started for every build, several times."""
     program = (
-        "import sys; sys.path[:] = sys.argv[1:]; import retrieval_grounding.data._decode_worker; "
+        "import sys; sys.path[:] = sys.argv[1:]; import retrieval_grounding.data.decoder_process; "
         "print(sorted({name.partition('.')[0] for name in sys.modules}))"
     )
     command = [sys.executable, "-S", "-c", program, *sys.path, str(Path(rg.__file__).parents[1])]
@@ -216,9 +226,9 @@ import time
 from fakes import ColorEncoder, SquareDetector
 import faulty_decoder
 import retrieval_grounding as rg
-from retrieval_grounding.data import decode_pool
+from retrieval_grounding.data import decoder
 signal.signal(signal.SIGINT, signal.default_int_handler)
-decode_pool._PROGRAM = faulty_decoder.PROGRAM
+decoder._PROGRAM = faulty_decoder.PROGRAM
 print("once", flush=True)
 class Slow(SquareDetector):
     def detect(self, images):
@@ -234,9 +244,9 @@ DECODING = """
 import sys
 import time
 import faulty_decoder
-from retrieval_grounding.data import decode_pool
-decode_pool._PROGRAM = faulty_decoder.PROGRAM
-decoder = decode_pool.Decoder(patience=1.0)
+from retrieval_grounding.data import decoder as decoder_module
+decoder_module._PROGRAM = faulty_decoder.PROGRAM
+decoder = decoder_module.Decoder(timeout=1.0)
 decoder._start()
 print("detecting", flush=True)
 if sys.argv[1] == "hanging":
@@ -246,7 +256,7 @@ time.sleep(100)
 
 
 def start(script: str, folder: Path, *arguments: object) -> subprocess.Popen[str]:
-    """Run a script that has no guard against being imported, in a session of its own."""
+    """Run a script without a guard against being imported, in a new session."""
     (folder / "script.py").write_text(script, encoding="utf-8")
     path = os.pathsep.join([str(Path(__file__).parent), str(Path(rg.__file__).parents[1])])
     return subprocess.Popen(
@@ -274,16 +284,17 @@ def test_decoders_end_with_a_builder_that_is_killed(tmp_path, work):
 
 
 @posix
+@pytest.mark.slow
 def test_ctrl_c_in_a_terminal_reaches_the_builder_only(photos, tmp_path):
-    """And a script without a guard against being imported runs once."""
+    """Also, a script without a guard against being imported runs once."""
     builder = start(SCRIPT, tmp_path, photos, tmp_path / "index", 0.5)
     children = children_at_work(builder)
     os.killpg(builder.pid, signal.SIGINT)
     time.sleep(0.1)
     assert all(child.is_running() for child in children)
-    told, errors = builder.communicate(timeout=60)
+    output, errors = builder.communicate(timeout=60)
     assert "BuildInterrupted" in errors
-    assert "once" not in told
+    assert "once" not in output
     assert not psutil.wait_procs(children, 10)[1]
     index = rg.Index.open(tmp_path / "index", encoder=ColorEncoder())
     assert (len(index), index.skipped(), index.verify().faults) == (1, [], [])

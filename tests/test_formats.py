@@ -1,4 +1,4 @@
-"""Every format version that was ever released opens for ever; newer ones are refused by name."""
+"""Every released format version opens forever; newer ones are refused."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_every_version_can_be_written(unpacked):
 
 
 @pytest.mark.parametrize("unpacked", [FORMAT_VERSION], indirect=True)
-def test_a_newer_version_is_refused_by_name(unpacked):
+def test_a_newer_version_is_refused_with_its_number(unpacked):
     with sqlite3.connect(unpacked / "catalog.sqlite") as connection:
         connection.execute("UPDATE settings SET value = '99' WHERE key = 'format_version'")
     with pytest.raises(rg.StoreError, match=r"format version 99.*upgrade"):
@@ -67,7 +67,7 @@ def test_a_newer_version_is_refused_by_name(unpacked):
 
 @pytest.mark.parametrize("unpacked", [FORMAT_VERSION], indirect=True)
 def test_a_migration_runs_in_place_for_writers_and_in_memory_for_readers(unpacked, monkeypatch):
-    """A made-up next version, whose catalog has one more setting."""
+    """The next version is invented; its catalog has one more setting."""
 
     def next_version(connection: sqlite3.Connection) -> None:
         value = json.dumps("added by the migration")

@@ -64,12 +64,12 @@ def test_other_modes_become_rgb_like_a_viewer_shows(mode, kind):
     assert np.abs(np.asarray(decoded).astype(int) - expected).mean() < 3
 
 
-def test_transparency_is_laid_on_white():
+def test_transparency_is_blended_with_white():
     image = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
     assert decode_image(encoded(image)).getpixel((0, 0)) == (255, 255, 255)
 
 
-def test_16_bit_grey_keeps_its_tones():
+def test_16_bit_gray_keeps_its_tones():
     ramp = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
     decoded = np.asarray(decode_image(encoded(Image.fromarray(ramp))))
     np.testing.assert_array_equal(decoded[..., 0], ramp >> 8)
@@ -82,7 +82,7 @@ def test_first_frame_of_an_animation():
 
 
 def png_claiming(width: int, height: int) -> bytes:
-    """A PNG whose header promises `width` × `height` pixels and holds next to none."""
+    """Return a PNG whose header claims `width` × `height` pixels, with almost no data."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         sealed = kind + body
@@ -106,7 +106,7 @@ def png_claiming(width: int, height: int) -> bytes:
     ],
     ids=["no bytes", "text", "cut JPEG", "cut PNG", "65500 px", "192 MP", "EPS"],
 )
-def test_bad_bytes_are_refused_by_name(data, reason):
+def test_bad_bytes_are_refused_with_a_reason(data, reason):
     with pytest.raises(ImageError) as caught:
         decode_image(data)
     assert caught.value.reason == reason
@@ -153,7 +153,7 @@ def test_a_folder_is_searched_recursively(tree):
     assert names(find_images(tree), tree) == ["a.png", "b.JPG", "sub/c.webp"]
 
 
-def test_sources_are_put_together_each_file_once(tree, monkeypatch):
+def test_sources_are_combined_with_each_file_once(tree, monkeypatch):
     (tree / "list.txt").write_text("sub/c.webp\n\na.png\n", encoding="utf-8")
     monkeypatch.chdir(tree)
     found = find_images([str(tree / "*.png"), tree / "list.txt", "b.JPG", tree / "sub"])

@@ -90,8 +90,8 @@ def test_the_fingerprint_follows_weights_not_names(encoder, checkpoint, tmp_path
     ("spec", "message"),
     [
         ("ViT-B-23:openai", r"no model 'ViT-B-23' \(near: ViT-B-32"),
-        ("ViT-B-32", "names no weights of ViT-B-32: add one of ViT-B-32:openai"),
-        ("ViT-B-32:nonsense", "names no weights of ViT-B-32"),
+        ("ViT-B-32", "does not name weights of ViT-B-32: add one of ViT-B-32:openai"),
+        ("ViT-B-32:nonsense", "does not name weights of ViT-B-32"),
         ("{tmp}", "open_clip_config.json is missing"),
         ("ViT-B-32:{tmp}/text.pt", "could not be loaded"),
     ],

@@ -16,9 +16,9 @@ from PIL import Image
 from retrieval_grounding import Regions, load_detector, load_encoder, load_image
 from retrieval_grounding.cli.demo import demo_photographs
 from retrieval_grounding.indexing.stages import overlapped
-from retrieval_grounding.models.batch_size import Halving
+from retrieval_grounding.models.batch_size import AdaptiveBatchSize
 from retrieval_grounding.models.clip import OpenClipEncoder
-from retrieval_grounding.models.cpu_pool import Lanes
+from retrieval_grounding.models.cpu_pool import CpuPool
 from retrieval_grounding.models.device import describe_devices
 from retrieval_grounding.models.gpu_resize import resample, upload
 
@@ -58,8 +58,8 @@ def test_lanes_use_one_thread_each_and_leave_others_theirs():
     usual = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
-        lanes = Lanes(2)
-        assert lanes.map(lambda _: torch.get_num_threads(), range(4)) == [1] * 4
+        pool = CpuPool(2)
+        assert pool.map(lambda _: torch.get_num_threads(), range(4)) == [1] * 4
         assert torch.get_num_threads() == 3
         with ThreadPoolExecutor(1) as other:
             assert other.submit(torch.get_num_threads).result() == 3
@@ -73,7 +73,7 @@ def test_halving_keeps_order_and_names_what_never_fits():
             raise torch.OutOfMemoryError("CUDA out of memory")
         return [2 * item for item in items]
 
-    assert Halving()(double, [1, 2, 9, 3, 1]) == [2, 4, None, 6, 2]
+    assert AdaptiveBatchSize()(double, [1, 2, 9, 3, 1]) == [2, 4, None, 6, 2]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
@@ -84,7 +84,7 @@ def test_halving_survives_a_gpu_that_is_full():
         torch.empty(len(items) * free // 3, dtype=torch.uint8, device="cuda")
         return items
 
-    assert Halving()(fill, list(range(8))) == list(range(8))
+    assert AdaptiveBatchSize()(fill, list(range(8))) == list(range(8))
 
 
 @pytest.fixture(scope="module")

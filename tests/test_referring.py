@@ -1,4 +1,4 @@
-"""Reading referring expressions and finding their images again."""
+"""Reading referring expressions and finding their images."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def refer_data() -> tuple[list, dict]:
 
 
 def python2_pickle(value: object) -> bytes:
-    """Pickle as Python 2 does with protocol 2: byte strings, and every container memoised."""
+    """Pickle as Python 2 does with protocol 2: byte strings, and every container memoized."""
     memo = iter(range(10**6))
 
     def put() -> bytes:
@@ -160,7 +160,7 @@ def test_refer_pickles_of_every_protocol_are_read(tmp_path, protocol):
         )
 
 
-def test_the_seeds_constraints_are_options(tmp_path):
+def test_sentences_objects_and_splits_can_be_selected(tmp_path):
     refs, instances = refer_data()
     folder = write_refer(tmp_path / "refcocog", python2_pickle(refs), instances)
     firsts = read_expressions(folder, first_sentence_only=True)
@@ -204,14 +204,14 @@ def test_bad_records_are_skipped_by_reason_and_named_if_all_are_bad(tmp_path, ch
         read_expressions(write_jsonl(tmp_path / "all.jsonl", [b"  ", bad, bad]))
 
 
-def test_lines_that_are_no_records_are_skipped_by_reason(tmp_path):
+def test_lines_that_are_not_records_are_skipped_by_reason(tmp_path):
     lines = [b"{", b"[1]", b"\xff\xfe", b"[" * 100_000, b"1" * 5000, RECORD]
     read = read_expressions(write_jsonl(tmp_path / "a.jsonl", lines))
     assert list(read) == [READ]
     assert read.skipped == {"not-json": 3, "not-a-json-object": 1, "not-utf-8": 1}
 
 
-def test_boxes_are_cut_to_the_image(tmp_path):
+def test_boxes_are_clipped_to_the_image(tmp_path):
     record = RECORD | {"bbox_xywh": [-5, 70, 200, 20]}
     [read] = read_expressions(write_jsonl(tmp_path / "a.jsonl", [record]))
     assert read.box == (0, 70, 100, 80)
@@ -224,8 +224,8 @@ def test_boxes_are_cut_to_the_image(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("gone.jsonl", None, "there is no file of expressions"),
-        ("a.xml", b"<a/>", "of no known form"),
+        ("gone.jsonl", None, "does not exist"),
+        ("a.xml", b"<a/>", "is not in a supported format"),
         ("a.jsonl", b"", "it is empty"),
         ("a.jsonl.gz", b"not packed", "cannot be read"),
         (
@@ -236,9 +236,9 @@ def test_boxes_are_cut_to_the_image(tmp_path):
         ("a.csv", b"image,expression\n", "must name the columns"),
         ("a.csv", b"", "must name the columns"),
         ("a.csv", b"image,expression,x,y,w,h\n\xff", "cannot be read"),
-        ("refs(x).p", b"", "no pickle of plain"),
+        ("refs(x).p", b"", "is not a pickle of plain"),
         ("refs(x).p", pickle.dumps([]), r"instances\.json is missing"),
-        ("refs(x).p", pickle.dumps({}), "no list of references"),
+        ("refs(x).p", pickle.dumps({}), "does not hold a list of references"),
     ],
 )
 def test_files_that_cannot_be_read_are_named_in_one_sentence(tmp_path, name, content, message):
@@ -286,7 +286,7 @@ class Evil:
         pickle.dumps({1: Counter()}),
     ],
 )
-def test_a_pickle_that_asks_for_code_is_refused(tmp_path, data, monkeypatch):
+def test_a_pickle_that_needs_code_is_refused(tmp_path, data, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "refs(evil).p").write_bytes(data)
     with pytest.raises(ExpressionError, match="plain containers, strings and numbers"):
@@ -299,6 +299,7 @@ def test_a_pickle_that_claims_a_huge_table_needs_no_memory(tmp_path):
     assert load_plain_pickle(tmp_path / "a.p") == []
 
 
+@pytest.mark.slow
 def test_damaged_pickles_raise_only_our_errors(tmp_path):
     refs, instances = refer_data()
     whole = python2_pickle(refs)
@@ -314,6 +315,7 @@ def test_damaged_pickles_raise_only_our_errors(tmp_path):
     assert min(outcomes["read"], outcomes["refused"]) > 100
 
 
+@pytest.mark.slow
 def test_damaged_tables_raise_only_our_errors(tmp_path):
     rows = "image,expression,x,y,w,h,width,height\na.jpg,a car,1,2,3,4,100,80\n"
     sources = {
@@ -439,7 +441,7 @@ def test_names_are_found_by_path_ending_file_and_coco_number(name, paths, found)
     assert names_found(name, *paths) == [found]
 
 
-def test_names_that_fit_none_or_several_are_refused():
+def test_names_that_match_no_image_or_several_are_refused():
     assert names_found("b.jpg", "/p/a.jpg") == {"image-not-in-index": 1}
     assert names_found("a.jpg", "/p/a.jpg", "/q/a.jpg") == {"ambiguous-name": 1}
     assert names_found("a.jpg", "/p/aa.jpg") == {"image-not-in-index": 1}
@@ -448,14 +450,14 @@ def test_names_that_fit_none_or_several_are_refused():
 
 
 def test_boxes_follow_the_size_of_the_indexed_image():
-    asked = [
+    expressions = [
         Expression("a.jpg", "whole", (0, 0, 640, 427), image_size=(640, 427)),
         Expression("a.jpg", "part", (64, 42.7, 128, 85.4), image_size=(640, 427)),
-        Expression("a.jpg", "turned", (0, 0, 10, 10), image_size=(427, 640)),
+        Expression("a.jpg", "rotated", (0, 0, 10, 10), image_size=(427, 640)),
         Expression("a.jpg", "no size", (300, 200, 330, 230)),
         Expression("a.jpg", "beyond", (330, 200, 340, 230)),
     ]
-    resolved = resolve_images(asked, [image("/p/a.jpg", size=(320, 214))])
+    resolved = resolve_images(expressions, [image("/p/a.jpg", size=(320, 214))])
     assert resolved.positions == [0, 1, 3]
     whole, part, plain = (expression.box for expression, _ in resolved.pairs)
     assert whole == pytest.approx((0, 0, 320, 214))
@@ -474,10 +476,10 @@ def test_boxes_follow_the_size_of_the_indexed_image():
         ("full/refcocog_full.jsonl.gz", 14498),
     ],
 )
-def test_published_expressions_are_read_whole(shared, name, count):
+def test_published_expressions_are_read_completely(shared, name, count):
     read = read_expressions(shared(f"refs/{name}"))
     assert (len(read), read.skipped) == (count, Counter())
-    # All are found again in an index of photographs at half the size and under val2017's names.
+    # All are found in an index of photographs of half the size with the names of val2017.
     sizes = {e.image: e.image_size for e in read if e.image_size}
     images = [
         image(f"/photos/{name[-16:]}", row, (round(w / 2), round(h / 2)))
@@ -487,6 +489,6 @@ def test_published_expressions_are_read_whole(shared, name, count):
     wanted = [e for e in read if e.image.startswith("COCO") and e.image in sizes]
     resolved = resolve_images(wanted, images)
     assert len(resolved) == len(wanted)
-    for (found, row), asked in zip(resolved.pairs, wanted, strict=True):
-        assert asked.image.endswith(row.path[-16:])
-        assert found.box == pytest.approx([side / 2 for side in asked.box], rel=0.01, abs=1)
+    for (found, row), expected in zip(resolved.pairs, wanted, strict=True):
+        assert expected.image.endswith(row.path[-16:])
+        assert found.box == pytest.approx([side / 2 for side in expected.box], rel=0.01, abs=1)

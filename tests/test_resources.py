@@ -1,4 +1,4 @@
-"""Full disks, missing rights, full memory and Ctrl-C: one sentence, and an index as it was."""
+"""Full disks, missing permissions, full memory and Ctrl-C: one sentence, and an intact index."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def test_every_failing_write_leaves_the_index_intact(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    told = ast.literal_eval(re.search(r"\{.*\}", done.stdout)[0])
-    assert told["told"] > 5
-    assert told["killed"] > 2
+    counts = ast.literal_eval(re.search(r"\{.*\}", done.stdout)[0])
+    assert counts["reported"] > 5
+    assert counts["killed"] > 2
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write everywhere")
@@ -69,7 +69,7 @@ def test_a_read_only_index_can_be_read_and_says_that_it_cannot_be_written(
 
 
 class FullDevice(SquareDetector):
-    """Holds three images at once, or none at all of a color."""
+    """Has memory for three images at once, and never for one of 90 × 70 pixels."""
 
     def __init__(self) -> None:
         self.batches: list[int] = []
@@ -83,7 +83,7 @@ class FullDevice(SquareDetector):
         return super().detect(images)
 
 
-def test_a_full_gpu_halves_the_batch_and_goes_on(tmp_path):
+def test_a_full_gpu_halves_the_batch_and_continues(tmp_path):
     photos = tmp_path / "photos"
     photos.mkdir()
     for number in range(12):
@@ -99,7 +99,7 @@ def test_a_full_gpu_halves_the_batch_and_goes_on(tmp_path):
     assert index.verify().faults == []
 
 
-def test_other_errors_of_models_are_not_taken_for_full_memory(photos, tmp_path):
+def test_other_errors_of_models_are_not_mistaken_for_full_memory(photos, tmp_path):
     class Broken(SquareDetector):
         def detect(self, images):
             raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
@@ -124,15 +124,13 @@ class Interrupting(SquareDetector):
 
 @pytest.fixture
 def usual_ctrl_c():
-    """Python's own answer to Ctrl-C: a shell's background jobs inherit that it is ignored."""
+    """Python's own handler of Ctrl-C, which background jobs of a shell inherit as ignored."""
     inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield signal.default_int_handler
     signal.signal(signal.SIGINT, inherited)
 
 
-def test_ctrl_c_ends_after_the_batch_with_all_of_it_safe(
-    photos, tmp_path, models, capsys, usual_ctrl_c
-):
+def test_ctrl_c_ends_after_the_batch_and_commits_it(photos, tmp_path, models, capsys, usual_ctrl_c):
     options = rg.BuildOptions(batch_images=1, shard_images=100, progress=False)
     usual = usual_ctrl_c
     with pytest.raises(rg.BuildInterrupted) as stopped:
@@ -171,16 +169,16 @@ def test_too_many_open_files_is_one_sentence(index, photos, tmp_path, models):
     os.close(free)
     resource.setrlimit(resource.RLIMIT_NOFILE, (free, usual[1]))
     try:
-        with pytest.raises(rg.GroundingError) as told:
+        with pytest.raises(rg.GroundingError) as failure:
             rg.build(photos, tmp_path / "index", options=QUIET, **models)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, usual)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(failure.value)
     assert rg.Index.open(tmp_path / "index").verify().faults == []
 
 
 @pytest.mark.parametrize("error", [errno.EMFILE, errno.ENFILE])
-def test_files_that_run_out_while_reading_are_not_the_images_fault(
+def test_too_many_open_files_while_reading_are_not_the_images_fault(
     index, photos, tmp_path, models, monkeypatch, error
 ):
     draw_squares(photos / "new.png", {"red": (0, 0, 9, 9)})
@@ -189,9 +187,9 @@ def test_files_that_run_out_while_reading_are_not_the_images_fault(
         raise OSError(error, os.strerror(error), str(path))
 
     monkeypatch.setattr(Path, "read_bytes", fail)
-    with pytest.raises(rg.GroundingError, match="too many files are open") as told:
+    with pytest.raises(rg.GroundingError, match="too many files are open") as failure:
         rg.build(photos, tmp_path / "index", options=QUIET, **models)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(failure.value)
     monkeypatch.undo()
     opened = rg.Index.open(tmp_path / "index")
     assert (len(opened), opened.skipped(), opened.verify().faults) == (4, [], [])
@@ -201,7 +199,7 @@ def test_a_collection_that_vanished_keeps_its_index(index, photos, tmp_path, mod
     photos.rename(tmp_path / "unplugged")
     with pytest.raises(rg.SourceError):
         rg.build(photos, tmp_path / "index", options=QUIET, **models)
-    photos.mkdir()  # the empty place where it was mounted
+    photos.mkdir()  # the empty mount point
     with pytest.raises(rg.SourceError):
         rg.build(photos, tmp_path / "index", options=rg.BuildOptions(prune=True), **models)
     assert len(rg.Index.open(tmp_path / "index")) == 4

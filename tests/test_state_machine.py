@@ -1,4 +1,4 @@
-"""Whatever happens to a collection, in whatever order, an index equals one built at once."""
+"""After any changes to a collection, an index equals one that was built from scratch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PICTURES = st.tuples(st.sampled_from(sorted(COLORS)), st.integers(1, 3))
 
 
 class Collection(RuleBasedStateMachine):
-    """The model: which picture each file shows, and which the index last saw there."""
+    """The model: which picture each file shows, and which one the index last saw there."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,13 +67,13 @@ class Collection(RuleBasedStateMachine):
         options = rg.BuildOptions(
             prune=prune, batch_images=1, shard_images=shard_images, workers=1, progress=False
         )
-        told = rg.preview_build(self.photos, self.index, options=options)
+        preview = rg.preview_build(self.photos, self.index, options=options)
         report = rg.build(
             self.photos, self.index, detector=SquareDetector(), clip=ColorEncoder(),
             options=options,
         ).build_report  # fmt: skip
         for number in ("unchanged", "added", "updated", "moved", "duplicates", "missing"):
-            assert getattr(told, number) == getattr(report, number), number
+            assert getattr(preview, number) == getattr(report, number), number
         gone = self.indexed.keys() - self.files.keys()
         kept = {} if prune else {n: self.indexed[n] for n in self._names(report.missing)}
         assert set(self._names(report.missing)) <= gone

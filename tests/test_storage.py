@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from retrieval_grounding import Regions, StoreError, StoreLockedError
 from retrieval_grounding.core.reports import SkippedFile
+from retrieval_grounding.storage import open_shards
 from retrieval_grounding.storage.catalog import Catalog
 from retrieval_grounding.storage.files import atomic_path, file_checksum
 from retrieval_grounding.storage.lock import writer_lock
@@ -129,6 +130,11 @@ def shard(number: int, regions: list[int], file: str | None = None) -> NewShard:
     return NewShard(number, file or f"{number}.h5", "sum", rows)
 
 
+def paths_at(catalog: Catalog, *keys: tuple[int, int]) -> dict[tuple[int, int], list[str]]:
+    found = catalog.images_at(keys)
+    return {key: [image.path for image in images] for key, images in found.items()}
+
+
 def test_the_catalog_remembers_images_and_skipped_files(catalog):
     before = catalog.generation
     bad = SkippedFile("b", "truncated", "…", 5, 6)
@@ -140,32 +146,28 @@ def test_the_catalog_remembers_images_and_skipped_files(catalog):
         "images": 2, "shards": 1, "skipped": 1, "regions": 7, "unused_regions": 0,
     }  # fmt: skip
     assert catalog.known_files() == {"a": (10, 20, 1, 0), "c": (10, 20, 1, 1)}
-    assert catalog.places() == {"hash 1 3": (1, 0), "hash 1 4": (1, 1)}
+    assert catalog.rows_by_content() == {"hash 1 3": (1, 0), "hash 1 4": (1, 1)}
     assert catalog.skipped() == [bad]
-    assert [image.path for image in catalog.images_at(1, 1)] == ["c"]
     assert catalog.shard_regions() == {1: 7}
-    found = catalog.images_at_places([(1, 1), (1, 0), (7, 0)])
-    assert {place: [i.path for i in rows] for place, rows in found.items()} == {
-        (1, 0): ["a"], (1, 1): ["c"],
-    }  # fmt: skip
+    assert paths_at(catalog, (1, 1), (1, 0), (7, 0)) == {(1, 0): ["a"], (1, 1): ["c"]}
     assert catalog.problems() == []
 
 
 def test_images_share_rows_and_leave_them(catalog):
     catalog.commit(shard=shard(1, [3]), images=[stored("a"), stored("b")])
-    assert [image.path for image in catalog.images_at(1, 0)] == ["a", "b"]
+    assert paths_at(catalog, (1, 0)) == {(1, 0): ["a", "b"]}
     assert catalog.counts()["regions"] == 3
     catalog.commit(shard=shard(2, [5]), images=[stored("a", 2)])
-    assert [image.path for image in catalog.images_at(1, 0)] == ["b"]
+    assert paths_at(catalog, (1, 0)) == {(1, 0): ["b"]}
     catalog.commit(skipped=[SkippedFile("b", "truncated", "…")])
-    assert list(catalog.images_at_places([(1, 0), (2, 0)])) == [(2, 0)]
+    assert paths_at(catalog, (1, 0), (2, 0)) == {(2, 0): ["a"]}
     assert catalog.counts()["unused_regions"] == 3
     catalog.commit(removed=["a", "b", "unknown"])
     assert (catalog.counts()["images"], catalog.counts()["skipped"]) == (0, 0)
     assert catalog.next_shard() == 3
 
 
-def test_another_time_alone_is_no_change_of_the_images(catalog):
+def test_a_new_time_alone_does_not_change_the_images(catalog):
     catalog.commit(shard=shard(1, [3]), images=[stored("a")])
     before = catalog.generation
     catalog.commit(touched=[StoredImage("a", 10, 99, 1, 0)])
@@ -195,6 +197,20 @@ def test_a_reader_keeps_one_state_until_it_is_done(catalog, tmp_path):
     assert (reader.generation, reader.counts()["images"]) == (before + 1, 1)
 
 
+def test_open_shards_close_the_least_recently_used(catalog, tmp_path, monkeypatch):
+    for number in (1, 2, 3):
+        catalog.commit(shard=write(tmp_path / "shards", random_records([3], 4, number), number))
+    monkeypatch.setattr(open_shards, "_MAX_OPEN", 2)
+    shards = open_shards.OpenShards(catalog)
+    first, second = shards.get(1), shards.get(2)
+    assert shards.get(1) is first
+    shards.get(3)
+    assert shards.get(1) is first
+    assert shards.get(2) is not second
+    with pytest.raises(StoreError, match=r"shard 4 of .* no longer exists"):
+        shards.get(4)
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -202,7 +218,7 @@ def test_a_reader_keeps_one_state_until_it_is_done(catalog, tmp_path):
         ("DROP TABLE settings", "damaged"),
     ],
 )
-def test_a_catalog_of_another_kind_is_refused(catalog, tmp_path, damage, message):
+def test_a_newer_or_damaged_catalog_is_refused(catalog, tmp_path, damage, message):
     catalog.close()
     with sqlite3.connect(tmp_path / "catalog.sqlite") as connection:
         connection.execute(damage)
@@ -210,13 +226,13 @@ def test_a_catalog_of_another_kind_is_refused(catalog, tmp_path, damage, message
         Catalog(tmp_path)
 
 
-def test_bytes_that_are_no_catalog_are_refused(tmp_path):
+def test_bytes_that_are_not_a_catalog_are_refused(tmp_path):
     (tmp_path / "catalog.sqlite").write_bytes(b"not a database at all" * 50)
     with pytest.raises(StoreError, match="damaged"):
         Catalog(tmp_path)
 
 
-def test_the_second_writer_is_told_who_holds_the_lock(tmp_path):
+def test_the_second_writer_learns_who_holds_the_lock(tmp_path):
     code = (
         "import sys, pathlib\n"
         "from retrieval_grounding.storage.lock import writer_lock\n"
@@ -231,5 +247,5 @@ def test_the_second_writer_is_told_who_holds_the_lock(tmp_path):
             writer_lock(tmp_path).__enter__()
         holder.kill()
         holder.wait()
-    with writer_lock(tmp_path):  # the lock of a killed process is not in the way
+    with writer_lock(tmp_path):  # the lock of a killed process does not block
         assert str(os.getpid()) in (tmp_path / ".writer.json").read_text()

@@ -132,5 +132,5 @@ def test_without_a_calibrated_matcher_there_are_no_probabilities(tmp_path, photo
     assert hit.probability is None
     with pytest.raises(rg.GroundingError, match="no probabilities"):
         index.query("red", min_probability=0.5)
-    with pytest.raises(rg.GroundingError, match="no probability"):
+    with pytest.raises(rg.GroundingError, match="between 0 and 1"):
         index.query("red", min_probability=np.inf)

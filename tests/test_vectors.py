@@ -1,10 +1,13 @@
-"""Vector indexes of every kind: chosen, trained, tuned, followed, searched by many at once."""
+"""Vector indexes of every kind: choosing, training, tuning, syncing, concurrent search."""
 
 from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,27 +22,30 @@ from retrieval_grounding.cli.app import app
 from retrieval_grounding.matching.matcher import CosineMatcher
 from retrieval_grounding.models.encoder import Fingerprint
 from retrieval_grounding.storage.catalog import Catalog
+from retrieval_grounding.storage.open_shards import OpenShards
 from retrieval_grounding.storage.rows import StoredImage
 from retrieval_grounding.storage.shard_format import ImageRecord, write_shard
 from retrieval_grounding.storage.shards import ShardReader
-from retrieval_grounding.storage.vectors.exact import StoredVectors
+from retrieval_grounding.storage.vectors import gpu
+from retrieval_grounding.storage.vectors.exact import ShardVectors
 from retrieval_grounding.storage.vectors.faiss_index import FaissIndex, import_faiss
-from retrieval_grounding.storage.vectors.gpu import gpu_numbers, gpu_search, spread_index
+from retrieval_grounding.storage.vectors.gpu import combine_parts, copy_to_gpus, gpu_numbers
 from retrieval_grounding.storage.vectors.kinds import KINDS
-from retrieval_grounding.storage.vectors.metadata import Tuning, VectorRecord, read_record
+from retrieval_grounding.storage.vectors.load import load_vectors
+from retrieval_grounding.storage.vectors.metadata import Tuning, VectorMetadata, read_metadata
+from retrieval_grounding.storage.vectors.search_parameters import SearchParameters
 from retrieval_grounding.storage.vectors.sync import (
-    load_vectors,
-    make_again,
     reason_to_reindex,
-    refresh_vectors,
+    rebuild_vectors,
+    sync_vectors,
 )
 
 DIMENSION = 32
 PHRASES = [f"phrase {number}" for number in range(40)]
 
 
-class DrawnEncoder(ColorEncoder):
-    """Embeds every phrase by chance, the same each time."""
+class RandomEncoder(ColorEncoder):
+    """Embeds every phrase at random, but always the same way."""
 
     dimension = DIMENSION
     fingerprint = Fingerprint("drawn", "weights-1", "none")
@@ -56,7 +62,7 @@ def unit(rows: np.ndarray) -> np.ndarray:
 def create(folder: Path) -> Catalog:
     settings = {
         "preset": None, "detector": None, "clip": None, "detector_settings": {},
-        "detector_fingerprint": "d", "encoder_fingerprint": vars(DrawnEncoder.fingerprint),
+        "detector_fingerprint": "d", "encoder_fingerprint": vars(RandomEncoder.fingerprint),
         "dimension": DIMENSION, "created_with": "test",
     }  # fmt: skip
     return Catalog.create(folder, settings)
@@ -65,20 +71,20 @@ def create(folder: Path) -> Catalog:
 def add_shard(catalog: Catalog, images: int, seed: int) -> int:
     """Commit a shard with clustered embeddings; return its number."""
     random = np.random.default_rng(seed)
-    centres = np.random.default_rng(0).normal(size=(20, DIMENSION))
+    centers = np.random.default_rng(0).normal(size=(20, DIMENSION))
     records = []
     for number in range(images):
         count = int(random.integers(2, 6))
         boxes = np.array([[0, 0, 64, 48]] + [[1, 1, 9 + n, 9] for n in range(count - 1)], float)
         found = rg.Regions(boxes, np.full(count, 0.5), ["whole image"] + ["thing"] * (count - 1))
-        near = centres[random.integers(20, size=count)]
+        near = centers[random.integers(20, size=count)]
         rows = unit(near + 0.7 * random.normal(size=(count, DIMENSION)))
         colors = np.zeros((count, 11), np.uint8)
         records.append(ImageRecord(f"{seed}-{number}", 64, 48, found, rows, colors))
     shard = write_shard(
         catalog.directory / "shards", catalog.next_shard(), records,
         embed_labels=lambda names: np.tile(unit(np.ones((1, DIMENSION))), (len(names), 1)),
-        detector="d", encoder=str(DrawnEncoder.fingerprint),
+        detector="d", encoder=str(RandomEncoder.fingerprint),
     )  # fmt: skip
     paths = [f"/p/{shard.number}-{row}.jpg" for row in range(images)]
     images_ = [StoredImage(path, 1, 1, shard.number, row) for row, path in enumerate(paths)]
@@ -87,7 +93,7 @@ def add_shard(catalog: Catalog, images: int, seed: int) -> int:
 
 
 def phrases() -> np.ndarray:
-    return DrawnEncoder().encode_phrases([f"tuned {number}" for number in range(40)])
+    return RandomEncoder().encode_phrases([f"tuned {number}" for number in range(40)])
 
 
 @pytest.fixture(scope="module")
@@ -106,12 +112,17 @@ def folder(made, tmp_path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "index"))
 
 
-def reindexed(folder: Path, kind: str, recall: float = 0.98) -> VectorRecord:
-    return make_again(Catalog(folder, writable=True), kind, recall, phrases)
+def reindexed(folder: Path, kind: str, recall: float = 0.98) -> VectorMetadata:
+    return rebuild_vectors(Catalog(folder, writable=True), kind, recall, phrases)
+
+
+def shard_vectors(folder: Path) -> ShardVectors:
+    shards = OpenShards(Catalog(folder))
+    return ShardVectors(shards.files, shards.get)
 
 
 def opened(folder: Path) -> rg.Index:
-    return rg.Index.open(folder, encoder=DrawnEncoder(), device="cpu")
+    return rg.Index.open(folder, encoder=RandomEncoder(), device="cpu")
 
 
 def ask(index: rg.Index, **how: object) -> list[list[tuple[str, int, float]]]:
@@ -132,9 +143,9 @@ def test_exact_queries_are_the_same_for_every_kind(folder, kind):
 def test_a_kind_is_tuned_to_its_recall_and_finds_it(folder, kind):
     reindexed(folder, "flat")
     truth = ask(opened(folder))
-    record = reindexed(folder, kind, recall=0.9)
-    assert record.tuning.recall >= 0.88
-    assert record.tuning.phrases == 20
+    tuning = reindexed(folder, kind, recall=0.9).tuning
+    assert tuning.recall >= 0.88
+    assert tuning.phrases == 20
     found = ask(opened(folder))
     shares = [
         len({i for i, _, _ in one} & {i for i, _, _ in other}) / len(other)
@@ -146,43 +157,45 @@ def test_a_kind_is_tuned_to_its_recall_and_finds_it(folder, kind):
     assert facts["reindex_because"] is None
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(
     kind=st.sampled_from(["flat", "ivf"]),
-    steps=st.lists(st.sampled_from(["add", "drop", "refresh"]), max_size=6),
+    steps=st.lists(st.sampled_from(["add", "drop", "sync"]), max_size=6),
     seed=st.integers(0, 99),
 )
-def test_what_follows_equals_what_is_made_anew(tmp_path_factory, kind, steps, seed):
+def test_a_synced_index_equals_a_rebuilt_one(tmp_path_factory, kind, steps, seed):
     folder = tmp_path_factory.mktemp("follow") / "index"
     catalog = create(folder)
     numbers = [add_shard(catalog, 30, seed)]
-    make_again(catalog, kind, 0.98, phrases)
-    for turn, step in enumerate([*steps, "refresh"]):
+    rebuild_vectors(catalog, kind, 0.98, phrases)
+    for turn, step in enumerate([*steps, "sync"]):
         if step == "add":
             numbers.append(add_shard(catalog, 20, seed + turn + 1))
         elif step == "drop" and len(numbers) > 1:
             number = numbers.pop(0)
-            rows = len(catalog.shard_rows(number))
+            rows = len(catalog.live_rows(number))
             catalog.commit(removed=[f"/p/{number}-{row}.jpg" for row in range(rows)])
             catalog.replace_rows([], None, [number])
         else:
-            refresh_vectors(catalog, phrases)
-    index, record = load_vectors(catalog)
+            sync_vectors(catalog, phrases)
+    index, metadata = load_vectors(catalog)
     files = catalog.shard_files()
-    assert record.shards == tuple(files)
+    assert metadata.shards == tuple(files)
     readers = [ShardReader(folder / "shards" / file, number) for number, file in files.items()]
     expected = np.concatenate([reader.ids for reader in readers])
     assert sorted(index.ids.tolist()) == expected.tolist()
     before = ask(opened(folder), candidates=1000)
     saved = (folder / "vectors.faiss").read_bytes()
-    make_again(catalog, kind, 0.98, phrases)
+    rebuild_vectors(catalog, kind, 0.98, phrases)
     assert ask(opened(folder), candidates=1000) == before
     if kind == "flat":
         assert (folder / "vectors.faiss").read_bytes() == saved
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["flat", "ivf"])
-def test_a_reader_sees_shards_that_the_vector_index_does_not_have_yet(folder, kind):
+def test_a_reader_sees_shards_that_are_not_yet_in_the_vector_index(folder, kind):
     reindexed(folder, kind)
     reader = opened(folder)
     before = ask(reader)
@@ -190,12 +203,13 @@ def test_a_reader_sees_shards_that_the_vector_index_does_not_have_yet(folder, ki
     number = add_shard(catalog, 100, 77)
     found = ask(reader, top=50)
     assert any(image.startswith(f"/p/{number}-") for hits in found for image, _, _ in hits)
-    refresh_vectors(catalog, phrases)
+    sync_vectors(catalog, phrases)
     assert [hits[0] for hits in ask(reader)] == [hits[0] for hits in found]
     catalog.commit(removed=[f"/p/{number}-{row}.jpg" for row in range(100)])
     assert [hits[0] for hits in ask(reader)] == [hits[0] for hits in before]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_threads_that_share_an_index_get_what_one_gets(folder, kind):
     reindexed(folder, kind)
@@ -214,7 +228,7 @@ def test_threads_that_share_an_index_get_what_one_gets(folder, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_flipped_bit_is_never_given_to_faiss(folder, kind):
+def test_faiss_never_reads_a_flipped_bit(folder, kind):
     reindexed(folder, kind)
     expected = ask(opened(folder), exact=True)
     path = folder / "vectors.faiss"
@@ -235,14 +249,8 @@ def test_the_exact_kind_is_mapped_and_finds_the_same(folder):
         np.testing.assert_array_equal(one, other)
 
 
-def test_stored_vectors_score_what_they_find(folder):
-    catalog = Catalog(folder)
-    files = catalog.shard_files()
-
-    def open_shard(number: int) -> ShardReader:
-        return ShardReader(folder / "shards" / files[number], number)
-
-    stored = StoredVectors(files, open_shard)
+def test_shard_vectors_score_what_they_find(folder):
+    stored = shard_vectors(folder)
     rows = np.concatenate([block for block, _ in stored.blocks()])
     ids = np.concatenate([part for _, part in stored.blocks()])
     scores, found = stored.search(phrases(), 50)
@@ -259,20 +267,21 @@ def test_stored_vectors_score_what_they_find(folder):
 
 
 def test_growth_and_lost_recall_make_a_reindex_due():
-    tuning = Tuning(8, 4, 0.985, 20, 1000, 1000)
-    record = VectorRecord(kind="ivf", tuning=tuning)
-    assert reason_to_reindex(record, 2000) is None
-    assert "trained on 1000" in reason_to_reindex(record, 5000)
-    low = VectorRecord(kind="ivf", tuning=Tuning(8, 4, 0.9, 20, 1000, 1000))
+    tuning = Tuning(SearchParameters(nprobe=8), 4, 0.985, 20, 1000, 1000)
+    metadata = VectorMetadata(kind="ivf", tuning=tuning)
+    assert reason_to_reindex(metadata, 2000) is None
+    assert "trained on 1000" in reason_to_reindex(metadata, 5000)
+    low = VectorMetadata(kind="ivf", tuning=replace(tuning, recall=0.9))
     assert "0.900" in reason_to_reindex(low, 1000)
 
 
-def test_growth_is_measured_again(folder):
+@pytest.mark.slow
+def test_growth_causes_tuning(folder):
     before = reindexed(folder, "ivf").tuning
     catalog = Catalog(folder, writable=True)
     add_shard(catalog, 400, 9)
-    refresh_vectors(catalog, phrases)
-    after = read_record(catalog).tuning
+    sync_vectors(catalog, phrases)
+    after = read_metadata(catalog).tuning
     assert after.regions > before.regions
     assert after.trained_regions == before.trained_regions
 
@@ -281,33 +290,103 @@ def test_the_command_chooses_a_kind_and_later_builds_keep_it(folder):
     runner = CliRunner()
     done = runner.invoke(app, ["reindex", str(folder), "--vectors", "flat", "--json"])
     assert json.loads(done.stdout)["kind"] == "flat"
-    assert read_record(Catalog(folder)).wanted == "flat"
+    assert read_metadata(Catalog(folder)).requested == "flat"
     with pytest.raises(rg.GroundingError, match="auto, flat, ivf, hnsw"):
         opened(folder).reindex("annoy")
     with pytest.raises(rg.GroundingError, match="recall"):
         opened(folder).reindex("ivf", 1.5)
 
 
-def test_vectors_dealt_out_to_several_parts_are_found_as_in_one():
+def test_vectors_distributed_over_several_parts_are_found_as_in_one():
     faiss = import_faiss()
     rows = unit(np.random.default_rng(0).normal(size=(300, DIMENSION)))
     ids = np.arange(300, dtype=np.int64) << 33
     parts = [faiss.IndexFlatIP(DIMENSION) for _ in range(3)]
-    index = FaissIndex("flat", spread_index(parts, DIMENSION))
+    index = FaissIndex("flat", combine_parts(parts, DIMENSION))
     for start in (0, 100, 200):
         index.add(rows[start : start + 100], ids[start : start + 100])
     _, found = index.search(phrases(), 5)
     np.testing.assert_array_equal(found, ids[np.argsort(-(phrases() @ rows.T), axis=1)[:, :5]])
 
 
+def test_the_stored_tuning_keeps_its_keys(folder):
+    metadata = reindexed(folder, "hnsw")
+    stored = Catalog(folder).setting("vectors")
+    assert list(stored) == [
+        "generation", "checksum", "kind", "shards", "wanted", "target", "tuning",
+    ]  # fmt: skip
+    assert stored["tuning"]["effort"] == metadata.tuning.parameters.ef_search
+    assert stored["tuning"]["per_image"] == metadata.tuning.refine_factor
+    assert read_metadata(Catalog(folder)) == metadata
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"wanted": "annoy"}, {"target": 2}, {"tuning": {}}, {"tuning": {"effort": 0, "per_image": 1}}],
+    ids=["kind", "recall", "no tuning", "no effort"],
+)
+def test_damaged_metadata_is_reported(folder, damage):
+    reindexed(folder, "flat")
+    catalog = Catalog(folder, writable=True)
+    catalog.set_setting("vectors", catalog.setting("vectors") | damage)
+    with pytest.raises(rg.StoreError, match="setting 'vectors'"):
+        read_metadata(catalog)
+
+
+def messages(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    return [(record.levelname, record.getMessage()) for record in caplog.records]
+
+
+def test_a_lost_vector_index_is_logged_and_rebuilt(folder, caplog):
+    reindexed(folder, "ivf", recall=0.5)
+    (folder / "vectors.faiss").unlink()
+    caplog.set_level("INFO", "retrieval_grounding.storage")
+    expected = ask(opened(folder), exact=True)
+    assert ask(opened(folder)) == expected
+    assert {level for level, _ in messages(caplog)} == {"WARNING"}
+    assert "vectors.faiss cannot be used (No such file" in caplog.text
+    caplog.clear()
+    sync_vectors(Catalog(folder, writable=True), phrases)
+    logged = [message for level, message in messages(caplog) if level == "INFO"]
+    assert logged[0] == "rebuilding the vector index: the file is missing or damaged"
+    assert logged[1].startswith("tuned the vector index on 40 phrases")
+    caplog.clear()
+    assert len(ask(opened(folder))) == len(PHRASES)
+    assert not messages(caplog)
+
+
+def test_a_full_gpu_is_logged(folder, caplog, monkeypatch):
+    monkeypatch.setattr(gpu, "gpu_numbers", lambda device: [0])
+    monkeypatch.setattr(gpu, "_free_memory", lambda numbers: 1000)
+    caplog.set_level("INFO", "retrieval_grounding.storage")
+    assert copy_to_gpus(shard_vectors(folder), DIMENSION, "cuda") is None
+    assert "searching on the CPU" in caplog.text
+
+
+@pytest.mark.parametrize("own_level", [None, "INFO"])
+def test_faiss_stays_out_of_the_log_unless_an_application_asks(own_level):
+    program = f"""
+import logging, sys
+logging.basicConfig(level=logging.DEBUG, stream=sys.stdout)
+if {own_level!r}:
+    logging.getLogger("faiss.loader").setLevel({own_level!r})
+from retrieval_grounding.storage.vectors.faiss_index import import_faiss
+assert "faiss" not in sys.modules
+import_faiss()
+logging.getLogger("application").info("imported")
+assert logging.getLogger().level == logging.DEBUG
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert "INFO:application:imported" in done.stdout
+    assert ("faiss" in done.stdout) == (own_level is not None)
+
+
 def test_gpus_give_the_same_hits(folder):
     if not gpu_numbers("cuda"):
         pytest.skip("needs an NVIDIA GPU and the package faiss-gpu")
-    catalog = Catalog(folder)
-    files = catalog.shard_files()
-    stored = StoredVectors(
-        files, lambda number: ShardReader(folder / "shards" / files[number], number)
-    )
-    index = gpu_search(stored, DIMENSION, "cuda")
+    stored = shard_vectors(folder)
+    index = copy_to_gpus(stored, DIMENSION, "cuda")
     _, found = index.search(phrases(), 10)
     np.testing.assert_array_equal(found, stored.search(phrases(), 10)[1])

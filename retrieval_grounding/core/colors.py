@@ -1,4 +1,4 @@
-"""Color words for regions: which share of a region each of eleven basic colors covers."""
+"""Colors of regions: the share of a region that each of eleven basic colors covers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FULL = 255
 
 
 def region_colors(image: Image.Image, boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    """Measure the colors of regions, of which only the middle is looked at.
+    """Measure the colors in the middle of regions.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def region_colors(image: Image.Image, boxes: npt.NDArray[np.float32]) -> npt.NDA
     Returns
     -------
     uint8 array of shape (n, 11)
-        Shares of the colors in `COLORS`; 255 is all of the region.
+        Share of each color of `COLORS`; 255 means all of the region.
 
     Examples
     --------
@@ -43,9 +43,11 @@ def region_colors(image: Image.Image, boxes: npt.NDArray[np.float32]) -> npt.NDA
     >>> region_colors(red, np.array([[0, 0, 50, 50]], np.float32))[0, COLORS.index("red")]
     np.uint8(255)
     """
-    centres, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
-    halves = sides * np.array([0.25, 0.3], np.float32)  # what is in front fills the middle
-    middles = np.concatenate([centres - halves, centres + halves], axis=1)
+    centers, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
+    halves = sides * np.array(
+        [0.25, 0.3], np.float32
+    )  # a foreground object fills the middle of its box
+    middles = np.concatenate([centers - halves, centers + halves], axis=1)
     pixels = [
         np.asarray(image.resize((_SIDE, _SIDE), Image.Resampling.NEAREST, tuple(box)))
         for box in middles.tolist()
@@ -56,7 +58,7 @@ def region_colors(image: Image.Image, boxes: npt.NDArray[np.float32]) -> npt.NDA
 
 
 def color_shares(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Return which share of each picture every color of `COLORS` covers.
+    """Return the share of each picture that each color of `COLORS` covers.
 
     Parameters
     ----------

@@ -1,11 +1,8 @@
-"""Errors that a user can act on; each message is one sentence that says what to do next."""
+"""Errors that a user can act on: each message is one sentence that says what to do next."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .reports import BuildReport
+from .reports import BuildReport
 
 __all__ = [
     "BuildInterrupted",
@@ -21,15 +18,15 @@ __all__ = [
 
 
 class GroundingError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base class of every error that this package raises on purpose."""
 
 
 class SourceError(GroundingError):
-    """A folder, glob or list of images cannot be read or names nothing."""
+    """A folder, glob or list of images cannot be read or names no image."""
 
 
 class ImageError(GroundingError):
-    """One image cannot be used.
+    """An image cannot be used.
 
     Parameters
     ----------
@@ -46,7 +43,7 @@ class ImageError(GroundingError):
 
 
 class ModelError(GroundingError):
-    """Weights are missing, unreachable, of the wrong kind, or not those of the index."""
+    """Weights are missing, unreachable, of the wrong kind, or not the ones the index needs."""
 
 
 class PhraseError(GroundingError, ValueError):
@@ -54,11 +51,11 @@ class PhraseError(GroundingError, ValueError):
 
 
 class ExpressionError(GroundingError):
-    """A file of referring expressions or predictions cannot be read, or none of it can be used."""
+    """A file of expressions or predictions cannot be read, or nothing in it can be used."""
 
 
 class StoreError(GroundingError):
-    """An index directory is missing, damaged, or of another format."""
+    """An index is missing, damaged, or in a different format."""
 
 
 class StoreLockedError(StoreError):
@@ -66,7 +63,7 @@ class StoreLockedError(StoreError):
 
 
 class BuildInterrupted(KeyboardInterrupt):
-    """Ctrl-C ended a build; what it had embedded is committed.
+    """Ctrl-C ended a build; everything it had embedded is committed.
 
     Parameters
     ----------
@@ -75,5 +72,5 @@ class BuildInterrupted(KeyboardInterrupt):
     """
 
     def __init__(self, report: BuildReport) -> None:
-        super().__init__("the build was stopped; all that it had embedded is safe")
+        super().__init__("the build was stopped; everything it had embedded is safe")
         self.report = report

@@ -1,4 +1,4 @@
-"""What a query answers: hits."""
+"""The result of a query: hits."""
 
 from __future__ import annotations
 
@@ -15,23 +15,32 @@ class Hit:
     Parameters
     ----------
     phrase : str
-        What was asked.
+        The query.
     image : str
         Path of the image.
     box : tuple of 4 float
         Corners ``x1, y1, x2, y2`` in pixels of the upright image.
     score : float
-        By what hits are sorted: the logit of a trained matcher, or else the cosine.
+        What hits are sorted by: the logit of a trained matcher, or the cosine. Compare scores of
+        one phrase only.
     probability : float or None
-        That the phrase is in the image and this region is what it means; None if the matcher is
-        not calibrated.
+        Probability that the image shows what the phrase describes and that this region is it;
+        None if the matcher is not calibrated.
     label : str
         The detector's class name, or ``"whole image"``.
     region_id : int or None
-        Id in the index; None outside one.
+        Id in the index; None if there is no index.
     content_hash : str or None
-        BLAKE2b-128 of the file that was indexed; None outside an index. Pictures show a file only
-        if it has this hash.
+        BLAKE2b-128 of the file that was indexed; None if there is no index. A page or picture
+        shows the file only if it still has this hash.
+
+    Examples
+    --------
+    >>> hit = Hit("a red car", "street.jpg", (10.0, 20.0, 50.0, 60.0), 2.17, 0.74, "car", None)
+    >>> hit.certainty
+    '74%'
+    >>> hit.as_dict()["box"]
+    (10.0, 20.0, 50.0, 60.0)
     """
 
     phrase: str
@@ -45,7 +54,7 @@ class Hit:
 
     @property
     def certainty(self) -> str:
-        """What pictures show: the probability, or the score if there is none."""
+        """The probability as text, or the score if there is none."""
         return f"{self.score:.3f}" if self.probability is None else f"{self.probability:.0%}"
 
     def as_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Ctrl-C as a question to stop at the next good moment."""
+"""Ctrl-C as a request to stop at the next safe point."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["graceful_interrupt"]
 
 @contextlib.contextmanager
 def graceful_interrupt() -> Iterator[Callable[[], bool]]:
-    """Yield a function that tells whether Ctrl-C was pressed inside the block.
+    """Yield a function that returns whether Ctrl-C was pressed inside the block.
 
-    The second Ctrl-C raises ``KeyboardInterrupt`` as usual. Outside the main thread, or where the
-    program has a handler of its own, nothing is changed.
+    A second Ctrl-C raises ``KeyboardInterrupt`` as usual. Outside the main thread, or if the
+    program has its own handler, nothing changes.
     """
     pressed = False
 

@@ -20,9 +20,15 @@ class Phrases:
     Parameters
     ----------
     texts : sequence of p str
-        As :func:`retrieval_grounding.core.phrases.clean_phrase` returns them.
+        As :func:`clean_phrase` returns them.
     embeddings : float32 array of shape (p, d)
         Unit length.
+
+    Examples
+    --------
+    >>> phrases = Phrases(["a dog", "a cat"], np.eye(2, dtype=np.float32))
+    >>> len(phrases), phrases[:1].texts
+    (2, ['a dog'])
     """
 
     texts: Sequence[str]
@@ -37,7 +43,7 @@ class Phrases:
 
 
 def clean_phrase(phrase: str) -> str:
-    r"""Return `phrase` with control characters and runs of white space as single spaces.
+    r"""Return `phrase` with control characters and runs of white space replaced by single spaces.
 
     Raises
     ------

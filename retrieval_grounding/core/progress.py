@@ -1,4 +1,4 @@
-"""Progress bars on a terminal, silence in a pipe."""
+"""Progress bars on a terminal, nothing in a pipe."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def progress_bar(
     Parameters
     ----------
     description : str
-        What is going on.
+        What is being done.
     total : int
         Steps until the end.
     unit : str
-        What a step is, for the rate: ``"images"`` shows images/s.
+        What is counted, for the rate: ``"images"`` shows images/s.
     shown : bool, optional
-        None shows the bar only if stderr is a terminal.
+        Whether to show the bar; None shows it if stderr is a terminal.
     """
     from rich.console import Console
     from rich.progress import (

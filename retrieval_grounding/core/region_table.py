@@ -13,7 +13,7 @@ __all__ = ["RegionTable"]
 
 @dataclass(frozen=True)
 class RegionTable:
-    """The regions of several images, one image after the other.
+    """The regions of several images, image by image: what a matcher scores.
 
     Parameters
     ----------
@@ -24,15 +24,15 @@ class RegionTable:
     scores : float32 array of shape (n,)
         Confidence of the detector.
     labels : int64 array of shape (n,)
-        Numbers of class names, rows of `label_embeddings`.
+        Class of each region: an index into `label_names` and `label_embeddings`.
     colors : uint8 array of shape (n, 11)
         Shares of the basic colors, see :func:`retrieval_grounding.core.colors.region_colors`.
     offsets : int64 array of shape (images + 1,)
-        Rows ``offsets[i]:offsets[i + 1]`` belong to image i; the first is the whole image.
+        Rows ``offsets[i]:offsets[i + 1]`` belong to image i; the first of them is the whole image.
     label_names : sequence of k str
         The detector's class names.
     label_embeddings : float32 array of shape (k, d)
-        Their embeddings as phrases; zeros for the label of whole images.
+        The class names embedded as phrases; zeros for the label of whole images.
     """
 
     embeddings: npt.NDArray[np.floating]
@@ -57,7 +57,7 @@ class RegionTable:
         return slice(int(self.offsets[number]), int(self.offsets[number + 1]))
 
     def rows(self, images: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Return the rows of several images, one image after the other.
+        """Return the rows of several images, image by image.
 
         Examples
         --------
@@ -71,7 +71,7 @@ class RegionTable:
         return np.repeat(starts - before, counts) + np.arange(counts.sum())
 
     def of_one_image(self, rows: npt.NDArray[np.generic] | slice) -> RegionTable:
-        """Return the regions of `rows`, all of one image, its whole image first among them."""
+        """Return a table of `rows`, all of one image and starting with its whole image."""
         boxes = self.boxes[rows]
         return replace(
             self,

@@ -1,4 +1,4 @@
-"""The value type that everything passes around: the regions of one image."""
+"""The regions of one image: the value type that every part of the library exchanges."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WHOLE_IMAGE = "whole image"
 
 @dataclass(frozen=True, eq=False)
 class Regions:
-    """Boxes in one image with the detector's scores and labels.
+    """Boxes in an image with the detector's scores and labels.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ class Regions:
         Corners ``x1, y1, x2, y2`` in pixels of the upright image, stored as float32. Every
         coordinate is finite and at least 0, and every box has a positive width and height.
     scores : array of shape (n,)
-        Confidence of the detector, 0 to 1, stored as float32.
+        The detector's confidence, 0 to 1, stored as float32.
     labels : sequence of n str
         Class names of the detector.
 
@@ -113,7 +113,7 @@ class Regions:
         return np.concatenate([corners, sides], axis=1)
 
     def clip(self, width: int, height: int) -> Regions:
-        """Return the regions cut to the image; those with less than a pixel left are dropped."""
+        """Return the regions clipped to the image, without those that keep less than a pixel."""
         limits = np.array([width, height, width, height], dtype=np.float32)
         boxes = np.minimum(self.boxes, limits)
         keep = np.flatnonzero(((boxes[:, 2:] - boxes[:, :2]) >= 1).all(axis=1))
@@ -131,7 +131,7 @@ def pairwise_iou(first: npt.ArrayLike, second: npt.ArrayLike) -> FloatArray:
     Returns
     -------
     float32 array of shape (n, m)
-        0 where boxes do not overlap, 1 where they are the same.
+        0 if two boxes do not overlap, 1 if they are equal.
 
     Examples
     --------

@@ -12,98 +12,45 @@ __all__ = ["BuildOptions", "BuildReport", "CompactReport", "Fault", "SkippedFile
 
 
 @dataclass(frozen=True)
-class CompactReport:
-    """What compacting did.
+class SkippedFile:
+    """A file that is not in the index, and why.
 
     Parameters
     ----------
-    shards_before, shards_after : int
-        Shards of the index.
-    regions_dropped : int
-        Regions of changed and removed images that are gone for good.
-    bytes_freed : int
-        Of the disk.
-    """
-
-    shards_before: int
-    shards_after: int
-    regions_dropped: int
-    bytes_freed: int
-
-
-@dataclass(frozen=True)
-class Fault:
-    """Something that is wrong with an index.
-
-    Parameters
-    ----------
-    where : str
-        The file, relative to the index.
-    kind : str
-        A fixed, short name such as ``"damaged"``.
+    path : str
+        Absolute path.
+    reason : str
+        A fixed, short name such as ``"truncated"``, for counting and for scripts.
     detail : str
-        What exactly was found.
-    repair : str
-        What ``verify --repair`` does about it.
-    shard : int or None
-        The shard in question.
-    places : set of RowKey
-        Rows whose images have to be embedded again.
+        What exactly was found, for a person.
+    size, mtime_ns : int
+        Of the file when it was skipped; -1 if unknown.
     """
 
-    where: str
-    kind: str
+    path: str
+    reason: str
     detail: str
-    repair: str
-    shard: int | None = None
-    places: frozenset[RowKey] = frozenset()
-
-
-@dataclass
-class VerifyReport:
-    """What verifying found.
-
-    Parameters
-    ----------
-    images, shards : int
-        Checked.
-    faults : list of Fault
-        Empty if all is well; after a repair, what could not be repaired.
-    repaired : list of Fault
-        What a repair has put right.
-    embedded : int
-        Images that a repair embedded again.
-    lost : list of str
-        Images that a repair removed, since their regions were damaged and their files are gone or
-        unusable.
-    """
-
-    images: int
-    shards: int
-    faults: list[Fault] = field(default_factory=list)
-    repaired: list[Fault] = field(default_factory=list)
-    embedded: int = 0
-    lost: list[str] = field(default_factory=list)
+    size: int = -1
+    mtime_ns: int = -1
 
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """How to build; none of it changes what is stored of an image.
+    """How to build. No option changes what is stored of an image.
 
     Parameters
     ----------
     batch_images : int
-        Images that are detected and encoded together; fewer if they are large, or if they do not
-        fit into the memory of the device.
+        Images that are detected and encoded together; fewer if they are large or do not fit into
+        the device's memory.
     shard_images : int
-        Images in a shard. A crash loses at most the shard in flight.
+        Images per shard. A crash loses at most the shard in progress.
     workers : int
         Processes that decode ahead of the models, each with a thread that reads for it.
     progress : bool or None
-        Show a bar; None shows it on a terminal.
+        Whether to show a progress bar; None shows it on a terminal.
     prune : bool
-        Forget images whose files have been deleted from the folders; without it they are only
-        reported.
+        Remove images whose files have been deleted. Otherwise they are only reported.
     """
 
     batch_images: int = 16
@@ -115,25 +62,26 @@ class BuildOptions:
 
 @dataclass
 class BuildReport:
-    """What a build did. Every file that was found is counted in exactly one of the numbers.
+    """What a build did. Each file that was found is counted in exactly one of the numbers.
 
     Parameters
     ----------
     found : int
         Files that the sources name.
     unchanged, added, updated, moved, duplicates : int
-        Of these, already in the index as they are; new; changed; known under another path that is
-        gone; new, with the content of another image, whose regions they share.
+        How many of them are in the index as they were, are new, have changed, were known under a
+        path that no longer exists, or are new copies of an image that is already in the index
+        (copies share its regions).
     skipped : list of SkippedFile
         Files that could not be indexed, and why.
     missing : list of str
         Images of the index whose files have been deleted.
     pruned : bool
-        Whether the missing ones were removed from the index.
+        Whether the missing images were removed from the index.
     embedded, regions : int
-        Images that went through the models, and their regions, the whole images included.
+        Images that went through the models, and their regions, including the whole images.
     seconds : float
-        Duration, loading of models excluded.
+        Duration, without loading the models.
     """
 
     found: int = 0
@@ -161,11 +109,75 @@ class BuildReport:
 
 
 @dataclass(frozen=True)
-class SkippedFile:
-    """A file that is not in the index, and why."""
+class CompactReport:
+    """What compacting did.
 
-    path: str
-    reason: str
+    Parameters
+    ----------
+    shards_before, shards_after : int
+        Number of shards in the index.
+    regions_dropped : int
+        Regions of changed and removed images that were deleted for good.
+    bytes_freed : int
+        Disk space gained.
+    """
+
+    shards_before: int
+    shards_after: int
+    regions_dropped: int
+    bytes_freed: int
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something wrong with an index.
+
+    Parameters
+    ----------
+    where : str
+        The file, relative to the index.
+    kind : str
+        A fixed, short name such as ``"damaged"``.
+    detail : str
+        What exactly was found.
+    repair : str
+        What ``verify --repair`` does about it.
+    shard : int or None
+        The shard in question.
+    places : frozenset of RowKey
+        Rows whose images have to be embedded again.
+    """
+
+    where: str
+    kind: str
     detail: str
-    size: int = -1
-    mtime_ns: int = -1
+    repair: str
+    shard: int | None = None
+    places: frozenset[RowKey] = frozenset()
+
+
+@dataclass
+class VerifyReport:
+    """What verifying found.
+
+    Parameters
+    ----------
+    images, shards : int
+        How many were checked.
+    faults : list of Fault
+        Empty if the index is sound; after a repair, what could not be repaired.
+    repaired : list of Fault
+        What was repaired.
+    embedded : int
+        Images that a repair embedded again.
+    lost : list of str
+        Images that a repair removed because their regions were damaged and their files are gone or
+        unusable.
+    """
+
+    images: int
+    shards: int
+    faults: list[Fault] = field(default_factory=list)
+    repaired: list[Fault] = field(default_factory=list)
+    embedded: int = 0
+    lost: list[str] = field(default_factory=list)

@@ -6,7 +6,7 @@ __all__ = ["counted"]
 
 
 def counted(number: int, noun: str) -> str:
-    """Return a number with its noun, which takes an s unless there is exactly one.
+    """Return a number with its noun, in the plural unless the number is 1.
 
     >>> counted(1, "image"), counted(0, "shard"), counted(1253, "region")
     ('1 image', '0 shards', '1,253 regions')

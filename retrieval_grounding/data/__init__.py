@@ -1,1 +1,1 @@
-"""What comes from outside: image files and files of referring expressions."""
+"""Reading input: image files and files of referring expressions."""

@@ -1,4 +1,4 @@
-"""Referring expressions: the value, and reading files of them in any of their forms."""
+"""Referring expressions, and reading them from files in every supported format."""
 
 from __future__ import annotations
 
@@ -20,30 +20,37 @@ from .refer import find_refs, read_refer
 __all__ = ["Expression", "ExpressionSet", "clipped_box", "parse_box", "read_expressions"]
 
 
-_LARGEST = 1e6  # pixels; no photograph is larger, and float32 still resolves a sixteenth there
+_MAX_COORDINATE = 1e6  # pixels; beyond any image, and float32 is still exact to 1/16
 
 
 @dataclass(frozen=True)
 class Expression:
-    """A phrase and the box that it means.
+    """A phrase and the box that it refers to.
 
     Parameters
     ----------
     image : str
-        Name or path of the image, as its file has it.
+        Name or path of the image, as in the file.
     phrase : str
-        As :func:`retrieval_grounding.core.phrases.clean_phrase` returns it.
+        Without control characters and repeated spaces.
     box : tuple of 4 float
-        Corners ``x1, y1, x2, y2`` in pixels of the upright image, with a positive area, and
-        inside the image where its size is known.
+        Corners ``x1, y1, x2, y2`` in pixels of the upright image. The area is positive, and the box
+        is inside the image if its size is known.
     split, dataset : str
-        Such as ``"val"`` and ``"refcocog"``; empty if unknown.
+        For example ``"val"`` and ``"refcocog"``; empty if unknown.
     category : str or None
-        Class of the object, if the file has it.
+        Class of the object, if known.
     object_id : str
-        The file's name of the object; empty if it has none.
+        Identifies the object in the file; empty if unknown.
     image_size : tuple of 2 int, or None
-        Width and height in whose pixels the box is given, if the file has them.
+        Width and height of the image that the box was measured in, if known.
+
+    Examples
+    --------
+    >>> import retrieval_grounding as rg
+    >>> expression = rg.Expression("street.jpg", "the red car", (10.0, 20.0, 40.0, 60.0), "val")
+    >>> expression.phrase, expression.split, expression.image_size
+    ('the red car', 'val', None)
     """
 
     image: str
@@ -58,18 +65,29 @@ class Expression:
 
 @dataclass(frozen=True)
 class ExpressionSet:
-    """What was read from a file of expressions.
+    """The expressions of a file, and how many were skipped; iterable, with a length.
 
     Parameters
     ----------
     source : str
-        The file.
+        The file or folder.
     expressions : sequence of Expression
         In the order of the file.
     records : int
-        Expressions in the file, whether they were taken or not.
+        Expressions in the file, including skipped ones.
     skipped : Counter of str
-        How many were not taken, by reason.
+        Number of skipped expressions, by reason.
+
+    Examples
+    --------
+    >>> from collections import Counter
+    >>> import retrieval_grounding as rg
+    >>> car = rg.Expression("street.jpg", "the red car", (10.0, 20.0, 40.0, 60.0))
+    >>> found = rg.ExpressionSet("refs.jsonl", [car], 3, Counter({"bad-box": 2}))
+    >>> print(found)
+    1 of 3 expressions (2 bad-box)
+    >>> len(found), [expression.phrase for expression in found]
+    (1, ['the red car'])
     """
 
     source: str
@@ -85,8 +103,11 @@ class ExpressionSet:
         return iter(self.expressions)
 
     def __str__(self) -> str:
-        left_out = ", ".join(f"{count} {reason}" for reason, count in self.skipped.most_common())
-        return f"{len(self)} of {self.records} expressions" + (left_out and f" ({left_out})")
+        text = f"{len(self)} of {self.records} expressions"
+        if not self.skipped:
+            return text
+        reasons = ", ".join(f"{count} {reason}" for reason, count in self.skipped.most_common())
+        return f"{text} ({reasons})"
 
 
 def read_expressions(
@@ -96,30 +117,54 @@ def read_expressions(
     first_sentence_only: bool = False,
     one_object_per_image: bool = False,
 ) -> ExpressionSet:
-    """Read referring expressions; the form follows from the name.
+    r"""Read referring expressions from a file whose name tells its format.
+
+    A line of a ``.jsonl`` file is an object with ``image``, ``expression``, and a box: either
+    ``bbox_xyxy`` or ``bbox_xywh``, in pixels. The first line of a ``.csv`` file names the columns
+    ``image``, ``expression``, and either ``x1, y1, x2, y2`` or ``x, y, w, h``. Both may have
+    ``split``, ``dataset``, ``category``, ``object_id``, ``width`` and ``height``.
 
     Parameters
     ----------
     source : path
-        A ``.jsonl`` or ``.jsonl.gz`` file, a ``.csv`` file, a ``refs(...).p`` of the REFER layout,
-        which needs ``instances.json`` beside it, or a folder that holds these two.
+        A ``.jsonl``, ``.jsonl.gz`` or ``.csv`` file; a ``refs(...).p`` of the REFER layout, with
+        ``instances.json`` beside it; or a folder that holds these two.
     splits : sequence of str, optional
-        Take only these, such as ``["val"]``.
+        Splits to read, such as ``["val"]``; all by default.
     first_sentence_only : bool
-        Of several expressions for one object, take only the first in the file.
+        Read only the first expression for each object.
     one_object_per_image : bool
-        Of each image, take only the object that comes first in the file.
+        Read only expressions for the first object of each image.
 
     Returns
     -------
     ExpressionSet
-        With counts of what was not taken and why: ``other-split``, ``later-sentence``,
-        ``other-object``, or what is wrong with a record, such as ``bad-box``.
+        Skipped expressions are counted by reason: ``other-split``, ``later-sentence``,
+        ``other-object``, or the problem of a record, such as ``bad-box``.
 
     Raises
     ------
     ExpressionError
-        If the file is missing, of no known form, or damaged, or if nothing of it can be used.
+        If the file is missing, damaged or of an unknown format, if a split does not exist, or if
+        the file has no usable expression.
+
+    Examples
+    --------
+    >>> import json, tempfile
+    >>> from pathlib import Path
+    >>> import retrieval_grounding as rg
+    >>> records = [
+    ...     {"image": "a.jpg", "expression": "the red car", "bbox_xywh": [10, 20, 30, 40]},
+    ...     {"image": "a.jpg", "expression": "no box", "bbox_xywh": [10, 20, 0, 0]},
+    ... ]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "refs.jsonl"
+    ...     _ = path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    ...     found = rg.read_expressions(path)
+    >>> print(found)
+    1 of 2 expressions (1 bad-box)
+    >>> found.expressions[0].box
+    (10.0, 20.0, 40.0, 60.0)
     """
     path = Path(source)
     skipped: Counter[str] = Counter()
@@ -129,21 +174,22 @@ def read_expressions(
     for record in _read(path):
         records += 1
         try:
-            found.append(_checked(record))
+            found.append(_to_expression(record))
         except _BadRecordError as error:
             skipped[error.reason] += 1
-            first_problem = first_problem or f"{record.place}: {error.reason}"
+            first_problem = first_problem or f"{record.location}: {error.reason}"
     if not found:
         raise ExpressionError(f"{path} has no usable expression ({first_problem or 'it is empty'})")
-    taken = _of_splits(found, splits, path)
-    skipped["other-split"] += len(found) - len(taken)
+    kept = _of_splits(found, splits, path)
+    skipped["other-split"] += len(found) - len(kept)
     if first_sentence_only:
-        before, taken = len(taken), _first_sentences(taken)
-        skipped["later-sentence"] += before - len(taken)
+        before, kept = len(kept), _first_sentences(kept)
+        skipped["later-sentence"] += before - len(kept)
     if one_object_per_image:
-        before, taken = len(taken), _first_objects(taken)
-        skipped["other-object"] += before - len(taken)
-    return ExpressionSet(os.fspath(source), taken, records, +skipped)
+        before, kept = len(kept), _first_objects(kept)
+        skipped["other-object"] += before - len(kept)
+    skipped += Counter()  # drops the reasons that did not occur
+    return ExpressionSet(os.fspath(source), kept, records, skipped)
 
 
 def _read(path: Path) -> Iterator[Record]:
@@ -151,7 +197,7 @@ def _read(path: Path) -> Iterator[Record]:
     if path.is_dir():
         return read_refer(find_refs(path))
     if not path.is_file():
-        raise ExpressionError(f"there is no file of expressions {path}")
+        raise ExpressionError(f"the file of expressions {path} does not exist")
     if name.endswith((".jsonl", ".jsonl.gz")):
         return read_jsonl(path)
     if name.endswith(".csv"):
@@ -159,8 +205,8 @@ def _read(path: Path) -> Iterator[Record]:
     if name.endswith(".p"):
         return read_refer(path)
     raise ExpressionError(
-        f"{path} is of no known form; name a .jsonl, .jsonl.gz or .csv file, or a folder of the "
-        "REFER layout"
+        f"{path} is not in a supported format; name a .jsonl, .jsonl.gz or .csv file, or a folder "
+        "of the REFER layout"
     )
 
 
@@ -172,7 +218,7 @@ class _BadRecordError(Exception):
         self.reason = reason
 
 
-def _checked(record: Record) -> Expression:
+def _to_expression(record: Record) -> Expression:
     if record.problem:
         raise _BadRecordError(record.problem)
     values = record.values
@@ -203,7 +249,7 @@ def _checked(record: Record) -> Expression:
 
 
 def parse_box(values: Any) -> Box | None:
-    """Return the box of a record as corners, or None if it has none with a positive area.
+    """Return the box of a record as corners, or None without a box of positive area.
 
     Examples
     --------
@@ -239,7 +285,9 @@ def clipped_box(box: Box, size: tuple[int, int] | None) -> Box | None:
 
 def _is_number(value: Any) -> bool:
     return (
-        isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST
+        isinstance(value, (int, float))
+        and not isinstance(value, bool)
+        and abs(value) <= _MAX_COORDINATE
     )
 
 
@@ -253,7 +301,7 @@ def _image_size(width: Any, height: Any) -> tuple[int, int] | None:
 
 
 def _text(value: Any) -> str:
-    """Return names and numbers as text; anything else is as good as not there."""
+    """Return names and numbers as text; anything else counts as missing."""
     known = isinstance(value, (str, int)) and not isinstance(value, bool)
     return str(value) if known else ""
 
@@ -264,15 +312,15 @@ def _of_splits(
     if splits is None:
         return expressions
     wanted = {splits} if isinstance(splits, str) else set(splits)
-    there = dict.fromkeys(expression.split for expression in expressions)
-    if missing := sorted(wanted - set(there)):
-        names = ", ".join(name or "(none)" for name in there)
+    existing = dict.fromkeys(expression.split for expression in expressions)
+    if missing := sorted(wanted - set(existing)):
+        names = ", ".join(name or "(none)" for name in existing)
         raise ExpressionError(f"{path} has no split {', '.join(missing)}; it has {names}")
     return [expression for expression in expressions if expression.split in wanted]
 
 
 def _first_sentences(expressions: list[Expression]) -> list[Expression]:
-    # An object is its box: files number objects by image, by data set, or not at all.
+    # Objects are identified by their boxes: not all files have ids, or unique ones.
     firsts: dict[tuple[str, Box], Expression] = {}
     for expression in expressions:
         firsts.setdefault((expression.image, expression.box), expression)
@@ -280,9 +328,7 @@ def _first_sentences(expressions: list[Expression]) -> list[Expression]:
 
 
 def _first_objects(expressions: list[Expression]) -> list[Expression]:
-    firsts: dict[str, Box] = {}
-    return [
-        expression
-        for expression in expressions
-        if firsts.setdefault(expression.image, expression.box) == expression.box
-    ]
+    first_boxes: dict[str, Box] = {}
+    for expression in expressions:
+        first_boxes.setdefault(expression.image, expression.box)
+    return [e for e in expressions if e.box == first_boxes[e.image]]

@@ -1,4 +1,4 @@
-"""Decoding image files safely into the frame that a viewer shows."""
+"""Decoding image files safely, with the pixels that a viewer shows."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ __all__ = ["MAX_PIXELS", "TRANSIENT_REASONS", "decode_image", "hash_content", "l
 
 
 MAX_PIXELS = 178_956_970
-"""Larger images are refused as ``too-large`` before a pixel is decoded (Pillow's own limit)."""
+"""Images with more pixels are refused as ``too-large`` before decoding (Pillow's own limit)."""
 
 MAX_BYTES = 1 << 29
-"""Larger files are refused as ``too-large`` before they are read."""
+"""Files with more bytes are refused as ``too-large`` before reading."""
 
 TRANSIENT_REASONS = frozenset(
     ("missing", "unreadable", "out-of-memory", "decoder-died", "decoder-stuck")
 )
-"""Reasons that say nothing about what is in a file: it may be usable the next time."""
+"""Reasons that do not depend on the content of a file, so it may be usable the next time."""
 
-# EPS, PDF, WMF and the like start other programs or draw instead of decoding: never opened.
+# Never EPS, PDF, WMF and similar formats, which start other programs or render.
 _PLUGINS = {
     "JPEG": "Jpeg", "MPO": "Mpo", "PNG": "Png", "WEBP": "WebP", "GIF": "Gif", "BMP": "Bmp",
     "DIB": "Bmp", "TIFF": "Tiff", "AVIF": "Avif", "JPEG2000": "Jpeg2K", "PPM": "Ppm",
@@ -63,9 +63,8 @@ def load_image(path: PathLike, content_hash: str | None = None) -> Image.Image:
     path : path
         The file.
     content_hash : str, optional
-        Decode the file only if this is its :func:`hash_content`. A path that comes from an index
-        is worth no more than whoever wrote the index; with the hash, it can only name a file whose
-        content is known there.
+        Decode the file only if its :func:`hash_content` is this. Paths in an index from someone
+        else cannot be trusted; the hash restricts them to files whose content was indexed.
 
     Raises
     ------
@@ -79,12 +78,12 @@ def load_image(path: PathLike, content_hash: str | None = None) -> Image.Image:
 
 
 def hash_content(data: bytes) -> str:
-    """Return the hash by which an index knows the content of a file: BLAKE2b-128, hexadecimal."""
+    """Return the hash that identifies content in an index: BLAKE2b-128, hexadecimal."""
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def read_image_bytes(path: PathLike) -> bytes:
-    """Return the bytes of an image file, or raise :class:`ImageError` by named reason."""
+    """Return the bytes of an image file, or raise :class:`ImageError` with a reason."""
     file = Path(path)
     try:
         if file.is_dir() or (file.exists() and not file.is_file()):
@@ -96,9 +95,9 @@ def read_image_bytes(path: PathLike) -> bytes:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ImageError("missing", f"{file} does not exist") from error
     except OSError as error:
-        if error.errno in (errno.EMFILE, errno.ENFILE):  # says nothing about this file
+        if error.errno in (errno.EMFILE, errno.ENFILE):  # not the fault of this file
             raise GroundingError(
-                f"{file} cannot be read, since too many files are open; raise the limit with "
+                f"{file} cannot be read, because too many files are open; raise the limit with "
                 "'ulimit -n' or close other programs"
             ) from error
         raise ImageError("unreadable", f"{file} cannot be read: {error.strerror}") from error
@@ -107,10 +106,10 @@ def read_image_bytes(path: PathLike) -> bytes:
 
 
 def decode_image(data: bytes) -> Image.Image:
-    """Decode an image into upright 8-bit RGB, the frame and the pixels that a viewer shows.
+    """Decode an image into upright 8-bit RGB, with the pixels that a viewer shows.
 
-    The EXIF orientation is applied. CMYK, palette, grey and 16-bit images are converted,
-    transparency is laid on white, and of an animation the first frame is taken.
+    The EXIF orientation is applied. CMYK, palette, grayscale and 16-bit images are converted,
+    transparent pixels are blended with white, and animations yield their first frame.
 
     Parameters
     ----------
@@ -140,26 +139,26 @@ def decode_image(data: bytes) -> Image.Image:
     except ImageError:
         raise
     except UnidentifiedImageError as error:
-        raise ImageError("not-an-image", "the bytes are no known image format") from error
+        raise ImageError("not-an-image", "the file is not in a known image format") from error
     except Image.DecompressionBombError as error:
         raise ImageError("too-large", f"more than {MAX_PIXELS:,} pixels") from error
     except MemoryError as error:
         raise ImageError("out-of-memory", "the pixels do not fit into memory") from error
-    except Exception as error:  # Pillow's plugins raise nearly anything on damaged bytes
+    except Exception as error:  # Pillow's plugins raise almost any error on damaged bytes
         reason = "truncated" if "truncated" in str(error).lower() else "corrupt"
         raise ImageError(reason, str(error) or type(error).__name__) from error
 
 
 @cache
 def _formats() -> tuple[str, ...]:
-    for plugin in dict.fromkeys(_PLUGINS.values()):  # Image.init() would take twice as long
-        with contextlib.suppress(ImportError):  # AVIF, in some versions of Pillow
+    for plugin in dict.fromkeys(_PLUGINS.values()):  # Image.init() takes twice as long
+        with contextlib.suppress(ImportError):  # some versions of Pillow lack AVIF
             importlib.import_module(f"PIL.{plugin}ImagePlugin")
     return tuple(name for name in _PLUGINS if name in Image.OPEN)
 
 
 def _pillow_open() -> Callable[..., Any]:
-    """Return Pillow's own ``open``: ultralytics replaces it by one that installs packages."""
+    """Return Pillow's own ``open``, which ultralytics replaces by one that installs packages."""
     patches = sys.modules.get("ultralytics.utils.patches")
     return getattr(patches, "_image_open", Image.open)
 
@@ -171,7 +170,7 @@ def _claims(width: int, height: int) -> str:
 def _upright(image: Image.Image) -> Image.Image:
     try:
         orientation = image.getexif().get(_EXIF_ORIENTATION)
-    except Exception:  # damaged EXIF says nothing about rotation; viewers show the image as stored
+    except Exception:  # damaged EXIF; viewers then show the image as stored
         return image
     method = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
     return image.transpose(method) if method is not None else image
@@ -179,7 +178,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
-        return image.copy() if isinstance(image.readonly, int) and image.readonly else image
+        return image.copy() if image.readonly else image
     if image.mode == "F" or image.mode.startswith("I"):
         return Image.fromarray(_to_8_bit(image)).convert("RGB")
     if "A" in image.mode or "transparency" in image.info:
@@ -190,8 +189,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _to_8_bit(image: Image.Image) -> npt.NDArray[np.uint8]:
-    """Scale grey values of more than 8 bits as viewers do: 16-bit by 256, floats by their range."""
-    import numpy as np  # most images do without, and every process that decodes starts sooner
+    """Scale gray values of more than 8 bits as viewers do: 16-bit by 256, floats by their range."""
+    import numpy as np  # most images do not need it, and decoding processes start faster
 
     values = np.asarray(image)
     if values.dtype.kind == "f":

@@ -1,7 +1,8 @@
-"""Reading ahead: image files are read, hashed and decoded while the models work."""
+"""Reading ahead: reading, hashing and decoding image files while the models work."""
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -14,35 +15,37 @@ from PIL import Image
 
 from ..core.errors import ImageError
 from ..core.reports import SkippedFile
-from .decode_pool import Decoder
+from .decoder import Decoder
 from .images import hash_content, read_image_bytes
 
 __all__ = ["LoadedImage", "batches", "read_ahead", "size_and_time"]
 
 
-_BATCH_PIXELS = 64_000_000
+_LOGGER = logging.getLogger(__name__)
 
-_FILES_A_DECODER = 8
-"""A few files are decoded before a second process has started."""
+_MAX_BATCH_PIXELS = 64_000_000
+
+_FILES_PER_THREAD = 8
+"""One process decodes this many files before a second one would have started."""
 
 _SETTLED_NS = 2_000_000_000
-"""A file as young as this may yet change within one tick of its file system's clock."""
+"""A younger file may still change without its modification time changing."""
 
 
 @dataclass(frozen=True)
 class LoadedImage:
-    """An image file that was read.
+    """An image file after reading.
 
     Parameters
     ----------
     path : str
-        Absolute.
+        Absolute path.
     size, mtime_ns : int
-        Of the file, taken before it was read: a change meanwhile is noticed the next time.
+        Taken before the file was read, so that the next build notices a change meanwhile.
     content_hash : str
-        BLAKE2b-128 of its bytes.
+        BLAKE2b-128 of the file.
     image : PIL image or None
-        None if the regions of that content are known already.
+        None if the regions of this content are already known.
     """
 
     path: str
@@ -53,9 +56,9 @@ class LoadedImage:
 
 
 def size_and_time(path: str) -> tuple[int, int]:
-    """Return size and mtime_ns of a file, -1 and -1 if it cannot be asked."""
+    """Return size and mtime_ns of a file, or -1 and -1 if they cannot be read."""
     try:
-        status = os.stat(path)  # noqa: PTH116 - called for every file of a collection
+        status = os.stat(path)  # noqa: PTH116 - much faster, and called for every file
     except OSError:
         return (-1, -1)
     return (status.st_size, status.st_mtime_ns)
@@ -71,12 +74,17 @@ def _load(path: str, known: Container[str], decoder: Decoder | None) -> LoadedIm
         image = None if decoder is None or digest in known else decoder.decode(data)
     except UnicodeEncodeError:
         readable = os.fsencode(path).decode("utf-8", "backslashreplace")
-        return SkippedFile(readable, "undecodable-name", "the file name is not UTF-8")
+        return _skip(SkippedFile(readable, "undecodable-name", "the file name is not UTF-8"))
     except ImageError as error:
-        return SkippedFile(path, error.reason, error.detail, size, mtime_ns)
+        return _skip(SkippedFile(path, error.reason, error.detail, size, mtime_ns))
     if time.time_ns() - mtime_ns < _SETTLED_NS:
-        mtime_ns = -1  # compared by content the next time
+        mtime_ns = -1  # makes the next build compare the content
     return LoadedImage(path, size, mtime_ns, digest, image)
+
+
+def _skip(file: SkippedFile) -> SkippedFile:
+    _LOGGER.debug("skipped %s: %s (%s)", file.path, file.reason, file.detail)
+    return file
 
 
 def read_ahead(
@@ -84,40 +92,40 @@ def read_ahead(
 ) -> Generator[LoadedImage | SkippedFile, None, None]:
     """Read files, at most 2 × `workers` ahead of the caller; yield them in order.
 
-    Threads read and hash. Each hands what it reads to a process of its own to be decoded, so that
-    a decoder that crashes, fills the memory or hangs costs one image. The processes are started
-    when they are needed, and are gone when the iterator is exhausted or closed.
+    Threads read and hash, and each has a process that decodes for it, so that a decoder that
+    crashes, hangs or runs out of memory costs one image. The processes start when they are needed,
+    and have ended when the iterator is exhausted or closed.
 
     Parameters
     ----------
     paths : sequence of str
-        Absolute.
+        Absolute paths.
     known : container of str
-        Content hashes of which the regions are known: these files are not decoded. It may grow
-        meanwhile.
+        Content hashes whose regions are known; such files are not decoded. It may grow meanwhile.
     workers : int
-        Threads, and at most so many processes.
+        Largest number of threads, and of processes.
     decode : bool
-        Without it files are only hashed.
+        False only hashes the files.
 
     Raises
     ------
     GroundingError
-        If too many files are open, or no process can be started.
+        If too many files are open, or a process cannot be started.
     """
-    threads = min(workers, 1 + len(paths) // _FILES_A_DECODER)
-    own = threading.local()
+    threads = min(workers, 1 + len(paths) // _FILES_PER_THREAD)
+    thread = threading.local()
     decoders: list[Decoder] = []
 
-    def begin() -> None:
-        own.decoder = Decoder() if decode else None
-        if own.decoder is not None:
-            decoders.append(own.decoder)
+    def start_thread() -> None:
+        thread.decoder = None
+        if decode:
+            thread.decoder = Decoder()
+            decoders.append(thread.decoder)
 
     def load(path: str) -> LoadedImage | SkippedFile:
-        return _load(path, known, own.decoder)
+        return _load(path, known, thread.decoder)
 
-    pool = ThreadPoolExecutor(threads, "read", begin)
+    pool = ThreadPoolExecutor(threads, "read", start_thread)
     pending: deque[Future[LoadedImage | SkippedFile]] = deque()
     try:
         for path in paths:
@@ -138,14 +146,14 @@ def read_ahead(
 def batches(
     items: Iterable[LoadedImage | SkippedFile], count: int
 ) -> Iterator[list[LoadedImage | SkippedFile]]:
-    """Group items by `count`, or fewer where their pixels would fill the memory."""
+    """Group items by `count`, or fewer if they have many pixels."""
     batch: list[LoadedImage | SkippedFile] = []
     pixels = 0
     for item in items:
         batch.append(item)
         if isinstance(item, LoadedImage) and item.image is not None:
             pixels += item.image.width * item.image.height
-        if len(batch) >= count or pixels >= _BATCH_PIXELS:
+        if len(batch) >= count or pixels >= _MAX_BATCH_PIXELS:
             yield batch
             batch, pixels = [], 0
     if batch:

@@ -1,4 +1,4 @@
-"""Reading expressions from tables: JSON lines, packed or not, and CSV."""
+"""Reading expressions from JSON lines, plain or compressed, and from CSV."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import csv
 import gzip
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +22,16 @@ _NUMBERS = frozenset((*_CORNERS, *_SIDES, "width", "height"))
 
 
 def read_jsonl(path: Path) -> Iterator[Record]:
-    """Yield one record for each line that is not blank; a name in ``.gz`` is unpacked.
+    """Yield one record for each line that is not blank; ``.gz`` files are decompressed.
 
     Raises
     ------
     ExpressionError
-        If the file cannot be read or unpacked to its end.
+        If the file cannot be read or decompressed to its end.
     """
-    opened = gzip.open if path.suffix.lower() == ".gz" else open
+    open_file = gzip.open if path.suffix.lower() == ".gz" else open
     try:
-        with opened(path, "rb") as file:
+        with open_file(path, "rb") as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
                     yield _parse_line(f"line {number}", line)
@@ -40,24 +40,24 @@ def read_jsonl(path: Path) -> Iterator[Record]:
         raise ExpressionError(f"{path} cannot be read: {reason}") from error
 
 
-def _parse_line(place: str, line: bytes) -> Record:
+def _parse_line(location: str, line: bytes) -> Record:
     try:
         values = json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError:
-        return Record(place, problem="not-utf-8")
-    except (ValueError, RecursionError):  # numbers of thousands of digits, brackets without end
-        return Record(place, problem="not-json")
+        return Record(location, problem="not-utf-8")
+    except (ValueError, RecursionError):  # also huge numbers and deeply nested brackets
+        return Record(location, problem="not-json")
     if not isinstance(values, dict):
-        return Record(place, problem="not-a-json-object")
-    return Record(place, values)
+        return Record(location, problem="not-a-json-object")
+    return Record(location, values)
 
 
 def read_csv(path: Path) -> Iterator[Record]:
     """Yield one record for each row below the header.
 
-    The columns are ``image``, ``expression``, either ``x1, y1, x2, y2`` or ``x, y, w, h``, and
-    optionally ``split``, ``dataset``, ``category``, ``object_id``, ``width`` and ``height`` (of the
-    image).
+    The columns are ``image``, ``expression``, and either ``x1, y1, x2, y2`` or ``x, y, w, h``.
+    Optional columns are ``split``, ``dataset``, ``category``, ``object_id``, and the image's
+    ``width`` and ``height``.
 
     Raises
     ------
@@ -74,25 +74,26 @@ def read_csv(path: Path) -> Iterator[Record]:
         raise ExpressionError(f"{path} cannot be read: {error}") from error
 
 
-def _box_columns(path: Path, names: Any) -> tuple[str, ...]:
-    box = next((columns for columns in (_CORNERS, _SIDES) if set(columns) <= set(names)), None)
-    if box is None or not {"image", "expression"} <= set(names):
-        raise ExpressionError(
-            f"the first line of {path} must name the columns image, expression and "
-            "x1, y1, x2, y2 (or x, y, w, h)"
-        )
-    return box
+def _box_columns(path: Path, names: Collection[str]) -> tuple[str, ...]:
+    """Return the names of the columns that hold the box."""
+    for box in (_CORNERS, _SIDES):
+        if set(names) >= {"image", "expression", *box}:
+            return box
+    raise ExpressionError(
+        f"the first line of {path} must name the columns image, expression and x1, y1, x2, y2 "
+        "(or x, y, w, h)"
+    )
 
 
-def _parse_row(place: str, row: dict[str, str | None], box: tuple[str, ...]) -> Record:
+def _parse_row(location: str, row: dict[str, str | None], box: tuple[str, ...]) -> Record:
     values: dict[str, Any] = {}
     for name, text in row.items():
-        if name is None or text is None:  # a row that is longer or shorter than the header
-            return Record(place, problem="wrong-number-of-fields")
+        if name is None or text is None:  # longer or shorter than the header
+            return Record(location, problem="wrong-number-of-fields")
         if text:
             values[name] = _number(text) if name in _NUMBERS else text
     key = "bbox_xyxy" if box == _CORNERS else "bbox_xywh"
-    return Record(place, values | {key: [values.get(name) for name in box]})
+    return Record(location, values | {key: [values.get(name) for name in box]})
 
 
 def _number(text: str) -> float | str:

@@ -1,4 +1,4 @@
-"""What readers hand over: one record for each expression of a file, not yet checked."""
+"""Records: expressions as their files have them, not yet validated."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ __all__ = ["Record"]
 
 @dataclass(frozen=True)
 class Record:
-    """One expression as its file has it, with the keys of the JSONL form.
+    """One expression as its file has it, with the keys of the JSON lines format.
 
     Parameters
     ----------
-    place : str
-        Where it stands, for messages: ``"line 3"``.
+    location : str
+        Where it is in the file, for messages: ``"line 3"``.
     values : mapping
-        ``image``, ``expression``, ``bbox_xywh`` or ``bbox_xyxy``, and what else the file knows.
+        ``image``, ``expression``, ``bbox_xywh`` or ``bbox_xyxy``, and any other keys.
     problem : str
-        Short reason why there are no values; empty if there are.
+        Short reason why the record cannot be read; empty if it can.
     """
 
-    place: str
+    location: str
     values: Mapping[str, Any] = field(default_factory=dict)
     problem: str = ""

@@ -16,26 +16,25 @@ __all__ = ["find_refs", "load_plain_pickle", "read_refer"]
 
 
 class _PlainUnpickler(pickle._Unpickler):  # type: ignore[name-defined,misc,unused-ignore]
-    """Builds plain containers, strings and numbers; whatever needs a class is refused.
+    """Builds plain containers, strings and numbers only; refuses everything that needs a class.
 
-    The one written in Python, because the one in C allocates a table as large as a number in the
-    file claims, tens of gigabytes if it likes.
+    This is the pure Python unpickler, because the one in C allocates a table of whatever size a
+    damaged file claims, up to tens of gigabytes.
     """
 
     def find_class(self, module: str, name: str) -> NoReturn:
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        raise pickle.UnpicklingError(f"it needs {module}.{name}")
 
 
 def load_plain_pickle(path: Path) -> Any:
-    """Return what a pickle holds, if that is plain containers, strings and numbers only.
+    """Return the content of a pickle, which may be plain containers, strings and numbers only.
 
-    Nothing in the file can import or call anything. Python 2's byte strings become text by
-    Latin-1.
+    Nothing in the file can import or call code. Byte strings of Python 2 are decoded as Latin-1.
 
     Raises
     ------
     ExpressionError
-        If the file cannot be read, is damaged, or asks for a class.
+        If the file cannot be read, is damaged, or needs a class.
     """
     try:
         data = path.read_bytes()
@@ -43,20 +42,20 @@ def load_plain_pickle(path: Path) -> Any:
         raise ExpressionError(f"{path} cannot be read: {error.strerror}") from error
     try:
         return _PlainUnpickler(io.BytesIO(data), encoding="latin1").load()
-    except Exception as error:  # an unpickler raises nearly anything on damaged bytes
+    except Exception as error:  # unpicklers raise almost any error on damaged bytes
         raise ExpressionError(
-            f"{path} is no pickle of plain containers, strings and numbers: "
-            f"{error or type(error).__name__}"
+            f"{path} is not a pickle of plain containers, strings and numbers "
+            f"({error or type(error).__name__})"
         ) from error
 
 
 def find_refs(folder: Path) -> Path:
-    """Return the one ``refs(...).p`` in a folder of the REFER layout.
+    """Return the only ``refs(...).p`` in a folder of the REFER layout.
 
     Raises
     ------
     ExpressionError
-        If there is none, or several.
+        If there are none or several.
     """
     found = sorted(folder.glob("refs(*).p"))
     if len(found) == 1:
@@ -72,7 +71,7 @@ def find_refs(folder: Path) -> Path:
 
 
 def read_refer(path: Path) -> Iterator[Record]:
-    """Yield one record for each sentence of ``refs(...).p``, with boxes of ``instances.json``.
+    """Yield one record for each sentence in ``refs(...).p``, with its box in ``instances.json``.
 
     Raises
     ------
@@ -81,7 +80,7 @@ def read_refer(path: Path) -> Iterator[Record]:
     """
     refs = load_plain_pickle(path)
     if not isinstance(refs, list):
-        raise ExpressionError(f"{path} holds no list of references")
+        raise ExpressionError(f"{path} does not hold a list of references")
     instances = _load_instances(path.with_name("instances.json"))
     images, annotations, categories = (
         _by_id(instances.get(key)) for key in ("images", "annotations", "categories")
@@ -121,7 +120,7 @@ def _load_instances(path: Path) -> dict[str, Any]:
         instances = json.loads(path.read_bytes())
     except FileNotFoundError as error:
         raise ExpressionError(
-            f"{path} is missing; the REFER layout has it beside refs(...).p"
+            f"{path} is missing; the REFER layout needs it beside refs(...).p"
         ) from error
     except OSError as error:
         raise ExpressionError(f"{path} cannot be read: {error.strerror}") from error

@@ -1,4 +1,4 @@
-"""Finding the images of an index that expressions are about."""
+"""Finding the indexed images that expressions refer to."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Resolved:
     Parameters
     ----------
     pairs : sequence of (Expression, ImageRow)
-        In the order given. Boxes are in pixels of the index's image, inside it.
+        In the order of the input. Boxes are in pixels of the indexed image, clipped to it.
     positions : sequence of int
-        RowKey of each pair's expression among those given.
+        Position of each pair's expression in the input.
     skipped : Counter of str
-        How many expressions have no image, by reason: ``image-not-in-index``, ``ambiguous-name``,
-        ``aspect-ratio-differs``, ``box-outside-image``.
+        Number of expressions without an image, by reason: ``image-not-in-index``,
+        ``ambiguous-name``, ``aspect-ratio-differs``, ``box-outside-image``.
     """
 
     pairs: Sequence[tuple[Expression, ImageRow]]
@@ -43,18 +43,17 @@ class Resolved:
 def resolve_images(expressions: Iterable[Expression], images: Iterable[ImageRow]) -> Resolved:
     """Find the image of each expression by its name.
 
-    A name is looked for as a whole path, then as the end of a path, then as a file name, and then
-    by the number that COCO's photographs carry: ``COCO_train2014_000000123456_17.jpg`` (with the
-    number of an annotation), ``COCO_train2014_000000123456.jpg`` and ``000000123456.jpg`` are the
-    same. A name that fits several images is refused, unless they are copies of one file.
+    A name is matched as a whole path, then as the end of a path, then as a file name, and then by
+    its COCO number: ``COCO_train2014_000000123456_17.jpg`` (which includes the number of an
+    annotation), ``COCO_train2014_000000123456.jpg`` and ``000000123456.jpg`` are the same image. A
+    name that matches several images is ambiguous, unless they are copies of one file.
 
-    Boxes given in pixels of another size are scaled if the aspect ratio is that of the index's
-    image up to rounding.
+    Boxes for a different image size are scaled if the aspect ratio is the same up to rounding.
 
     Parameters
     ----------
     expressions : iterable of Expression
-        What was read.
+        From :func:`retrieval_grounding.read_expressions`.
     images : iterable of ImageRow
         All images of an index.
     """
@@ -76,7 +75,7 @@ def resolve_images(expressions: Iterable[Expression], images: Iterable[ImageRow]
 
 
 class ImageNames:
-    """The images of an index by path, by file name, and by COCO's number.
+    """Looks up the images of an index by path, file name or COCO number.
 
     Parameters
     ----------
@@ -96,7 +95,7 @@ class ImageNames:
                 self._by_number[number].append(image)
 
     def find(self, name: str) -> list[ImageRow]:
-        """Return the images that `name` fits, by the rules of :func:`resolve_images`.
+        """Return the images that `name` matches, by the rules of :func:`resolve_images`.
 
         Copies of one file have the same shard and row.
         """
@@ -122,7 +121,7 @@ def _coco_number(path: str) -> str | None:
 
 
 def _fit(expression: Expression, image: ImageRow) -> Expression | str:
-    """Return the expression in pixels of `image`, or the reason why that cannot be."""
+    """Return the expression in pixels of `image`, or the reason why it does not fit."""
     size = (image.width, image.height)
     box = expression.box
     if expression.image_size not in (None, size):

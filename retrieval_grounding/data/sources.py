@@ -1,4 +1,4 @@
-"""Finding image files: folders, globs and lists."""
+"""Finding image files in folders, globs and lists."""
 
 from __future__ import annotations
 
@@ -16,23 +16,24 @@ __all__ = ["IMAGE_SUFFIXES", "as_list", "find_images", "source_folders"]
 IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2")
 )
-"""Suffixes (lower case) by which files are picked from a folder."""
+"""Suffixes, in lower case, of the files to use in a folder."""
 
 
 def as_list(paths: PathLike | Iterable[PathLike]) -> list[PathLike]:
-    """Return one path, or several, as a list."""
+    """Return one or several paths as a list."""
     return [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
 
 
 def find_images(sources: PathLike | Iterable[PathLike]) -> list[str]:
-    """Return the absolute paths of all image files that `sources` name, each once.
+    """Return the absolute paths of all image files in `sources`, each once.
 
     Parameters
     ----------
     sources : path or iterable of paths
-        Folders (searched recursively by :data:`IMAGE_SUFFIXES`, hidden files and folders left
-        out, symbolic links to folders not followed), image files of any suffix, glob patterns,
-        and ``.txt`` files with one path a line, relative to the list's own folder.
+        Folders, image files with any suffix, glob patterns, and ``.txt`` files with one path per
+        line, relative to the folder of the list. Folders are searched recursively for files with
+        :data:`IMAGE_SUFFIXES`; hidden files and folders are ignored, and symbolic links to folders
+        are not followed.
 
     Returns
     -------
@@ -42,24 +43,24 @@ def find_images(sources: PathLike | Iterable[PathLike]) -> list[str]:
     Raises
     ------
     SourceError
-        If a source does not exist, or no image is found at all.
+        If a source does not exist or cannot be read, or no image is found.
     """
     found: dict[str, None] = {}
     for source in as_list(sources):
         found |= dict.fromkeys(_expand(os.fspath(source)))
     if not found:
         raise SourceError(
-            "no image was found; name a folder that holds files such as "
+            "no image was found; name a folder with files such as "
             f"{', '.join(sorted(IMAGE_SUFFIXES)[:6])} …"
         )
     return list(found)
 
 
 def source_folders(sources: PathLike | Iterable[PathLike]) -> list[str]:
-    """Return the absolute folders that `sources` name; of a pattern, the folder before it.
+    """Return the absolute folders in `sources`; for a pattern, the folder that contains it.
 
-    A file of an index that lies in one of them and cannot be found there has been deleted. Of
-    other files that is not known: their drive may only be unplugged.
+    An indexed file that is missing in one of them has been deleted. Files elsewhere may merely be
+    on a drive that is not connected.
     """
     folders = []
     for source in as_list(sources):
@@ -67,12 +68,12 @@ def source_folders(sources: PathLike | Iterable[PathLike]) -> list[str]:
         while glob.has_magic(str(path)) and not path.exists():
             path = path.parent
         if path.is_dir():
-            folders.append(os.path.abspath(path))  # noqa: PTH100 - links must not be resolved
+            folders.append(os.path.abspath(path))  # noqa: PTH100 - keeps links
     return folders
 
 
 def _expand(source: str) -> Iterator[str]:
-    """Yield absolute paths; links are not resolved."""
+    """Yield absolute paths without resolving links."""
     path = Path(source)
     if path.is_dir():
         yield from _walk(os.path.abspath(source))  # noqa: PTH100
@@ -95,7 +96,7 @@ def _walk(folder: str) -> Iterator[str]:
     for parent, folders, files in os.walk(folder, onerror=_raise_source_error):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         prefix = os.path.join(parent, "")  # noqa: PTH118
-        for name in sorted(files):  # plain strings: collections have 100,000 files and more
+        for name in sorted(files):  # plain strings, for speed in large collections
             suffix = name[name.rfind(".") :].lower()
             if suffix in IMAGE_SUFFIXES and name[0] != ".":
                 yield prefix + name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Sequence
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -17,15 +18,23 @@ from ..storage.files import folder_size
 from ..storage.rows import LiveRow
 from ..storage.shard_format import write_shard
 from ..storage.shards import ShardReader
+from .write_session import write_session
 
-__all__ = ["choose_shards", "rewrite_shards"]
+__all__ = ["compact_index", "rewrite_shards"]
 
 
-def choose_shards(catalog: Catalog, max_unused: float, shard_images: int) -> list[int]:
+def compact_index(directory: Path, max_unused: float, shard_images: int) -> CompactReport:
+    """Rewrite shards that are partly unused, and merge small ones; see `Index.compact`."""
+    with write_session(directory) as catalog:
+        numbers = _choose_shards(catalog, max_unused, shard_images)
+        return rewrite_shards(catalog, numbers, shard_images)
+
+
+def _choose_shards(catalog: Catalog, max_unused: float, shard_images: int) -> list[int]:
     """Return the shards worth rewriting.
 
-    These are shards of which more than the share `max_unused` is unused, and small shards, if
-    several together make fewer: daily builds leave one small shard a day.
+    These are shards of which more than the share `max_unused` is unused, and small shards if
+    merging them gives fewer: a daily build leaves one small shard a day.
     """
     wasteful, small, images = [], [], 0
     for number, (regions, used_rows, used_regions) in catalog.shard_use().items():
@@ -45,9 +54,9 @@ def rewrite_shards(
     shard_images: int,
     damaged: frozenset[RowKey] = frozenset(),
 ) -> CompactReport:
-    """Copy the used rows of shards to new shards, and delete the old ones.
+    """Copy the used rows of shards to new shards and delete the old ones.
 
-    Each new shard is committed by itself, so a crash at any instant leaves a complete index.
+    Each new shard is committed by itself, so a crash at any moment leaves a complete index.
 
     Parameters
     ----------
@@ -56,18 +65,18 @@ def rewrite_shards(
     numbers : sequence of int
         Shards to rewrite.
     shard_images : int
-        Images in a new shard.
+        Images per new shard.
     damaged : set of RowKey
-        Rows to leave out; a shard stays as long as an image points to one of them.
+        Rows to leave out. A shard is kept as long as an image points to one of them.
 
     Raises
     ------
     StoreError
-        If a row is damaged that `damaged` does not name.
+        If a row that is not in `damaged` is damaged.
     """
     folder = catalog.directory / "shards"
     before, size, use = catalog.shard_files(), folder_size(folder), catalog.shard_use()
-    rows = (row for number in numbers for row in catalog.shard_rows(number, live=True))
+    rows = (row for number in numbers for row in catalog.live_rows(number))
     intact = (row for row in rows if (row.shard, row.row) not in damaged)
     copier = _Copier(catalog)
     finished = {number for number in numbers if not use[number][1]}
@@ -92,7 +101,7 @@ class _Copier:
         self._files = catalog.shard_files()
 
     def copy(self, rows: Sequence[LiveRow], finished: Iterable[int]) -> None:
-        """Write `rows` to one new shard and drop those of `finished` that are unused by then."""
+        """Write `rows` to one new shard, and drop the shards of `finished` that are now unused."""
         readers = {
             number: ShardReader(self._folder / self._files[number], number)
             for number in dict.fromkeys(row.shard for row in rows)
@@ -124,10 +133,10 @@ class _Copier:
     def drop(self, files: Iterable[str]) -> None:
         """Delete shards that the catalog has forgotten.
 
-        A reader that has one mapped keeps it; one that opens it late starts over with the new
-        state of the catalog.
+        A reader that has one mapped keeps it. A reader that tries to open it too late starts over
+        with the new state of the catalog.
         """
         for file in files:
-            # It may fail, as on Windows while a reader has the file mapped: the next writer sweeps.
+            # Deleting fails on Windows while a reader has the file mapped; the next writer sweeps.
             with contextlib.suppress(OSError):
                 (self._folder / file).unlink()

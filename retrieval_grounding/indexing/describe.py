@@ -1,31 +1,64 @@
-"""Describing an index: what it holds and what was measured of it."""
+"""Describing an index: what it holds, which models built it, and what runs where."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from ..matching.matcher import Matcher
 from ..storage.catalog import Catalog
-from ..storage.vectors.metadata import read_record
+from ..storage.files import folder_size
+from ..storage.vectors.gpu import describe_search_device
+from ..storage.vectors.metadata import read_metadata
 from ..storage.vectors.sync import reason_to_reindex
+from .model_spec import encoder_fingerprint
 
-__all__ = ["describe_vectors"]
+__all__ = ["describe_index", "describe_vectors"]
+
+_SETTINGS = ("format_version", "preset", "detector", "clip", "dimension", "created_with")
+
+
+def describe_index(catalog: Catalog, matcher: Matcher, device: str) -> dict[str, Any]:
+    """Return what is known about an index, as plain values.
+
+    Parameters
+    ----------
+    catalog : Catalog
+        Of the index.
+    matcher : Matcher
+        What scores its regions.
+    device : str
+        Where models run, as :func:`retrieval_grounding.models.device.resolve_device` returns it.
+    """
+    matcher_device = device if hasattr(matcher, "device") else "cpu"
+    return {
+        "directory": str(catalog.directory),
+        **{key: catalog.setting(key) for key in _SETTINGS},
+        "detector_fingerprint": catalog.setting("detector_fingerprint"),
+        "encoder_fingerprint": str(encoder_fingerprint(catalog)),
+        **catalog.counts(),
+        "vectors": describe_vectors(catalog),
+        "matcher": matcher.name,
+        "runs": f"vector search on {describe_search_device(device)}, matcher on {matcher_device}, "
+        f"encoder on {device}",
+        "bytes": folder_size(catalog.directory),
+    }
 
 
 def describe_vectors(catalog: Catalog) -> dict[str, Any]:
-    """Return the kind of an index's vector index and what was measured, as plain values."""
-    record = read_record(catalog)
-    facts: dict[str, Any] = {"kind": record.kind, "wanted": record.wanted}
-    tuning = record.tuning
+    """Return the kind of an index's vector index and what was measured of it, as plain values."""
+    metadata = read_metadata(catalog)
+    facts: dict[str, Any] = {"kind": metadata.kind, "wanted": metadata.requested}
+    tuning = metadata.tuning
     if tuning is None:
         return facts
     counts = catalog.counts()
     total = counts["regions"] + counts["unused_regions"]
     return facts | {
         "recall": tuning.recall,
-        "recall_wanted": record.target,
+        "recall_wanted": metadata.target_recall,
         "measured_with_phrases": tuning.phrases,
         "measured_with_regions": tuning.regions,
-        "effort": tuning.effort,
-        "regions_rescored_per_image": tuning.per_image,
-        "reindex_because": reason_to_reindex(record, total),
+        "effort": tuning.parameters.value(metadata.kind),
+        "regions_rescored_per_image": tuning.refine_factor,
+        "reindex_because": reason_to_reindex(metadata, total),
     }

@@ -1,4 +1,4 @@
-"""Choosing the models of an index: what a preset names, what an index holds, what must agree."""
+"""The models of an index: what a preset names, what an index records, and what must agree."""
 
 from __future__ import annotations
 
@@ -6,133 +6,142 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar, cast
 
 from ..core.errors import ModelError
+from ..core.version import __version__
+from ..matching.calibration import Calibration
+from ..matching.load import load_matcher
+from ..matching.matcher import Matcher
 from ..models.clip import load_encoder
+from ..models.clip_weights import is_published_encoder
 from ..models.detector import Detector, DetectorSettings
 from ..models.encoder import Encoder, Fingerprint
 from ..models.presets import BUNDLED, DEFAULT_PRESET, get_preset
 from ..models.yolo import load_detector
 from ..storage.catalog import Catalog
+from .consent import check_consent, remember_consent
 
 __all__ = [
-    "check_models",
+    "LoadModels",
+    "ModelSpec",
+    "Models",
+    "check_encoder",
     "checked_loader",
-    "describe_models",
-    "encoder_of",
-    "existing_models",
-    "load_models",
-    "new_models",
+    "consent_to",
+    "encoder_fingerprint",
+    "load_index_encoder",
+    "load_index_matcher",
+    "new_spec",
+    "recorded_spec",
+    "spec_settings",
 ]
 
+T = TypeVar("T")
 
-Models = tuple[str | Detector, str | Encoder, DetectorSettings]
+
+class Models(NamedTuple):
+    """A loaded detector and encoder."""
+
+    detector: Detector
+    encoder: Encoder
 
 
-def new_models(
+LoadModels = Callable[[], Models]
+
+
+class ModelSpec(NamedTuple):
+    """A detector and an encoder, by name or as objects, and the detector's settings."""
+
+    detector: str | Detector
+    encoder: str | Encoder
+    settings: DetectorSettings
+
+    def load(self, device: str) -> Models:
+        """Load what is named; objects are passed through."""
+        detector, encoder, settings = self
+        return Models(
+            load_detector(detector, settings, device) if isinstance(detector, str) else detector,
+            load_encoder(encoder, device) if isinstance(encoder, str) else encoder,
+        )
+
+
+def new_spec(
     preset: str | None,
     detector: str | Detector | None,
-    clip: str | Encoder | None,
+    encoder: str | Encoder | None,
     settings: DetectorSettings | None,
-) -> Models:
-    """Return what to load for a new index, or for none: the preset's unless one is named."""
+) -> ModelSpec:
+    """Return the models for a new index, or for none: the preset's unless others are given."""
     chosen = get_preset(preset or DEFAULT_PRESET)
-    return (
+    return ModelSpec(
         _absolute(chosen.detector if detector is None else detector),
-        _absolute(chosen.clip if clip is None else clip),
+        _absolute(chosen.clip if encoder is None else encoder),
         settings or DetectorSettings(),
     )
 
 
-def existing_models(
+def recorded_spec(
     catalog: Catalog,
-    preset: str | None,
-    detector: str | Detector | None,
-    clip: str | Encoder | None,
-    settings: DetectorSettings | None,
-) -> Models:
-    """Take from the index what was not asked for; what was asked for is checked when loaded."""
-    asked = get_preset(preset) if preset else None
-    finder = detector or (asked and asked.detector) or catalog.setting("detector")
-    encoder = clip or (asked and asked.clip) or catalog.setting("clip")
-    if finder is None or encoder is None:
+    preset: str | None = None,
+    detector: str | Detector | None = None,
+    encoder: str | Encoder | None = None,
+    settings: DetectorSettings | None = None,
+) -> ModelSpec:
+    """Return the models of an index, with those that are given in place of the recorded ones.
+
+    Giving a name is consent to load it. Whether given models are those that built the index is
+    checked when they are loaded.
+
+    Raises
+    ------
+    ModelError
+        If the index was built with objects that are not given, or with other settings.
+    """
+    if preset:
+        chosen = get_preset(preset)
+        detector, encoder = detector or chosen.detector, encoder or chosen.clip
+    consent_to(catalog.directory, detector, encoder)
+    detector = detector or catalog.setting("detector")
+    encoder = encoder or catalog.setting("clip")
+    if detector is None or encoder is None:
         raise ModelError(
             f"{catalog.directory} was built with model objects; pass the same ones to build"
         )
-    kept = catalog.parsed("detector_settings", lambda value: DetectorSettings(**value))
-    if settings is not None and settings != kept:
+    recorded = catalog.parse_setting("detector_settings", lambda value: DetectorSettings(**value))
+    if settings is not None and settings != recorded:
         raise ModelError(
-            f"{catalog.directory} was built with {kept}, not with {settings}; "
+            f"{catalog.directory} was built with {recorded}, not with {settings}; "
             "leave the settings out to use its own, or build a new index"
         )
-    return _absolute(finder), _absolute(encoder), kept
+    return ModelSpec(_absolute(detector), _absolute(encoder), recorded)
 
 
-def _absolute(model: Any) -> Any:
-    """Make the path of local weights absolute, so that the index can be opened from anywhere."""
-    if isinstance(model, str) and model != BUNDLED and Path(model).exists():
-        return os.path.abspath(model)  # noqa: PTH100
-    return model
+def checked_loader(catalog: Catalog, spec: ModelSpec, device: str) -> LoadModels:
+    """Return a function that loads `spec` and refuses models that did not build the index."""
 
-
-def load_models(
-    detector: str | Detector, clip: str | Encoder, settings: DetectorSettings, device: str
-) -> tuple[Detector, Encoder]:
-    """Load what is named; objects are passed through."""
-    return (
-        load_detector(detector, settings, device) if isinstance(detector, str) else detector,
-        load_encoder(clip, device) if isinstance(clip, str) else clip,
-    )
-
-
-def checked_loader(
-    catalog: Catalog, wanted: Models, device: str
-) -> Callable[[], tuple[Detector, Encoder]]:
-    """Return a function that loads models, and refuses them if they did not build the index."""
-
-    def load() -> tuple[Detector, Encoder]:
-        models = load_models(*wanted, device)
-        check_models(catalog, *models)
+    def load() -> Models:
+        if isinstance(spec.encoder, str):
+            check_consent(catalog.directory, "clip", spec.encoder)
+        if isinstance(spec.detector, str):
+            check_consent(catalog.directory, "detector", spec.detector)
+        models = spec.load(device)
+        check_encoder(catalog, models.encoder)
+        built_with = catalog.setting("detector_fingerprint")
+        if models.detector.fingerprint != built_with:
+            raise ModelError(
+                f"{catalog.directory} was built with the detector {built_with!r}, not with "
+                f"{models.detector.fingerprint!r}; leave detector and settings out to use its "
+                "own, or build a new index"
+            )
         return models
 
     return load
 
 
-def describe_models(
-    preset: str | None,
-    detector: str | Detector,
-    clip: str | Encoder,
-    settings: DetectorSettings,
-    loaded_detector: Detector,
-    loaded_encoder: Encoder,
-) -> dict[str, Any]:
-    """Return the settings that an index remembers of its models."""
-    from ..core.version import __version__
-
-    return {
-        "preset": preset or DEFAULT_PRESET,
-        "detector": detector if isinstance(detector, str) else None,
-        "clip": clip if isinstance(clip, str) else None,
-        "detector_settings": asdict(settings),
-        "detector_fingerprint": loaded_detector.fingerprint,
-        "encoder_fingerprint": asdict(loaded_encoder.fingerprint),
-        "dimension": loaded_encoder.dimension,
-        "created_with": __version__,
-    }
-
-
-def encoder_of(catalog: Catalog) -> Fingerprint:
-    """Return the fingerprint of the encoder that built an index."""
-    return catalog.parsed(
-        "encoder_fingerprint",
-        lambda value: Fingerprint(**{name: str(part) for name, part in value.items()}),
-    )
-
-
 def check_encoder(catalog: Catalog, encoder: Encoder) -> None:
-    """Raise :class:`ModelError` if `encoder` is not the one that built the index."""
-    built_with = encoder_of(catalog)
+    """Raise :class:`ModelError` if `encoder` did not build the index."""
+    built_with = encoder_fingerprint(catalog)
     if not encoder.fingerprint.matches(built_with):
         raise ModelError(
             f"{catalog.directory} was built with the encoder {built_with}, and this is "
@@ -141,12 +150,81 @@ def check_encoder(catalog: Catalog, encoder: Encoder) -> None:
         )
 
 
-def check_models(catalog: Catalog, detector: Detector, encoder: Encoder) -> None:
-    """Raise :class:`ModelError` if the models are not those that built the index."""
-    check_encoder(catalog, encoder)
-    if detector.fingerprint != catalog.setting("detector_fingerprint"):
+def encoder_fingerprint(catalog: Catalog) -> Fingerprint:
+    """Return the fingerprint of the encoder that built an index."""
+    return catalog.parse_setting(
+        "encoder_fingerprint",
+        lambda value: Fingerprint(**{name: str(part) for name, part in value.items()}),
+    )
+
+
+def load_index_encoder(catalog: Catalog, given: str | None, device: str) -> Encoder:
+    """Load the encoder that the user has named for an index, or else the one that it names.
+
+    Raises
+    ------
+    ModelError
+        If the index was built with an object, its name needs the user's consent, or the weights
+        are missing or are not those that built the index.
+    """
+    name = catalog.setting("clip") if given is None else _absolute(given)
+    if not isinstance(name, str):
         raise ModelError(
-            f"{catalog.directory} was built with the detector "
-            f"{catalog.setting('detector_fingerprint')!r}, not with {detector.fingerprint!r}; "
-            "leave detector and settings out to use its own, or build a new index"
+            f"{catalog.directory} was built with an encoder object; "
+            "pass the same one: Index.open(..., encoder=...)"
         )
+    if given is None:
+        check_consent(catalog.directory, "clip", name)
+    encoder = load_encoder(name, device)
+    check_encoder(catalog, encoder)
+    if given is not None:
+        consent_to(catalog.directory, None, name)
+    return encoder
+
+
+def consent_to(
+    directory: Path, detector: str | Detector | None, encoder: str | Encoder | None
+) -> None:
+    """Remember which weights the user has named for an index; objects and None need nothing."""
+    if isinstance(detector, str):
+        remember_consent(directory, "detector", _absolute(detector))
+    if isinstance(encoder, str):
+        remember_consent(directory, "clip", _absolute(encoder))
+
+
+def load_index_matcher(catalog: Catalog, device: str) -> Matcher:
+    """Load an index's own matcher, else the bundled one, else cosine with its calibration."""
+    calibration = catalog.setting("cosine_calibration")
+    return load_matcher(
+        catalog.directory,
+        encoder_fingerprint(catalog),
+        device,
+        Calibration(**calibration) if calibration else None,
+    )
+
+
+def spec_settings(preset: str | None, spec: ModelSpec, models: Models) -> dict[str, Any]:
+    """Return what a new index records of its models, by setting of the catalog."""
+    return {
+        "preset": preset or DEFAULT_PRESET,
+        "detector": spec.detector if isinstance(spec.detector, str) else None,
+        "clip": spec.encoder if isinstance(spec.encoder, str) else None,
+        "detector_settings": asdict(spec.settings),
+        "detector_fingerprint": models.detector.fingerprint,
+        "encoder_fingerprint": asdict(models.encoder.fingerprint),
+        "dimension": models.encoder.dimension,
+        "created_with": __version__,
+    }
+
+
+def _absolute(model: T) -> T:
+    """Make the path of local weights absolute, so that the index can be opened from any folder."""
+    if not isinstance(model, str) or model == BUNDLED:
+        return model
+    architecture, _, file = model.partition(":")
+    absolute: str = model
+    if Path(model).exists():
+        absolute = os.path.abspath(model)  # noqa: PTH100 - links must not be resolved
+    elif file and Path(file).is_file() and not is_published_encoder(model):
+        absolute = f"{architecture}:{os.path.abspath(file)}"  # noqa: PTH100
+    return cast(T, absolute)

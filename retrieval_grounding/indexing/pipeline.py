@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 
 from ..core.errors import BuildInterrupted
 from ..core.interrupt import graceful_interrupt
@@ -12,34 +14,36 @@ from ..core.progress import progress_bar
 from ..core.reports import BuildOptions, BuildReport, SkippedFile
 from ..data.images import TRANSIENT_REASONS
 from ..data.prefetch import LoadedImage, batches, read_ahead
-from ..models.detector import Detector
-from ..models.encoder import Encoder
 from ..storage.catalog import Catalog
+from .model_spec import LoadModels
 from .scan import Change, Scan, scan
 from .shard_writer import ShardWriter
 
 __all__ = ["add_images", "preview_images"]
+
+_log = logging.getLogger(__name__)
 
 
 def add_images(
     catalog: Catalog,
     paths: Sequence[str],
     folders: Sequence[str],
-    load_models: Callable[[], tuple[Detector, Encoder]],
+    load_models: LoadModels,
     options: BuildOptions,
 ) -> BuildReport:
-    """Bring an index to the present state of `paths`, files found in `folders`.
+    """Bring an index up to date with `paths`, the files found in `folders`.
 
     The caller holds the writer's lock. Models are loaded only if there is something to embed.
 
     Raises
     ------
     BuildInterrupted
-        After Ctrl-C, when all that was embedded has been committed.
+        After Ctrl-C, once everything that was embedded has been committed.
     """
     started = time.perf_counter()
     found = scan(catalog, paths, folders)
     report = _start_report(found, paths)
+    changes: Counter[Change] = Counter()
     if found.outdated:
         catalog.commit(removed=found.outdated)
     writer = ShardWriter(catalog, load_models, options.shard_images)
@@ -52,17 +56,18 @@ def add_images(
         ) as embedded,
     ):
         for batch in embedded:
-            _add_batch(batch, found, writer, report)
+            _add_batch(batch, found, writer, report, changes)
             writer.commit_full()
             advance(len(batch))
             if stopping():
                 break
-        if not stopping():  # or else files that only moved would pass for deleted ones
+        if not stopping():  # otherwise files that only moved would count as deleted
             report.missing = sorted(found.missing)
             writer.remove(report.missing if options.prune else [])
             report.pruned = options.prune
         writer.commit()
         report.embedded, report.regions = writer.embedded, writer.regions
+        _set_changes(report, changes)
         report.seconds = time.perf_counter() - started - writer.loading_seconds
         if stopping():
             raise BuildInterrupted(report)
@@ -72,14 +77,15 @@ def add_images(
 def preview_images(
     catalog: Catalog | None, paths: Sequence[str], folders: Sequence[str], options: BuildOptions
 ) -> BuildReport:
-    """Say what :func:`add_images` would do, without decoding an image or writing anything.
+    """Return what :func:`add_images` would do, without decoding images or writing anything.
 
-    Files are read for their content hashes. Bad ones are found only when they are decoded, so new
-    bad ones count as added here.
+    Files are read for their content hashes. Damage is found only by decoding, so new damaged files
+    count as added here.
     """
     started = time.perf_counter()
     found = Scan(todo=list(paths)) if catalog is None else scan(catalog, paths, folders)
     report = _start_report(found, paths)
+    changes: Counter[Change] = Counter()
     with (
         progress_bar("Comparing", len(found.todo), "images", options.progress) as advance,
         contextlib.closing(read_ahead(found.todo, (), options.workers, decode=False)) as files,
@@ -89,9 +95,10 @@ def preview_images(
                 report.skipped.append(item)
             else:
                 place = found.places.setdefault(item.content_hash, (-1, len(found.places)))
-                _count(found.assign(item.path, place)[0], report)
+                changes[found.assign(item.path, place)[0]] += 1
             advance(1)
     report.missing, report.pruned = sorted(found.missing), options.prune
+    _set_changes(report, changes)
     report.seconds = time.perf_counter() - started
     return report
 
@@ -105,27 +112,33 @@ def _add_batch(
     found: Scan,
     writer: ShardWriter,
     report: BuildReport,
+    changes: Counter[Change],
 ) -> None:
-    """Let every file of a batch have its regions."""
+    """Link each file of a batch to its regions, or record why it has none."""
     for item in batch:
         if isinstance(item, SkippedFile):
             _skip(item, found, writer, report)
         elif (place := found.places.get(item.content_hash)) is None:
-            detail = "the image alone fills the memory of the device"
+            detail = "the image by itself fills the memory of the device"
             failed = SkippedFile(item.path, "out-of-memory", detail, item.size, item.mtime_ns)
             _skip(failed, found, writer, report)
         else:
             change, gone = found.assign(item.path, place)
             writer.link(item, place, touched=change == "unchanged", instead_of=gone)
-            _count(change, report)
+            changes[change] += 1
 
 
 def _skip(file: SkippedFile, found: Scan, writer: ShardWriter, report: BuildReport) -> None:
     report.skipped.append(file)
-    # Where nothing is known of the content, an image keeps the regions that it has.
+    _log.debug("skipped %s: %s (%s)", file.path, file.reason, file.detail)
+    # A transient failure says nothing about the content, so a known image keeps its regions.
     if not (file.reason in TRANSIENT_REASONS and file.path in found.known):
         writer.skip(file)
 
 
-def _count(change: Change, report: BuildReport) -> None:
-    setattr(report, change, getattr(report, change) + 1)
+def _set_changes(report: BuildReport, changes: Counter[Change]) -> None:
+    report.unchanged += changes["unchanged"]
+    report.added = changes["added"]
+    report.updated = changes["updated"]
+    report.moved = changes["moved"]
+    report.duplicates = changes["duplicates"]

@@ -4,24 +4,39 @@ from __future__ import annotations
 
 import fnmatch
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from pathlib import Path
 
 from ..core.errors import StoreError
+from ..core.types import PathLike
 from ..storage.catalog import Catalog
+from .write_session import write_session
 
-__all__ = ["matching_images", "remove_images"]
+__all__ = ["remove_images"]
 
 
-def matching_images(
-    catalog: Catalog, paths: Iterable[str | os.PathLike[str]], pattern: str | None = None
-) -> list[str]:
-    """Return the images that are named: by path, by a folder above them, or by a glob pattern.
+def remove_images(directory: Path, paths: Iterable[PathLike], pattern: str | None) -> int:
+    """Remove images named by path, by a folder above them, or by a glob pattern.
+
+    Their rows stay in the shards until the index is compacted.
+
+    Returns
+    -------
+    int
+        Number of images that were removed.
 
     Raises
     ------
     StoreError
-        If one of `paths` or the pattern names no image of the index.
+        If one of `paths` or the pattern does not name an image of the index.
     """
+    with write_session(directory) as catalog:
+        chosen = _matching(catalog, paths, pattern)
+        catalog.commit(removed=chosen)
+    return len(chosen)
+
+
+def _matching(catalog: Catalog, paths: Iterable[PathLike], pattern: str | None) -> list[str]:
     known = sorted(catalog.known_files())
     chosen: dict[str, None] = {}
     for path in paths:
@@ -40,11 +55,3 @@ def matching_images(
             )
         chosen |= dict.fromkeys(found)
     return list(chosen)
-
-
-def remove_images(catalog: Catalog, paths: Sequence[str]) -> None:
-    """Forget images; the caller holds the writer's lock.
-
-    Their rows stay in the shards until these are compacted.
-    """
-    catalog.commit(removed=paths)

@@ -1,10 +1,11 @@
-"""Repairing an index: what is intact is copied, what is damaged is embedded again."""
+"""Repairing an index: intact rows are copied, damaged ones are embedded again."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from ..core.progress import progress_bar
 from ..core.reports import BuildOptions, SkippedFile, VerifyReport
@@ -13,43 +14,72 @@ from ..data.prefetch import batches, read_ahead
 from ..models.detector import Detector
 from ..models.encoder import Encoder
 from ..storage.catalog import Catalog
-from ..storage.vectors.metadata import read_record, write_record
+from ..storage.vectors.metadata import read_metadata, write_metadata
 from .compact import rewrite_shards
+from .model_spec import LoadModels, checked_loader, recorded_spec
 from .shard_writer import ShardWriter
+from .verify import verify_index
+from .write_session import write_session
 
 __all__ = ["repair_index"]
 
 
 def repair_index(
-    catalog: Catalog,
-    report: VerifyReport,
-    load_models: Callable[[], tuple[Detector, Encoder]],
+    directory: Path,
+    detector: Detector | None,
+    encoder: Encoder | None,
+    device: str,
     options: BuildOptions,
-) -> None:
-    """Put right what verifying found; `report` then tells of that.
+) -> VerifyReport:
+    """Repair what verifying finds, and verify again.
 
-    Every step leaves a complete index, so a crash loses nothing that was intact. The caller holds
-    the writer's lock, and refreshes the vector index afterwards.
+    Every step leaves a complete index, so a crash loses nothing that was intact.
+
+    Parameters
+    ----------
+    directory : Path
+        Folder of the index.
+    detector, encoder : optional
+        The model objects that built the index, if it was built with objects.
+    device : str
+        Where models run.
+    options : BuildOptions
+        For embedding, and whether to show progress.
     """
+    with write_session(directory) as catalog:
+        report = verify_index(catalog, options.progress)
+        spec = recorded_spec(catalog, detector=detector, encoder=encoder)
+        _repair(catalog, report, checked_loader(catalog, spec, device), options)
+    with contextlib.closing(Catalog(directory)) as catalog:
+        left = verify_index(catalog, options.progress)
+    report.repaired, report.faults = report.faults, left.faults
+    return report
+
+
+def _repair(
+    catalog: Catalog, report: VerifyReport, load_models: LoadModels, options: BuildOptions
+) -> None:
+    """Repair the faults in `report`, and record in it what was embedded and lost."""
     damaged = frozenset(place for fault in report.faults for place in fault.places)
     shards = sorted({fault.shard for fault in report.faults if fault.shard is not None})
     rewrite_shards(catalog, shards, options.shard_images, damaged)
-    paths = [image.path for place in sorted(damaged) for image in catalog.images_at(*place)]
+    images = catalog.images_at(sorted(damaged))
+    paths = [image.path for key in sorted(images) for image in images[key]]
     _embed_again(catalog, paths, report, load_models, options)
     remaining = [number for number in shards if number in catalog.shard_files()]
     rewrite_shards(catalog, remaining, options.shard_images, damaged)
     if any(fault.shard is None for fault in report.faults):
-        write_record(catalog, replace(read_record(catalog), generation=-1, kind=None))
+        write_metadata(catalog, replace(read_metadata(catalog), generation=-1, kind=None))
 
 
 def _embed_again(
     catalog: Catalog,
     paths: Sequence[str],
     report: VerifyReport,
-    load_models: Callable[[], tuple[Detector, Encoder]],
+    load_models: LoadModels,
     options: BuildOptions,
 ) -> None:
-    """Embed images whose regions are damaged; those that cannot be had any more are forgotten."""
+    """Embed images whose regions are damaged; those whose files are gone or bad are removed."""
     writer = ShardWriter(catalog, load_models, options.shard_images)
     places: dict[str, tuple[int, int]] = {}
     with (

@@ -6,7 +6,6 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Literal
 
 from ..core.reports import SkippedFile
@@ -20,7 +19,7 @@ __all__ = ["Change", "Scan", "scan"]
 
 
 Change = Literal["unchanged", "added", "updated", "moved", "duplicates"]
-"""What a build finds of a file; also the name of the number in its report."""
+"""What a build finds about a file; each is counted in its report."""
 
 
 @dataclass
@@ -32,9 +31,9 @@ class Scan:
     known : dict of str to KnownFile
         The images of the index, by path.
     places : dict of str to RowKey
-        Where the regions of each content lie; what is embedded meanwhile is added.
+        Where the regions of each content are stored, by content hash; the build adds new ones.
     unchanged : int
-        Files as they were.
+        Number of files that have not changed.
     still_bad : list of SkippedFile
         Files that were skipped before and have not changed.
     todo : list of str
@@ -42,7 +41,7 @@ class Scan:
     missing : set of str
         Images of the index that have been deleted from the folders.
     outdated : list of str
-        Skipped files that are gone, so that nothing is to be told of them.
+        Skipped files that no longer exist and need not be reported again.
     """
 
     known: dict[str, KnownFile] = field(default_factory=dict)
@@ -53,23 +52,28 @@ class Scan:
     missing: set[str] = field(default_factory=set)
     outdated: list[str] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self._paths_at: dict[RowKey, list[str]] = defaultdict(list)
+        for path, file in self.known.items():
+            self._paths_at[file.key].append(path)
+
     def assign(self, path: str, place: RowKey) -> tuple[Change, str | None]:
-        """Note that a file's regions lie at `place`.
+        """Record that a file's regions are stored at `place`.
 
         Returns
         -------
         Change
-            What that means for the file.
+            What has changed about the file.
         str or None
-            The path, now gone, under which a moved image was known.
+            The former path of a moved image.
         """
         known, holders = self.known.get(path), self._paths_at[place]
-        if known is not None and known.place == place:
+        if known is not None and known.key == place:
             return "unchanged", None
         gone = None
         if known is not None:
             change: Change = "updated"
-            self._paths_at[known.place].remove(path)
+            self._paths_at[known.key].remove(path)
         elif gone := next((old for old in holders if not os.path.lexists(old)), None):
             change = "moved"
             holders.remove(gone)
@@ -79,25 +83,18 @@ class Scan:
         holders.append(path)
         return change, gone
 
-    @cached_property
-    def _paths_at(self) -> dict[RowKey, list[str]]:
-        paths = defaultdict(list)
-        for path, file in self.known.items():
-            paths[file.place].append(path)
-        return paths
-
 
 def scan(catalog: Catalog, paths: Sequence[str], folders: Sequence[str]) -> Scan:
-    """Compare files with the catalog by size and time, without reading one.
+    """Compare files with the catalog by size and time, without reading them.
 
     Parameters
     ----------
     catalog : Catalog
         Of the index.
     paths : sequence of str
-        The files that there are, as :func:`retrieval_grounding.find_images` returns them.
+        The files found, as returned by :func:`retrieval_grounding.find_images`.
     folders : sequence of str
-        Absolute folders that were searched for them.
+        Absolute paths of the folders that were searched.
     """
     with catalog.reading():
         found = Scan(catalog.known_files())
@@ -121,7 +118,7 @@ def scan(catalog: Catalog, paths: Sequence[str], folders: Sequence[str]) -> Scan
     found.missing.update(_gone(found.known.keys() - present, inside))
     found.outdated = _gone(bad.keys() - present, inside)
     if found.todo:
-        found.places = catalog.places()
+        found.places = catalog.rows_by_content()
     return found
 
 

@@ -1,10 +1,10 @@
-"""Embedding images and committing them: batches through the models, shards to the catalog."""
+"""Writing shards: batches of images go through the models, full shards into the catalog."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -17,18 +17,17 @@ from ..core.regions import Regions
 from ..core.reports import SkippedFile
 from ..core.types import RowKey
 from ..data.prefetch import LoadedImage
-from ..models.batch_size import Halving
-from ..models.detector import Detector
-from ..models.encoder import Encoder, embed_labels
+from ..models.batch_size import AdaptiveBatchSize
+from ..models.checks import detect_regions, embed_labels, encode_regions
 from ..storage.catalog import Catalog
 from ..storage.rows import NewShard, StoredImage
 from ..storage.shard_format import ImageRecord, write_shard
+from .model_spec import LoadModels, Models
 from .stages import overlapped
 
 __all__ = ["ShardWriter"]
 
 
-Models = tuple[Detector, Encoder]
 Item = LoadedImage | SkippedFile
 
 _Result = tuple[Regions, npt.NDArray[np.floating], npt.NDArray[np.uint8]]
@@ -37,7 +36,7 @@ _Result = tuple[Regions, npt.NDArray[np.floating], npt.NDArray[np.uint8]]
 
 @dataclass
 class _Work:
-    """A group of files on its way through the stages; None stands for what fills the memory."""
+    """A group of files on its way through the stages; None marks an image too large for memory."""
 
     group: list[Item]
     new: list[LoadedImage]
@@ -46,31 +45,29 @@ class _Work:
 
 
 class ShardWriter:
-    """Embeds images, and commits a shard whenever enough have come.
+    """Embeds images and commits a shard whenever enough have been embedded.
 
-    What changes without embedding, such as the path of a moved image, is committed with the next
-    shard. Models are loaded when the first image comes.
+    Changes without embedding, such as the new path of a moved image, are committed with the next
+    shard. Models are loaded with the first image.
 
     Parameters
     ----------
     catalog : Catalog
         Of the index; the caller holds the writer's lock.
     load_models : callable
-        Returns detector and encoder.
+        Returns the detector and the encoder.
     shard_images : int
-        Images in a shard.
+        Images per shard.
 
     Attributes
     ----------
     embedded, regions : int
         Images and regions that went through the models.
     loading_seconds : float
-        Time that loading the models took.
+        Time spent loading the models.
     """
 
-    def __init__(
-        self, catalog: Catalog, load_models: Callable[[], Models], shard_images: int
-    ) -> None:
+    def __init__(self, catalog: Catalog, load_models: LoadModels, shard_images: int) -> None:
         self.embedded = 0
         self.regions = 0
         self.loading_seconds = 0.0
@@ -78,8 +75,8 @@ class ShardWriter:
         self._load_models = load_models
         self._models: Models | None = None
         self._shard_images = shard_images
-        self._detecting: Halving = Halving()
-        self._encoding: Halving = Halving()
+        self._detecting: AdaptiveBatchSize = AdaptiveBatchSize()
+        self._encoding: AdaptiveBatchSize = AdaptiveBatchSize()
         self._shard = catalog.next_shard()
         self._clear()
 
@@ -93,18 +90,18 @@ class ShardWriter:
     def embed_ahead(
         self, groups: Iterable[list[Item]], places: dict[str, RowKey]
     ) -> Generator[list[Item], None, None]:
-        """Embed the images whose content is new, and yield each group when its own are.
+        """Embed the images whose content is new, and yield each group once that is done.
 
-        Detecting, encoding and what the caller does overlap; at most five groups are under way.
-        Close the iterator to stop early: what it has not yielded is not in the index.
+        Detection, encoding and the caller's work overlap; at most five groups are in progress.
+        Close the iterator to stop early: groups that it has not yielded are not in the index.
 
         Parameters
         ----------
         groups : iterable of lists
-            Skipped files are left out.
+            Read files; skipped files are passed through.
         places : dict of str to RowKey
-            Where the regions of each content lie, by content hash. The new ones are added, but for
-            images that alone fill the memory of the device.
+            Where the regions of each content are stored, by content hash. New ones are added,
+            except for images that fill the memory of the device by themselves.
         """
         claimed: set[str] = set()
         chosen = (_Work(group, self._claim(group, places, claimed)) for group in groups)
@@ -122,7 +119,7 @@ class ShardWriter:
     def _claim(
         self, group: Sequence[Item], places: dict[str, RowKey], claimed: set[str]
     ) -> list[LoadedImage]:
-        """Return the first image of each content that is neither known nor under way."""
+        """Return the first image of each content that is neither known nor in progress."""
         new: list[LoadedImage] = []
         for item in group:
             if isinstance(item, LoadedImage) and item.image is not None:
@@ -136,7 +133,7 @@ class ShardWriter:
 
     def _detect(self, work: _Work) -> _Work:
         def detect(images: list[Image.Image]) -> list[Regions]:
-            return self._get_models()[0].detect(images)
+            return detect_regions(self._get_models().detector, images)
 
         work.regions = self._detecting(detect, [_pixels(item) for item in work.new])
         return work
@@ -144,7 +141,7 @@ class ShardWriter:
     def _encode(self, work: _Work) -> _Work:
         def encode(pairs: list[tuple[Image.Image, Regions]]) -> list[_Result]:
             images, regions = [image for image, _ in pairs], [found for _, found in pairs]
-            embeddings = self._get_models()[1].encode_regions(images, regions)
+            embeddings = encode_regions(self._get_models().encoder, images, regions)
             ends = np.cumsum([len(found) for found in regions])
             rows = np.split(embeddings, ends[:-1])
             return [
@@ -178,10 +175,10 @@ class ShardWriter:
     def link(
         self, loaded: LoadedImage, place: RowKey, *, touched: bool, instead_of: str | None
     ) -> None:
-        """Let a file have the regions at `place`.
+        """Link a file to the regions at `place`.
 
-        With `touched` it has them already, and only its size and time are new. A moved image takes
-        the place of the path `instead_of`.
+        If `touched`, it is linked to them already and only its size and time are new. A moved image
+        replaces the path `instead_of`.
         """
         image = StoredImage(loaded.path, loaded.size, loaded.mtime_ns, *place)
         (self._touched if touched else self._images).append(image)
@@ -189,15 +186,15 @@ class ShardWriter:
             self._removed.append(instead_of)
 
     def skip(self, file: SkippedFile) -> None:
-        """Remember that a file cannot be indexed; what the index had of it is forgotten."""
+        """Record that a file cannot be indexed; the index forgets what it had of it."""
         self._skipped.append(file)
 
     def remove(self, paths: Sequence[str]) -> None:
-        """Forget images."""
+        """Remove images."""
         self._removed += paths
 
     def commit_full(self) -> None:
-        """Commit if a shard is full or as many other changes wait."""
+        """Commit if a shard is full or as many other changes are pending."""
         changes = len(self._images) + len(self._touched) + len(self._skipped)
         if max(len(self._records), changes) >= self._shard_images:
             self.commit()

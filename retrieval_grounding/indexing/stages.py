@@ -1,4 +1,4 @@
-"""Stages that overlap: while one batch is encoded, the next is detected and others are read."""
+"""Overlapping stages: while one batch is encoded, the next is detected and others are read."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ Result = TypeVar("Result")
 def overlapped(
     function: Callable[[Item], Result], items: Iterable[Item], ahead: int = 1
 ) -> Generator[Result, None, None]:
-    """Yield ``function(item)`` in order, computed by one thread while the caller works.
+    """Yield ``function(item)`` in order, computed in a thread while the caller works.
 
-    The caller's thread takes the items, so stages can be chained: at most ``ahead + 1`` items of
-    each stage are under way. An error of `function` is raised where its result would have come.
-    Closing the generator waits for the item in work, and drops what has not begun.
+    Items are taken in the caller's thread, so stages can be chained; at most ``ahead + 1`` items of
+    a stage are in progress. An error of `function` is raised in place of its result. Closing the
+    generator waits for the current item and drops those that have not started.
 
     Parameters
     ----------
     function : callable
-        The work of the stage; it runs for one item at a time.
+        The work of the stage; it is called for one item at a time.
     items : iterable
         Taken in the caller's thread.
     ahead : int
-        Items that wait while one is in work.
+        Number of items that wait while one is processed.
 
     Examples
     --------
@@ -42,7 +42,7 @@ def overlapped(
     try:
         for item in items:
             pending.append(pool.submit(function, item))
-            del item  # or else it lives until the next one has come
+            del item  # otherwise it stays in memory until the next one arrives
             if len(pending) > ahead:
                 yield pending.popleft().result()
         while pending:

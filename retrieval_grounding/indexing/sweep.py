@@ -9,7 +9,7 @@ __all__ = ["sweep_leftovers"]
 
 
 def sweep_leftovers(catalog: Catalog) -> None:
-    """Delete what killed processes left: unfinished files, and shards without a catalog entry.
+    """Delete what killed writers left behind: unfinished files, and shards not in the catalog.
 
     The caller holds the writer's lock.
     """

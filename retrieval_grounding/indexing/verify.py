@@ -1,4 +1,4 @@
-"""Verifying an index: everything on disk must agree, and be what was written."""
+"""Verifying an index: everything on disk must be what was written, and agree."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from ..storage.files import file_checksum
 from ..storage.region_ids import split_region_ids
 from ..storage.rows import LiveRow
 from ..storage.shards import ShardReader
-from ..storage.vectors.metadata import read_record
-from ..storage.vectors.sync import VECTORS_FILE, load_vectors
-from .model_spec import encoder_of
+from ..storage.vectors.load import VECTORS_FILE, load_vectors
+from ..storage.vectors.metadata import read_metadata
+from .model_spec import encoder_fingerprint
 
 __all__ = ["verify_index"]
 
@@ -31,13 +31,13 @@ _CHUNK = 1 << 16
 def verify_index(catalog: Catalog, progress: bool | None = None) -> VerifyReport:
     """Check the catalog, every byte of every shard, and the vector index.
 
-    Files that a killed writer has left, and a vector index that is older than the catalog, are no
-    faults: neither is used, and the next build clears them away.
+    Files left behind by a killed writer and a vector index older than the catalog are not faults:
+    neither is used, and the next build replaces them.
 
     Raises
     ------
     StoreError
-        If the catalog cannot be read; without it there is nothing to check the shards with.
+        If the catalog cannot be read, since the shards are checked against it.
     """
     problems = catalog.problems()
     files = catalog.shard_files()
@@ -62,7 +62,7 @@ def verify_index(catalog: Catalog, progress: bool | None = None) -> VerifyReport
 
 def _check_shard(catalog: Catalog, number: int, file: str) -> Iterator[Fault]:
     path = catalog.directory / "shards" / file
-    live = catalog.shard_rows(number, live=True)
+    live = catalog.live_rows(number)
     expected = catalog.shard_checksums().get(number)
     intact = False
     try:
@@ -77,7 +77,7 @@ def _check_shard(catalog: Catalog, number: int, file: str) -> Iterator[Fault]:
         yield _fault(path, number, "unreadable", "the disk cannot read it", live, live)
         return
     except StoreError as error:
-        if intact:  # of a newer format, or for want of memory or open files
+        if intact:  # a newer format, or too little memory or too many open files
             raise
         yield _fault(path, number, "damaged", str(error.__cause__ or error), live, live)
         return
@@ -85,7 +85,7 @@ def _check_shard(catalog: Catalog, number: int, file: str) -> Iterator[Fault]:
     if not intact:
         rows = [row for row in live if row not in displaced]
         damaged = [row for row in rows if reader.row_checksum(row.row) != row.checksum]
-        detail = "the checksum is another"
+        detail = "the checksum differs"
         yield _fault(path, number, "damaged", detail, live, displaced + damaged)
         return
     if displaced:
@@ -95,16 +95,16 @@ def _check_shard(catalog: Catalog, number: int, file: str) -> Iterator[Fault]:
 
 
 def _check_values(catalog: Catalog, reader: ShardReader, live: list[LiveRow]) -> Iterator[Fault]:
-    """Check that a shard, although it is as it was written, holds what it should."""
+    """Check the values in a shard whose bytes are as they were written."""
     path, number = reader.path, reader.number
-    encoder = str(encoder_of(catalog))
+    encoder = str(encoder_fingerprint(catalog))
     stored = (reader.detector, reader.encoder, reader.embeddings.shape[1])
     if stored != (catalog.setting("detector_fingerprint"), encoder, catalog.dimension):
-        detail = f"made by {reader.detector} and {reader.encoder}"
+        detail = f"written with {reader.detector} and {reader.encoder}"
         yield _fault(path, number, "fingerprint", detail, live, live)
         return
     for kind, detail, wrong in (
-        ("boxes", "boxes reach out of their images", _bad_boxes(reader)),
+        ("boxes", "boxes extend beyond their images", _bad_boxes(reader)),
         ("scores", "scores are not between 0 and 1", ~(np.abs(reader.scores - 0.5) <= 0.5)),
         ("norms", "embeddings are not of unit length", _bad_norms(reader.embeddings)),
     ):
@@ -114,7 +114,7 @@ def _check_values(catalog: Catalog, reader: ShardReader, live: list[LiveRow]) ->
 
 
 def _is_in(reader: ShardReader, row: LiveRow) -> bool:
-    """Tell whether a shard has a row where the catalog says, with that size."""
+    """Return whether a shard has the row that the catalog describes, with the same size."""
     if row.row >= len(reader.image_sizes):
         return False
     rows = reader.image_slice(row.row)
@@ -140,20 +140,20 @@ def _bad_norms(embeddings: npt.NDArray[np.float16]) -> npt.NDArray[np.bool_]:
         np.linalg.norm(embeddings[start : start + _CHUNK].astype(np.float32), axis=1)
         for start in range(0, len(embeddings), _CHUNK)
     ]
-    # Each of d roundings to float16 is off by at most 2⁻¹¹ of its value, hence so is the length.
+    # Rounding to float16 changes each value by at most 2⁻¹¹ of itself, hence the length as well.
     wrong: npt.NDArray[np.bool_] = ~(np.abs(np.concatenate(parts) - 1) < 2e-3)
     return wrong
 
 
 def _check_vectors(catalog: Catalog) -> Iterator[Fault]:
-    record = read_record(catalog)
+    metadata = read_metadata(catalog)
     path = catalog.directory / VECTORS_FILE
-    if record.generation != catalog.generation or record.kind is None or not path.is_file():
+    if metadata.generation != catalog.generation or metadata.kind is None or not path.is_file():
         return
-    repair = "made again from the shards"
+    repair = "rebuilt from the shards"
     loaded = load_vectors(catalog)
     if loaded is None:
-        yield Fault(VECTORS_FILE, "damaged", "the checksum is another", repair)
+        yield Fault(VECTORS_FILE, "damaged", "the checksum differs", repair)
         return
     index, _ = loaded
     ids = index.ids
@@ -167,7 +167,7 @@ def _check_vectors(catalog: Catalog) -> Iterator[Fault]:
         count += stop - start
         reader = ShardReader(catalog.directory / "shards" / file, number)
         if not np.array_equal(ordered[start:stop], reader.ids):
-            yield Fault(VECTORS_FILE, "ids", f"it does not hold shards/{file}", repair)
+            yield Fault(VECTORS_FILE, "ids", f"it does not contain shards/{file}", repair)
             return
         for first in range(start, stop if exact else start, _CHUNK):
             last = min(first + _CHUNK, stop)
@@ -176,7 +176,7 @@ def _check_vectors(catalog: Catalog) -> Iterator[Fault]:
                 yield Fault(VECTORS_FILE, "vectors", f"they differ from shards/{file}", repair)
                 return
     if count != len(ids):
-        yield Fault(VECTORS_FILE, "ids", "it holds regions of no shard", repair)
+        yield Fault(VECTORS_FILE, "ids", "it contains regions that no shard has", repair)
 
 
 def _fault(

@@ -8,15 +8,15 @@ from pathlib import Path
 
 from ..storage.catalog import Catalog
 from ..storage.lock import writer_lock
-from ..storage.vectors.sync import refresh_vectors
+from ..storage.vectors.sync import sync_vectors
 from .sweep import sweep_leftovers
 
-__all__ = ["writing"]
+__all__ = ["write_session"]
 
 
 @contextlib.contextmanager
-def writing(directory: Path) -> Iterator[Catalog]:
-    """Open an index for changes, and let its vector index follow them at the end.
+def write_session(directory: Path) -> Iterator[Catalog]:
+    """Open an index for changes, and update its vector index at the end.
 
     Raises
     ------
@@ -25,8 +25,8 @@ def writing(directory: Path) -> Iterator[Catalog]:
     StoreLockedError
         If another process is writing to it.
     """
-    Catalog(directory).close()  # says what is wrong before a lock is put there
+    Catalog(directory).close()  # if this is not an index, fail before creating a lock file
     with writer_lock(directory), contextlib.closing(Catalog(directory, writable=True)) as catalog:
         sweep_leftovers(catalog)
         yield catalog
-        refresh_vectors(catalog)
+        sync_vectors(catalog)

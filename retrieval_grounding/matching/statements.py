@@ -10,6 +10,7 @@ import numpy as np
 from ..core.phrases import Phrases
 from ..core.types import RowKey
 from ..data.resolve import Resolved
+from ..models.checks import encode_phrases
 from ..models.encoder import Encoder
 from ..storage.region_store import RegionStore
 from .dataset import Examples
@@ -88,7 +89,7 @@ def make_examples(
     mirrored = {statement.phrase: mirror_phrase(statement.phrase) for statement in statements}
     texts = list(dict.fromkeys([*mirrored, *mirrored.values()]))
     embeddings = [
-        encoder.encode_phrases(texts[start : start + _PHRASES_PER_CALL])
+        encode_phrases(encoder, texts[start : start + _PHRASES_PER_CALL])
         for start in range(0, len(texts), _PHRASES_PER_CALL)
     ]
     phrase_rows = {text: row for row, text in enumerate(texts)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from ..core.errors import GroundingError
 from ..core.text import counted
 from ..core.types import PathLike
 from ..data.expressions import read_expressions
@@ -15,6 +16,7 @@ from ..storage.region_store import RegionStore
 from .calibrate import UNDETECTED
 from .fit import Fit, fit_matcher
 from .load import MATCHER_FILE
+from .matcher import Matcher
 from .options import TrainingOptions
 from .plots import plot_history
 from .statements import pseudo_statements, resolved_statements
@@ -34,12 +36,16 @@ def train_index(
     kind: Literal["residual", "concat"],
     options: TrainingOptions | None,
     device: str,
-    start: TrainedMatcher | None,
+    start: Matcher | None,
 ) -> Fit:
     """Fit a matcher and write it into the index, with its learning curve.
 
     The caller holds the writer's lock. See :meth:`retrieval_grounding.Index.train`.
     """
+    if start is not None and not isinstance(start, TrainedMatcher):
+        raise GroundingError(
+            "the index answers by cosine, so there is no matcher to fine-tune; train one first"
+        )
     store = RegionStore(catalog)
     options = options or TrainingOptions()
     if source == "pseudo":

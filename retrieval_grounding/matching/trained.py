@@ -17,7 +17,7 @@ from safetensors.torch import save
 from ..core.errors import ModelError
 from ..core.phrases import Phrases
 from ..core.region_table import RegionTable
-from ..models.cpu_pool import cpu_lanes
+from ..models.cpu_pool import cpu_pool
 from ..models.encoder import Fingerprint
 from ..storage.files import atomic_path
 from .batch import ImageBatch, RegionTensors
@@ -219,7 +219,7 @@ class TrainedMatcher:
 
         groups = group_images(np.diff(regions.offsets))
         if self.device.type == "cpu":
-            cpu_lanes().map(process, groups)
+            cpu_pool().map(process, groups)
         else:
             for group in groups:
                 process(group)

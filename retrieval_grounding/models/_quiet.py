@@ -1,4 +1,4 @@
-"""Calling model libraries without messages on stdout, analytics, installs or lost threads."""
+"""Model libraries without output on stdout, log messages, analytics, installs or lost threads."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 
@@ -24,29 +25,40 @@ _ENVIRONMENT = {
 }
 
 
+_LOGGERS = ("ultralytics", "open_clip", "timm", "huggingface_hub", "transformers")
+
+_thread = threading.local()
+
+
+def _is_heard(record: logging.LogRecord) -> bool:
+    """Return whether a record of the root logger comes from outside a quiet block."""
+    return not getattr(_thread, "quiet", False)
+
+
 @contextlib.contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Run the block with stdout kept clean: what is printed inside goes to stderr.
+    """Run a block in which libraries print to stderr, log only errors, and send nothing.
 
-    Ultralytics binds its log handler to ``sys.stdout`` when it is imported, so its first import
-    belongs inside such a block. A variable that the user has set is left as it is. It also takes
-    one thread from PyTorch whenever it predicts, which on two cores is half; that is undone.
+    Ultralytics binds its log handler to ``sys.stdout`` when it is imported, so it must first be
+    imported inside such a block. Environment variables that the user has set stay as they are.
+    Ultralytics also takes a thread from PyTorch whenever it predicts, which is half of two cores;
+    that is undone.
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    for logger in ("ultralytics", "open_clip", "timm", "huggingface_hub", "transformers"):
+    for logger in _LOGGERS:
         logging.getLogger(logger).setLevel(logging.ERROR)
-    # open_clip logs to the root logger, ahead of errors that are raised and told in our words.
-    root = logging.getLogger()
-    level = root.level
+    # open_clip logs to the root logger, which belongs to the application: what this thread logs
+    # there is dropped, what other threads log is not. Adding a filter twice has no effect.
+    logging.getLogger().addFilter(_is_heard)
+    before, _thread.quiet = getattr(_thread, "quiet", False), True
     torch = sys.modules.get("torch")
     threads = torch.get_num_threads() if torch is not None else None
-    root.setLevel(logging.CRITICAL)
     try:
         with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        root.setLevel(level)
+        _thread.quiet = before
         if torch is not None and threads != torch.get_num_threads():
             torch.set_num_threads(threads)

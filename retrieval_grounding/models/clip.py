@@ -13,8 +13,8 @@ from PIL import Image
 
 from ..core.phrases import clean_phrase
 from ..core.regions import Regions
-from .clip_weights import _hash_weights, _load_model
-from .cpu_pool import cpu_lanes
+from .clip_weights import hash_weights, load_open_clip
+from .cpu_pool import cpu_pool
 from .device import resolve_device
 from .encoder import Fingerprint, FloatArray
 from .gpu_resize import resample, upload
@@ -28,11 +28,11 @@ __all__ = ["OpenClipEncoder", "load_encoder"]
 _Crop = tuple[Image.Image, tuple[float, float, float, float]]
 
 _CROPS_ON_GPU = 256
-_CROPS_ON_LANE = 4
-"""Activations of so few stay in the cache; 64 at once are a quarter slower."""
+_CROPS_PER_THREAD = 4
+"""The activations of so few stay in the cache; 64 at once are a quarter slower."""
 
 _CROPS_WORTH_CONVERTING = 64
-"""A build has more in every batch; one photograph would wait for OpenVINO longer than it saves."""
+"""Each batch of a build has more; for one photograph, conversion costs more than it saves."""
 
 _CACHED_PHRASES = 1 << 16
 _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
@@ -41,8 +41,8 @@ _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling
 class OpenClipEncoder:
     """A dual encoder of open_clip.
 
-    Each region is cut from the decoded image and squashed to the square input of the image tower,
-    whatever its shape: a centre crop, CLIP's habit for photographs, would cut the ends off.
+    Each region is cut from the decoded image and squashed to the square input of the image tower.
+    A center crop, which CLIP uses for photographs, would cut off the ends of long objects.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class OpenClipEncoder:
 
         self.device = resolve_device(device)
         self._half = self.device.startswith("cuda")
-        model, self._tokenize = _load_model(spec)
+        model, self._tokenize = load_open_clip(spec)
         config = model.visual.preprocess_cfg
         size = config["size"]
         self.input_size: int = int(np.max(size))
@@ -74,15 +74,15 @@ class OpenClipEncoder:
         self._std = torch.tensor(config["std"], device=self.device).view(1, 3, 1, 1)
         self.fingerprint = Fingerprint(
             spec,
-            _hash_weights(model),
+            hash_weights(model),
             f"squash {self.input_size} {config['interpolation']} "
             f"mean {_join(config['mean'])} std {_join(config['std'])}",
         )
         model.eval()
         if self.device == "cpu":
-            from .fuse_bn import fold_batch_norm
+            from .fuse_bn import fuse_batch_norm
 
-            model.visual = fold_batch_norm(model.visual, self._example())
+            model.visual = fuse_batch_norm(model.visual, self._example())
         self._model = model.to(self.device).to(memory_format=torch.channels_last)
         self._phrases: OrderedDict[str, FloatArray] = OrderedDict()
         self._lock = threading.Lock()
@@ -115,13 +115,13 @@ class OpenClipEncoder:
         self._convert_for(count)
         crops: list[_Crop] = [
             (image, (box[0], box[1], box[2], box[3]))
-            for image, found in zip(images, regions, strict=True)
-            for box in found.boxes.tolist()
+            for image, own in zip(images, regions, strict=True)
+            for box in own.boxes.tolist()
         ]
-        lanes = cpu_lanes()
-        each = min(_CROPS_ON_LANE, -(-count // lanes.count))
+        pool = cpu_pool()
+        each = min(_CROPS_PER_THREAD, -(-count // pool.size))
         parts = [crops[start : start + each] for start in range(0, count, each)]
-        return np.concatenate(lanes.map(self._encode_crops, parts))
+        return np.concatenate(pool.map(self._encode_crops, parts))
 
     def _encode_crops(self, crops: list[_Crop]) -> FloatArray:
         """Cut out, scale and embed a few regions on the CPU."""
@@ -132,7 +132,7 @@ class OpenClipEncoder:
             [np.asarray(image.resize(size, method, box, reducing_gap=2.0)) for image, box in crops]
         )
         with torch.inference_mode():
-            batch = self._normalised(torch.from_numpy(pixels).permute(0, 3, 1, 2).float())
+            batch = self._normalized(torch.from_numpy(pixels).permute(0, 3, 1, 2).float())
             embeddings = torch.nn.functional.normalize(self._tower(batch), dim=-1)
             result: FloatArray = embeddings.numpy()
         return result
@@ -144,30 +144,30 @@ class OpenClipEncoder:
         import torch
 
         size = self.input_size
-        waiting: list[torch.Tensor] = []
+        pending: list[torch.Tensor] = []
         parts: list[torch.Tensor] = []
         with torch.inference_mode(), torch.autocast("cuda", torch.float16):
             for number, (image, found) in enumerate(zip(images, regions, strict=True), start=1):
                 pixels = upload(image, self.device)
-                waiting.append(resample(pixels, found.boxes, size, size, self._interpolation))
-                if sum(map(len, waiting)) >= _CROPS_ON_GPU or number == len(images):
-                    for batch in torch.split(torch.cat(waiting), _CROPS_ON_GPU):
+                pending.append(resample(pixels, found.boxes, size, size, self._interpolation))
+                if sum(map(len, pending)) >= _CROPS_ON_GPU or number == len(images):
+                    for batch in torch.split(torch.cat(pending), _CROPS_ON_GPU):
                         channels_last = batch.contiguous(memory_format=torch.channels_last)
                         output = self._model.encode_image(
-                            self._normalised(channels_last), normalize=True
+                            self._normalized(channels_last), normalize=True
                         )
                         parts.append(output.float())
-                    waiting = []
+                    pending = []
             result: FloatArray = torch.cat(parts).cpu().numpy()
         return result
 
-    def _normalised(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Bring pixels of 0 to 255 to what the tower was trained on, in place."""
+    def _normalized(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Normalize pixels of 0 to 255 in place, as the tower was trained."""
         return pixels.sub_(self._mean * 255).div_(self._std * 255)
 
     @property
     def library(self) -> str:
-        """What runs the image tower of a build."""
+        """Name of the library that runs the image tower in a build."""
         from .openvino import has_openvino
 
         failed = self._converted and self._tower is self._model.visual
@@ -180,19 +180,19 @@ class OpenClipEncoder:
         return torch.linspace(-1, 1, int(np.prod(shape))).view(shape)
 
     def _convert_for(self, count: int) -> None:
-        """Let OpenVINO take the tower over, if it is installed and `count` crops are worth it."""
+        """Convert the tower to OpenVINO if that is installed and `count` crops are worth it."""
         if self._converted or count < _CROPS_WORTH_CONVERTING:
             return
         from .openvino import has_openvino, openvino_tower
 
         with self._lock:
             if not self._converted and has_openvino():
-                tower = openvino_tower(self._model.visual, self._example(), cpu_lanes().count)
+                tower = openvino_tower(self._model.visual, self._example(), cpu_pool().size)
                 self._tower = tower or self._tower
             self._converted = True
 
     def encode_phrases(self, phrases: Sequence[str]) -> FloatArray:
-        """Embed phrases; those seen before come from a cache.
+        """Embed phrases; recent ones come from a cache.
 
         Raises
         ------

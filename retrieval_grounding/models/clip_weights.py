@@ -2,49 +2,129 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
+import importlib
 import json
+import os
+import threading
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ..core.errors import ModelError
 from ._quiet import quiet_libraries
 from .presets import BUNDLED, bundled_path
 
+__all__ = ["hash_weights", "is_published_encoder", "load_open_clip"]
 
-def _load_model(spec: str) -> tuple[Any, Any]:
-    """Return an open_clip model on the CPU in float32 and its tokenizer."""
+_CUSTOM_CODE_KEYS = ("trust_remote_code", "auto_map", "custom_pipelines")
+_loading = threading.RLock()
+
+
+def is_published_encoder(spec: str) -> bool:
+    """Return whether `spec` names bundled weights or weights in open_clip's own list.
+
+    A published name that is also a folder here is that folder.
+    """
+    if spec == BUNDLED:
+        return True
+    name, _, tag = spec.partition(":")
+    if not tag or os.path.lexists(spec):
+        return False
+    with quiet_libraries():
+        import open_clip
+    return tag in open_clip.list_pretrained_tags_by_model(name)
+
+
+def load_open_clip(spec: str) -> tuple[Any, Any]:
+    """Return an open_clip model, on the CPU and in float32, and its tokenizer.
+
+    Raises
+    ------
+    ModelError
+        If the name is unknown, the weights are missing, unreachable or of a different model, or
+        loading them would run code that they bring along.
+    """
     folder = bundled_path("clip") if spec == BUNDLED else Path(spec)
     with quiet_libraries():
         import open_clip
-    if folder.is_dir():
-        name, options = f"local-dir:{folder}", _local_options(folder)
-    elif spec.startswith("hf-hub:"):
-        name, options = spec, {}
-    else:
-        name, options = _published_options(spec, open_clip)
     try:
-        with quiet_libraries():
+        with quiet_libraries(), _no_custom_code(spec):
+            if folder.is_dir():
+                name, options = f"local-dir:{folder}", _local_options(folder)
+            elif spec.startswith("hf-hub:"):
+                name, options = spec, {}
+                _refuse_custom_code(spec, open_clip.get_model_config(spec))
+            else:
+                name, options = _published_options(spec, open_clip)
             model = open_clip.create_model(name, require_pretrained=True, **options)
             return model, open_clip.get_tokenizer(name)
+    except ModelError:
+        raise
     except Exception as error:  # the hub client, torch and safetensors each raise their own
         raise ModelError(_explain(spec, error)) from error
 
 
 def _local_options(folder: Path) -> dict[str, Any]:
-    """Options for a folder; a relative ``hf_model_name`` in its config means the folder itself."""
+    """Return options for a folder, whose config may name itself as a relative ``hf_model_name``."""
     config_file = folder / "open_clip_config.json"
     try:
         config = json.loads(config_file.read_text(encoding="utf-8"))
         text_config = config["model_cfg"]["text_cfg"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        others = [
+            json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*config*.json")
+        ]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(
-            f"{str(folder)!r} is no open_clip model: {config_file.name} is missing or unreadable"
+            f"{str(folder)!r} is not an open_clip model: "
+            f"{config_file.name} is missing or unreadable"
         ) from error
+    _refuse_custom_code(str(folder), [config, *others])
     if str(text_config.get("hf_model_name", "")).startswith("."):
         return {"text_cfg": text_config | {"hf_model_name": str(folder)}}
     return {}
+
+
+def _refuse_custom_code(spec: str, config: Any) -> None:
+    """Raise :class:`ModelError` if a config asks, at any depth, for code of the model to be run."""
+    pending = [config]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, dict):
+            if any(value.get(key) for key in _CUSTOM_CODE_KEYS):
+                raise ModelError(_custom_code(spec))
+            pending += value.values()
+        elif isinstance(value, list):
+            pending += value
+
+
+@contextlib.contextmanager
+def _no_custom_code(spec: str) -> Iterator[None]:
+    """Make transformers refuse, and not ask on the terminal, to import code of a model.
+
+    Configs are searched before, but they can name further ones, which transformers fetches.
+    """
+
+    def refuse(*_: Any, **__: Any) -> NoReturn:
+        raise ModelError(_custom_code(spec))
+
+    modules: Any = importlib.import_module("transformers.dynamic_module_utils")
+    with _loading:
+        before = modules.get_class_in_module, modules.TIME_OUT_REMOTE_CODE
+        modules.get_class_in_module, modules.TIME_OUT_REMOTE_CODE = refuse, 0
+        try:
+            yield
+        finally:
+            modules.get_class_in_module, modules.TIME_OUT_REMOTE_CODE = before
+
+
+def _custom_code(spec: str) -> str:
+    return (
+        f"the CLIP model {spec} brings Python code of its own, which is never run; "
+        "use a model that open_clip and transformers can load without trust_remote_code"
+    )
 
 
 def _published_options(spec: str, open_clip: Any) -> tuple[str, dict[str, Any]]:
@@ -56,12 +136,10 @@ def _published_options(spec: str, open_clip: Any) -> tuple[str, dict[str, Any]]:
             "name one as MODEL:PRETRAINED, or use nano"
         )
     tags = open_clip.list_pretrained_tags_by_model(name)
-    if pretrained in tags:
-        return name, {"pretrained": pretrained}
-    if pretrained and Path(pretrained).is_file():
+    if pretrained in tags or (pretrained and Path(pretrained).is_file()):
         return name, {"pretrained": pretrained}
     raise ModelError(
-        f"{spec!r} names no weights of {name}: add one of "
+        f"{spec!r} does not name weights of {name}: add one of "
         f"{', '.join(f'{name}:{tag}' for tag in tags) or 'its published tags (it has none)'}, "
         f"or {name}:FILE with a local checkpoint"
     )
@@ -81,7 +159,8 @@ def _explain(spec: str, error: Exception) -> str:
     return f"the CLIP model {spec} could not be loaded: {first_line[:200]}"
 
 
-def _hash_weights(model: Any) -> str:
+def hash_weights(model: Any) -> str:
+    """Return a hash of all parameters and buffers of a model, 16 hexadecimal digits."""
     digest = hashlib.blake2b(digest_size=8)
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())

@@ -1,4 +1,4 @@
-"""Lanes: CPU threads that each run a model with a single thread of PyTorch."""
+"""A pool of CPU threads, each of which runs a model with a single PyTorch thread."""
 
 from __future__ import annotations
 
@@ -8,47 +8,46 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-__all__ = ["Lanes", "cpu_lanes"]
-
+__all__ = ["CpuPool", "cpu_pool"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class Lanes:
-    """A pool in which as many models run side by side as PyTorch would take threads for one.
+class CpuPool:
+    """Runs a model for several inputs side by side instead of splitting each layer.
 
-    Layers of a small network are too short to be worth splitting: threads that share one wait for
-    each other after every layer. On lanes each works on crops of its own, whose activations
-    stay in its cache, and cutting out and scaling the next crops fills the gaps.
+    The layers of a small network are too short to be worth splitting: PyTorch's threads would wait
+    for each other after each of them. Here every thread works on its own crops, whose activations
+    stay in its cache, while other threads cut out and scale the next crops.
 
     Parameters
     ----------
-    count : int, optional
-        Threads; by default as many as PyTorch uses.
+    size : int, optional
+        Number of threads; PyTorch's own number if left out.
     """
 
-    def __init__(self, count: int | None = None) -> None:
+    def __init__(self, size: int | None = None) -> None:
         import torch
 
         usual = torch.get_num_threads()
-        self.count = count or usual
-        started = threading.Barrier(self.count + 1)
+        self.size = size or usual
+        started = threading.Barrier(self.size + 1)
 
         def begin() -> None:
-            torch.get_num_threads()  # a thread's first look takes the process' number
+            torch.get_num_threads()  # the first call in a thread adopts the process's number
             torch.set_num_threads(1)
             started.wait()
 
-        self._pool = ThreadPoolExecutor(self.count, "lane")
-        for _ in range(self.count):
+        self._pool = ThreadPoolExecutor(self.size, "cpu-pool")
+        for _ in range(self.size):
             self._pool.submit(begin)
         started.wait()
-        # Each thread keeps its number; threads that start later take the last that was set.
+        # Each thread keeps its number; threads that start later adopt the last number set.
         torch.set_num_threads(usual)
 
     def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-        """Return ``function(item)`` of all items, in order; the first error is raised.
+        """Return ``function(item)`` for each item, in order; the first error is raised.
 
         A single item runs in the caller's thread, with all of PyTorch's threads.
         """
@@ -57,14 +56,14 @@ class Lanes:
         return list(self._pool.map(function, items))
 
 
-_lanes: dict[int, Lanes] = {}
+_pools: dict[int, CpuPool] = {}
 _lock = threading.Lock()
 
 
-def cpu_lanes() -> Lanes:
-    """Return the lanes of this process, which all models share."""
+def cpu_pool() -> CpuPool:
+    """Return the pool that all models of this process share."""
     with _lock:
-        process = os.getpid()  # threads are not there in a process that was forked
-        if process not in _lanes:
-            _lanes[process] = Lanes()
-        return _lanes[process]
+        process = os.getpid()  # a forked process does not inherit threads
+        if process not in _pools:
+            _pools[process] = CpuPool()
+        return _pools[process]

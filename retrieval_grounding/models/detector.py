@@ -22,32 +22,42 @@ class Detector(Protocol):
     Attributes
     ----------
     fingerprint : str
-        Identifies weights and settings. Regions of two detectors with the same fingerprint may
-        lie in one index.
+        Identifies weights and settings. An index holds the regions of one fingerprint only.
     """
 
     fingerprint: str
 
     def detect(self, images: Sequence[Image.Image]) -> list[Regions]:
-        """Return the regions of each RGB image; region 0 is the whole image."""
+        """Return the regions of each image.
+
+        Parameters
+        ----------
+        images : sequence of PIL images
+            Mode RGB, upright.
+
+        Returns
+        -------
+        list of Regions
+            One for each image; region 0 is the whole image (see `Regions.whole_image`).
+        """
         ...
 
 
 @dataclass(frozen=True)
 class DetectorSettings:
-    """What a detector keeps. The defaults favour recall: the matcher sorts out the rest.
+    """What a detector keeps. The defaults favor recall; the matcher rejects what does not fit.
 
     Parameters
     ----------
     confidence : float
-        Boxes below this score are dropped, 0 to 1.
+        Minimum score of a box, 0 to 1.
     iou : float
-        Of boxes of one class that overlap by more than this, the best is kept, 0 to 1.
+        IoU threshold of non-maximum suppression, 0 to 1.
     max_boxes : int
-        At most so many boxes an image, besides the whole image.
+        Maximum number of boxes per image, not counting the whole image.
     image_size : int or None
-        Longest side in pixels at which the network sees an image, a multiple of 32; None takes
-        the size at which the weights were trained.
+        Longest side in pixels of the network's input, a multiple of 32; None takes the size that
+        the weights were trained with.
     """
 
     confidence: float = 0.05
@@ -57,7 +67,7 @@ class DetectorSettings:
 
     def __post_init__(self) -> None:
         if not (0 <= self.confidence <= 1 and 0 <= self.iou <= 1):
-            raise ModelError("a detector's confidence and IoU must lie between 0 and 1")
+            raise ModelError("a detector's confidence and IoU must be between 0 and 1")
         if self.max_boxes < 0:
             raise ModelError("the number of boxes must be at least 0")
         if self.image_size is not None and (self.image_size < 32 or self.image_size % _STRIDE):

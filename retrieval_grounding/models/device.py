@@ -10,12 +10,12 @@ __all__ = ["describe_devices", "resolve_device"]
 
 
 def resolve_device(device: str = "auto") -> str:
-    """Return a PyTorch device name: ``"auto"`` takes the first CUDA GPU, or else the CPU.
+    """Return a PyTorch device name; ``"auto"`` is the first CUDA GPU, or the CPU if there is none.
 
     Raises
     ------
     ModelError
-        If `device` is malformed or names a GPU that this machine lacks.
+        If `device` is malformed or names a GPU that this machine does not have.
     """
     import torch
 
@@ -24,24 +24,26 @@ def resolve_device(device: str = "auto") -> str:
     try:
         kind = torch.device(device).type
     except RuntimeError as error:
-        raise ModelError(f"{device!r} is no device; use auto, cpu, cuda or cuda:N") from error
+        raise ModelError(
+            f"{device!r} is not a valid device; use auto, cpu, cuda or cuda:N"
+        ) from error
     if kind == "cuda" and not torch.cuda.is_available():
-        raise ModelError(f"device {device!r} was asked for, but no CUDA GPU is usable; use cpu")
+        raise ModelError(f"device {device!r} needs a CUDA GPU, and PyTorch finds none; use cpu")
     return device
 
 
 def describe_devices(detector: Any, encoder: Any) -> str:
-    """Say in one line where models run, and on how many threads or by which library.
+    """Describe in one line where models run, with the number of threads and the library.
 
     Parameters
     ----------
     detector, encoder
-        Loaded models; one without a ``device`` is said to run in a way of its own.
+        Loaded models. Nothing is known of one that has no ``device``.
 
     Examples
     --------
     >>> describe_devices(object(), object())
-    'detector: its own way; encoder: its own way'
+    'detector: custom; encoder: custom'
     """
     parts = [("detector", detector), ("encoder", encoder)]
     return "; ".join(f"{name}: {_describe(model)}" for name, model in parts)
@@ -50,7 +52,7 @@ def describe_devices(detector: Any, encoder: Any) -> str:
 def _describe(model: Any) -> str:
     device = getattr(model, "device", None)
     if not isinstance(device, str):
-        return "its own way"
+        return "custom"
     import torch
 
     if device.startswith("cuda"):

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ..core.regions import WHOLE_IMAGE, Regions
+from ..core.regions import Regions
 
-__all__ = ["Encoder", "Fingerprint", "embed_labels"]
+__all__ = ["Encoder", "Fingerprint"]
 
 
 FloatArray = npt.NDArray[np.float32]
@@ -25,11 +25,17 @@ class Fingerprint:
     Parameters
     ----------
     name : str
-        How the weights were asked for; for messages only, two names may mean the same weights.
+        The name that was given. It is only shown: two names may stand for the same weights.
     weights : str
-        Hash over all parameters.
+        Hash of all parameters.
     preprocessing : str
         Input size, interpolation, mean and standard deviation.
+
+    Examples
+    --------
+    >>> built_with = Fingerprint("ViT-B-32:openai", "3f5d0c1a", "squash 224 bicubic")
+    >>> built_with.matches(Fingerprint("my-copy.pt", "3f5d0c1a", "squash 224 bicubic"))
+    True
     """
 
     name: str
@@ -37,7 +43,7 @@ class Fingerprint:
     preprocessing: str
 
     def matches(self, other: Fingerprint) -> bool:
-        """Tell whether embeddings of both are comparable."""
+        """Return whether embeddings of the two encoders are comparable."""
         return (self.weights, self.preprocessing) == (other.weights, other.preprocessing)
 
     def as_dict(self) -> dict[str, str]:
@@ -54,7 +60,7 @@ class Encoder(Protocol):
     Attributes
     ----------
     fingerprint : Fingerprint
-        Recorded in every shard and checked at each opening.
+        Recorded in every shard and checked whenever an index is opened.
     dimension : int
         Length d of an embedding.
     """
@@ -65,21 +71,22 @@ class Encoder(Protocol):
     def encode_regions(
         self, images: Sequence[Image.Image], regions: Sequence[Regions]
     ) -> FloatArray:
-        """Return unit-length float32 embeddings (n, d) of all regions of all images, in order."""
+        """Return an embedding of each region of each image.
+
+        Parameters
+        ----------
+        images : sequence of m PIL images
+            Mode RGB, upright.
+        regions : sequence of m Regions
+            Those of each image.
+
+        Returns
+        -------
+        float32 array of shape (n, d)
+            Unit length; all regions of the first image, then those of the second, and so on.
+        """
         ...
 
     def encode_phrases(self, phrases: Sequence[str]) -> FloatArray:
-        """Return unit-length float32 embeddings (n, d) of the phrases."""
+        """Return an embedding of each phrase, a float32 array of shape (n, d) with unit length."""
         ...
-
-
-def embed_labels(encoder: Encoder, names: Sequence[str]) -> FloatArray:
-    """Embed a detector's class names as phrases (k, d); that of whole images gives zeros.
-
-    A name that is no phrase (some data sets have empty ones) gives zeros too.
-    """
-    embeddings = np.zeros((len(names), encoder.dimension), np.float32)
-    named = [row for row, name in enumerate(names) if name != WHOLE_IMAGE and name.strip()]
-    if named:
-        embeddings[named] = encoder.encode_phrases([names[row] for row in named])
-    return embeddings

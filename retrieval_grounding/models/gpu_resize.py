@@ -1,4 +1,4 @@
-"""Pixels on a GPU: images are uploaded once, and regions are cut out and scaled there."""
+"""Cropping and resizing on a GPU: images are uploaded once, regions are cut out there."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _uploaded: dict[tuple[int, str], torch.Tensor] = {}
 def upload(image: Image.Image, device: str) -> torch.Tensor:
     """Return the pixels of an RGB image on a device: uint8 (3, height, width).
 
-    They stay there as long as the image lives, so detector and encoder share one upload. The copy
-    goes through pinned memory, and does not wait.
+    They stay there as long as the image exists, so detector and encoder share one upload. The copy
+    goes through pinned memory and does not block.
     """
     import torch
 
@@ -43,10 +43,10 @@ def resample(
     width: int,
     interpolation: str,
 ) -> torch.Tensor:
-    """Cut boxes out and scale them as Pillow does, antialiased, with fractions of pixels.
+    """Crop boxes and resize them as Pillow does: antialiased, with fractions of pixels.
 
-    Scaling is linear in the pixels, along one axis after the other: two matrix products for
-    all boxes of an image together, which GPUs are made for.
+    Resizing is linear in the pixels, one axis after the other, so two matrix products serve all
+    boxes of an image.
 
     Parameters
     ----------
@@ -55,14 +55,14 @@ def resample(
     boxes : array of shape (n, 4)
         Corners in pixels.
     height, width : int
-        Of the result.
+        Size of the result.
     interpolation : str
         ``"bicubic"`` or ``"bilinear"``.
 
     Returns
     -------
     float32 tensor of shape (n, 3, height, width)
-        Whole numbers, 0 to 255. Products are in float16 on a GPU, in float32 on a CPU.
+        Integers from 0 to 255, computed in float16 on a GPU and in float32 on a CPU.
     """
     import torch
 
@@ -73,25 +73,25 @@ def resample(
     down = _weights(corners[:, 1], corners[:, 3], rows, height, interpolation).to(dtype)
     lines = pixels.to(dtype).reshape(channels * rows, columns)
     narrow = (across.reshape(-1, columns) @ lines.T).view(len(boxes), width, channels, rows)
-    narrow = _whole(narrow)  # as Pillow keeps them between the axes
+    narrow = _rounded(narrow)  # as Pillow does between the axes
     scaled = torch.einsum("nyh,nxch->ncyx", down, narrow)
-    return _whole(scaled.float())
+    return _rounded(scaled.float())
 
 
-def _whole(values: torch.Tensor) -> torch.Tensor:
+def _rounded(values: torch.Tensor) -> torch.Tensor:
     return values.add_(0.5).floor_().clamp_(0, 255)  # halves go up, not to the even number
 
 
 def _weights(
     starts: torch.Tensor, ends: torch.Tensor, length: int, size: int, interpolation: str
 ) -> torch.Tensor:
-    """Return which share of each of `length` pixels goes into each of `size`: (n, size, length)."""
+    """Return the weight of each of `length` pixels in each of `size` results, (n, size, length)."""
     import torch
 
     scale = ((ends - starts) / size)[:, None]
     pixel, target = (torch.arange(n, device=starts.device) + 0.5 for n in (length, size))
-    centres = starts[:, None] + target * scale
-    distance = (pixel - centres[..., None]).abs_() / scale.clamp(min=1)[..., None]
+    centers = starts[:, None] + target * scale
+    distance = (pixel - centers[..., None]).abs_() / scale.clamp(min=1)[..., None]
     if interpolation == "bilinear":
         weights = (1 - distance).clamp_(min=0)
     else:  # Keys' cubic with a = -1/2

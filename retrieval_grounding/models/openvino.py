@@ -1,10 +1,10 @@
-"""An image tower run by OpenVINO, where it is installed: twice the crops per second on a CPU."""
+"""Image towers run by OpenVINO if it is installed: twice the crops per second on a CPU."""
 
 from __future__ import annotations
 
 import importlib.util
+import logging
 import threading
-import warnings
 from typing import Any
 
 import torch
@@ -14,25 +14,27 @@ from ._quiet import quiet_libraries
 __all__ = ["OpenVinoTower", "has_openvino", "openvino_tower"]
 
 
-_LEAST_COSINE = 0.9999
+_MIN_COSINE = 0.9999
+
+_log = logging.getLogger(__name__)
 
 
 def has_openvino() -> bool:
-    """Tell whether OpenVINO is installed, without importing it."""
+    """Return whether OpenVINO is installed, without importing it."""
     return importlib.util.find_spec("openvino") is not None
 
 
 class OpenVinoTower:
-    """A tower that was converted; it may be called by several threads at once.
+    """A converted tower, which several threads may call at once.
 
     Parameters
     ----------
     tower : nn.Module
-        On the CPU, in evaluation mode; not changed.
+        On the CPU, in evaluation mode; it is not modified.
     example : tensor
-        An input of it, (n, 3, size, size) float32.
+        An example input, (n, 3, size, size) float32.
     threads : int
-        Callers that run side by side; each gets a core.
+        Number of threads that call it; each gets a core.
     """
 
     def __init__(self, tower: torch.nn.Module, example: torch.Tensor, threads: int) -> None:
@@ -61,16 +63,16 @@ class OpenVinoTower:
 def openvino_tower(
     tower: torch.nn.Module, example: torch.Tensor, threads: int
 ) -> OpenVinoTower | None:
-    """Convert a tower; None, with a warning, where that fails or would change embeddings."""
+    """Return a converted tower, or None if that fails or would change embeddings."""
     try:
         converted = OpenVinoTower(tower, example, threads)
         with torch.inference_mode():
             given, expected = converted(example), tower(example)
-    except Exception as error:  # the converter raises its own for each layer that it lacks
+    except Exception as error:  # each layer that the converter lacks raises its own
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        warnings.warn(f"OpenVINO cannot run this encoder ({first_line[:200]})", stacklevel=2)
+        _log.warning("PyTorch runs the encoder: OpenVINO cannot (%s)", first_line[:200])
         return None
-    if float(torch.cosine_similarity(given, expected).min()) < _LEAST_COSINE:
-        warnings.warn("OpenVINO changes this encoder's embeddings and is not used", stacklevel=2)
+    if float(torch.cosine_similarity(given, expected).min()) < _MIN_COSINE:
+        _log.warning("PyTorch runs the encoder: OpenVINO would change its embeddings")
         return None
     return converted

@@ -1,4 +1,4 @@
-"""Presets: named pairs of a detector and a CLIP model. A preset is only names of weights."""
+"""Presets: named pairs of a detector and a CLIP model. A preset only names weights."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["BUNDLED", "DEFAULT_PRESET", "PRESETS", "Preset", "bundled_path", "ge
 
 
 BUNDLED = "nano"
-"""Name of the bundled weights, for a detector and for an encoder."""
+"""Name of the bundled weights, both of the detector and of the encoder."""
 
 DEFAULT_PRESET = "nano"
 
@@ -73,14 +73,20 @@ _BUNDLED_FILES = {
 
 
 def get_preset(name: str) -> Preset:
-    """Return the preset called `name`, or raise :class:`ModelError` that lists the names."""
+    """Return the preset called `name`.
+
+    Raises
+    ------
+    ModelError
+        If there is no such preset; the message lists the names.
+    """
     if name not in PRESETS:
         raise ModelError(f"there is no preset {name!r}; choose one of {', '.join(PRESETS)}")
     return PRESETS[name]
 
 
 def bundled_path(kind: str) -> Path:
-    """Return where the bundled ``"detector"``, ``"clip"`` or ``"matcher"`` weights lie."""
+    """Return the path of the bundled ``"detector"``, ``"clip"`` or ``"matcher"``."""
     path = _BUNDLED_FILES[kind]
     if not path.exists():
         raise ModelError(

@@ -23,7 +23,7 @@ from PIL import Image
 from ..core.errors import ModelError
 from ..core.regions import Regions
 from ._quiet import quiet_libraries
-from .cpu_pool import cpu_lanes
+from .cpu_pool import cpu_pool
 from .detector import _STRIDE, DetectorSettings
 from .device import resolve_device
 from .gpu_resize import resample, upload
@@ -32,7 +32,7 @@ from .presets import BUNDLED, bundled_path
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["UltralyticsDetector", "load_detector"]
+__all__ = ["UltralyticsDetector", "is_published_detector", "load_detector"]
 
 
 _PADDING_GREY = 114  # what YOLO models are trained with
@@ -41,23 +41,23 @@ _PADDING_GREY = 114  # what YOLO models are trained with
 class UltralyticsDetector:
     """A YOLO checkpoint run by ultralytics.
 
-    Images are shrunk or enlarged to `settings.image_size` and padded to multiples of 32, each by
-    itself, so an image's regions do not depend on the images in its batch.
+    Each image is scaled to `settings.image_size` and padded to multiples of 32 by itself, so its
+    regions do not depend on the other images of a batch.
 
     Parameters
     ----------
     weights : path
-        A ``.pt`` checkpoint of the current ultralytics format. It is unpickled against
-        ultralytics' list of known classes, but trust weights as you trust code.
+        A ``.pt`` checkpoint in the current ultralytics format. It is unpickled against
+        ultralytics' list of known classes; still, trust weights as you trust code.
     settings : DetectorSettings
-        What to keep.
+        Thresholds and sizes.
     device : str
         ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
 
     Raises
     ------
     ModelError
-        If the file is missing or is no such checkpoint.
+        If the file is missing or is not such a checkpoint.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class UltralyticsDetector:
             Mode RGB, upright.
         """
         if not self._half:
-            return cpu_lanes().map(self._detect_one, images)
+            return cpu_pool().map(self._detect_one, images)
         by_shape: dict[tuple[int, int], list[int]] = defaultdict(list)
         for position, image in enumerate(images):
             by_shape[_letterbox_shape(image, self.image_size)[2:]].append(position)
@@ -112,7 +112,7 @@ class UltralyticsDetector:
         return self._to_regions(rows, image)
 
     def _letterbox_on_gpu(self, image: Image.Image) -> torch.Tensor:
-        """Do what :func:`_letterbox` does to pixels on the GPU; (3, height, width)."""
+        """Do on the GPU what :func:`_letterbox` does; (3, height, width)."""
         from torch.nn.functional import pad
 
         width, height, full_height, full_width = _letterbox_shape(image, self.image_size)
@@ -129,7 +129,7 @@ class UltralyticsDetector:
         network = self._own_network()
         with torch.inference_mode():
             outputs = network((batch.half() if self._half else batch.float()) / 255)
-            # With its usual limit of time, images that come last in a slow batch lose boxes.
+            # With the usual time limit, the last images of a slow batch would lose boxes.
             found = non_max_suppression(
                 outputs,
                 self.settings.confidence,
@@ -141,7 +141,7 @@ class UltralyticsDetector:
             return [rows.float().cpu().numpy() for rows in found]
 
     def _own_network(self) -> Any:
-        """Return this thread's copy, with shared weights: the head keeps the grid of its input."""
+        """Return this thread's copy, which shares the weights: the head caches its input's grid."""
         if not hasattr(self._own, "network"):
             tensors = itertools.chain(self._network.parameters(), self._network.buffers())
             with self._lock:
@@ -164,7 +164,7 @@ class UltralyticsDetector:
 def load_detector(
     spec: str = "nano", settings: DetectorSettings | None = None, device: str = "auto"
 ) -> UltralyticsDetector:
-    """Load a detector; the last two are kept in memory.
+    """Load a detector; the two used last stay in memory.
 
     Parameters
     ----------
@@ -172,9 +172,9 @@ def load_detector(
         ``"nano"``, the path of a checkpoint, or a name that ultralytics publishes, such as
         ``"yolo11s.pt"``, which is downloaded once to PyTorch Hub's checkpoint folder.
     settings : DetectorSettings, optional
-        What to keep.
+        Thresholds and sizes.
     device : str
-        Where to run.
+        Where it runs.
 
     Raises
     ------
@@ -184,6 +184,18 @@ def load_detector(
     return UltralyticsDetector(_find_weights(spec), settings, device)
 
 
+def is_published_detector(spec: str) -> bool:
+    """Return whether `spec` names bundled weights or a model that ultralytics publishes.
+
+    A published name that is also a file in the current folder is that file.
+    """
+    if spec == BUNDLED:
+        return True
+    with quiet_libraries():
+        from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES
+    return spec in GITHUB_ASSETS_NAMES and not os.path.lexists(spec)
+
+
 def _find_weights(spec: str) -> Path:
     if spec == BUNDLED:
         return bundled_path("detector")
@@ -191,8 +203,8 @@ def _find_weights(spec: str) -> Path:
         return Path(spec)
     with quiet_libraries():
         from torch import hub
-        from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
-    if spec not in GITHUB_ASSETS_NAMES:
+        from ultralytics.utils.downloads import attempt_download_asset
+    if not is_published_detector(spec):
         raise ModelError(
             f"there is no file {spec!r}, and ultralytics publishes no model of that name; "
             "name a .pt file, a published model such as yolo11s.pt, or nano"
@@ -238,10 +250,9 @@ def _load_yolo(weights: Path) -> Any:
 
 @contextlib.contextmanager
 def _known_classes_only() -> Iterator[None]:
-    """Let ultralytics unpickle against its list of known classes, also if it was imported before.
+    """Make ultralytics unpickle against its list of known classes, even if already imported.
 
-    It reads ``ULTRALYTICS_SAFE_LOAD`` when it is imported; a user who sets that to false has the
-    last word.
+    It reads ``ULTRALYTICS_SAFE_LOAD`` on import. A user who sets that to false has the last word.
     """
     tasks: Any = importlib.import_module("ultralytics.nn.tasks")
     wanted = os.environ["ULTRALYTICS_SAFE_LOAD"].lower() not in ("0", "false", "no", "off")
@@ -254,7 +265,7 @@ def _known_classes_only() -> Iterator[None]:
 
 
 def _is_legacy_yolov5(weights: Path) -> bool:
-    """Tell by the class names in the pickle, which is not executed."""
+    """Return whether the pickle, which is not executed, names classes of ultralytics/yolov5."""
     try:
         with zipfile.ZipFile(weights) as archive:
             pickles = [name for name in archive.namelist() if name.endswith("data.pkl")]
@@ -264,7 +275,7 @@ def _is_legacy_yolov5(weights: Path) -> bool:
 
 
 def _letterbox_shape(image: Image.Image, size: int) -> tuple[int, int, int, int]:
-    """Return width and height with the longer side scaled to `size`, padded height and width."""
+    """Return the scaled width and height, and the padded height and width."""
     scale = size / max(image.size)
     width, height = (max(1, round(side * scale)) for side in image.size)
     return width, height, -(-height // _STRIDE) * _STRIDE, -(-width // _STRIDE) * _STRIDE

@@ -1,1 +1,1 @@
-"""What an index keeps on disk: catalog, shards, vector index."""
+"""What an index stores on disk: catalog, shards, vector index."""

@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old or the new one, never half of one."""
+"""Atomic writes: a reader sees the old file or the new one, never a part."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         sync_folder(path.parent)
     finally:
-        with contextlib.suppress(OSError):  # the next build sweeps it, and the first error counts
+        with contextlib.suppress(OSError):  # the next build deletes it, and the first error counts
             temporary.unlink()
 
 
@@ -50,7 +50,7 @@ def atomic_write_bytes(path: Path, data: bytes) -> None:
 
 
 def file_checksum(source: Path | BinaryIO) -> str:
-    """Return the BLAKE2b checksum of a file, as the catalog keeps it for every shard."""
+    """Return the BLAKE2b-128 checksum of a file, as the catalog stores it for every shard."""
     if isinstance(source, Path):
         with source.open("rb") as file:
             return file_checksum(file)
@@ -61,7 +61,7 @@ def file_checksum(source: Path | BinaryIO) -> str:
 
 
 def folder_size(folder: Path) -> int:
-    """Return the bytes of all files below a folder; a writer may change them meanwhile."""
+    """Return the total bytes of all files below a folder, even while a writer changes them."""
     total = 0
     for path in folder.rglob("*"):
         with contextlib.suppress(FileNotFoundError):
@@ -71,19 +71,19 @@ def folder_size(folder: Path) -> int:
 
 @contextlib.contextmanager
 def as_store_error(path: Path) -> Iterator[None]:
-    """Raise :class:`StoreError` where writing `path`, a part of an index, fails."""
+    """Raise :class:`StoreError` if the block fails to write `path`, a part of an index."""
     try:
         yield
     except OSError as error:
         raise StoreError(
-            f"{path} cannot be written ({error.strerror or error}); what was committed before is "
-            "safe, run the command again to go on"
+            f"{path} cannot be written ({error.strerror or error}); everything committed so far "
+            "is safe, so run the command again to continue"
         ) from error
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush the names in a folder to disk, so that a rename outlives a power cut."""
-    if os.name == "nt":  # Windows cannot open folders; its rename is journalled
+    """Flush the names in a folder to disk, so that a rename survives a power failure."""
+    if os.name == "nt":  # Windows cannot open folders; its rename is journaled
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:

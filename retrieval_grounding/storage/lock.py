@@ -1,4 +1,4 @@
-"""One writer at a time, with a message that says who it is."""
+"""The writer's lock: one writer at a time, and an error that names it."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ __all__ = ["writer_lock"]
 
 @contextlib.contextmanager
 def writer_lock(directory: Path) -> Iterator[None]:
-    """Hold the right to write to the index in `directory`.
+    """Hold the exclusive right to write to the index in `directory`.
 
-    The operating system releases the lock when its process ends, however it ends, so that of a
-    killed process is never in the way.
+    The operating system releases the lock when the process ends, so a killed process never blocks
+    the next writer.
 
     Raises
     ------
     StoreLockedError
-        If another process holds it; the message names the process.
+        If another process holds the lock; the message names the process.
     StoreError
         If the folder cannot be written.
     """
@@ -43,7 +43,7 @@ def writer_lock(directory: Path) -> Iterator[None]:
     except (OSError, NotImplementedError) as error:
         raise StoreError(
             f"{directory} cannot be locked for writing ({getattr(error, 'strerror', error)}); "
-            "check its permissions, and that its file system is writable and knows locks"
+            "check its permissions, and that its file system is writable and supports locks"
         ) from error
     try:
         started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
@@ -52,7 +52,7 @@ def writer_lock(directory: Path) -> Iterator[None]:
             atomic_write_bytes(holder, json.dumps(claim).encode())
         yield
     finally:
-        with contextlib.suppress(OSError):  # only a note; the lock itself is what counts
+        with contextlib.suppress(OSError):  # only information; the lock itself is separate
             holder.unlink()
         lock.release()
 
@@ -61,5 +61,5 @@ def _describe(holder: Path) -> str:
     try:
         claim = json.loads(holder.read_text(encoding="utf-8"))
         return f"process {claim['process']} on {claim['host']} since {claim['started']}"
-    except (OSError, ValueError, KeyError):  # between taking the lock and telling who took it
+    except (OSError, ValueError, KeyError):  # the lock is held, but the note is not written yet
         return "another process"

@@ -1,4 +1,4 @@
-"""Format versions of an index, and the steps from each to the next."""
+"""Format versions of an index, and the migration from each to the next."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ __all__ = ["FORMAT_VERSION", "MIGRATIONS", "migrate"]
 
 
 FORMAT_VERSION = 1
-"""What this release writes; it reads all versions up to it."""
+"""The version that this release writes; it reads all versions up to it."""
 
 MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {}
-"""By version: the function that turns its catalog into one of the next version.
+"""By version: the function that migrates its catalog to the next version.
 
-It runs inside a transaction, must not commit, and may not touch the shards: those are immutable,
-and their reader knows all versions.
+It runs inside a transaction, must not commit, and must not change the shards: these are immutable,
+and their reader supports all versions.
 """
 
 
 def migrate(connection: sqlite3.Connection, version: int, *, in_place: bool) -> sqlite3.Connection:
-    """Bring a catalog of an older version to the present one, in one transaction.
+    """Migrate a catalog of an older version to the current one, in one transaction.
 
     Parameters
     ----------
     connection : sqlite3.Connection
         The catalog.
     version : int
-        The version that it has.
+        Its version.
     in_place : bool
-        False leaves the file as it is and migrates a copy in memory: a reader may lack the right
-        to write, and must not take the writer's place.
+        False leaves the file unchanged and migrates a copy in memory: a reader may not have write
+        access, and only writers change files.
 
     Returns
     -------
     sqlite3.Connection
-        `connection`, or that of the copy.
+        `connection`, or the connection of the copy.
     """
     if not in_place:
         copy = sqlite3.connect(":memory:", check_same_thread=False)

@@ -1,4 +1,4 @@
-"""Finding the index that was meant when a path was mistyped."""
+"""Suggesting indexes when a path was mistyped."""
 
 from __future__ import annotations
 
@@ -10,24 +10,20 @@ __all__ = ["folders_nearby"]
 
 
 _DEFAULT_HOME = Path("indexes")
-_SHOWN = 3
+_MAX_SHOWN = 3
 
 
-def folders_nearby(directory: Path, wanted: Callable[[Path], bool]) -> list[Path]:
-    """Return the folders in and beside `directory`, and in ``indexes/``, that are wanted.
+def folders_nearby(directory: Path, is_wanted: Callable[[Path], bool]) -> list[Path]:
+    """Return the wanted folders in and beside `directory`, and in ``indexes/``.
 
-    Those whose names are most like that of `directory` come first; at most three.
+    At most three are returned, the names most similar to `directory` first.
     """
-    places = dict.fromkeys((directory, directory.parent, _DEFAULT_HOME))
-    found = dict.fromkeys(
-        path
-        for place in places
-        if place.is_dir()
-        for path in sorted(place.iterdir())
-        if wanted(path)
-    )
+    found: list[Path] = []
+    for folder in dict.fromkeys((directory, directory.parent, _DEFAULT_HOME)):
+        if folder.is_dir():
+            found += [path for path in sorted(folder.iterdir()) if is_wanted(path)]
 
-    def likeness(path: Path) -> float:
+    def similarity(path: Path) -> float:
         return difflib.SequenceMatcher(None, path.name, directory.name).ratio()
 
-    return sorted(found, key=likeness, reverse=True)[:_SHOWN]
+    return sorted(dict.fromkeys(found), key=similarity, reverse=True)[:_MAX_SHOWN]

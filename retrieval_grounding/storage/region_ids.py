@@ -14,7 +14,7 @@ _ROW_BITS = 32
 def region_ids(
     shards: int | npt.NDArray[np.int64], rows: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:
-    """Return the int64 ids of regions: the shard's number above 32 bits of row number.
+    """Return the int64 ids of regions: shard number << 32, plus row.
 
     Examples
     --------
@@ -27,5 +27,5 @@ def region_ids(
 def split_region_ids(
     ids: npt.NDArray[np.int64],
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return shard numbers and rows of region ids; the inverse of :func:`region_ids`."""
+    """Return the shard numbers and rows of region ids; the inverse of :func:`region_ids`."""
     return ids >> _ROW_BITS, ids & ((1 << _ROW_BITS) - 1)

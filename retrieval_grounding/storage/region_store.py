@@ -1,19 +1,18 @@
-"""Gathering regions: images of the catalog → their slices of the shards → one table."""
+"""Gathering the regions of images from shards into one table."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
-from ..core.errors import StoreError
 from ..core.region_table import RegionTable
 from ..core.types import RowKey
 from .catalog import Catalog
-from .shards import ShardReader, most_open_shards
+from .open_shards import OpenShards
+from .shards import ShardReader
 
 __all__ = ["RegionStore"]
 
@@ -21,40 +20,40 @@ __all__ = ["RegionStore"]
 class RegionStore:
     """Reads regions from the shards of an index; threads may share it.
 
-    Class names are numbered over all shards that were read, in order of their first use.
+    Labels are numbered across shards, in the order in which they are first read.
 
     Parameters
     ----------
     catalog : Catalog
-        Says which shards there are.
+        Names the shards.
     """
 
     def __init__(self, catalog: Catalog) -> None:
-        self._catalog = catalog
-        self._folder = catalog.directory / "shards"
-        self.refresh()
-        self.reader = lru_cache(maxsize=most_open_shards())(self._open)
-        self._labels = threading.Lock()
-        self._codes: dict[str, int] = {}
-        # Replaced, never changed, so that a table keeps what was known when it was gathered.
+        self._shards = OpenShards(catalog)
+        self._lock = threading.Lock()
+        self._codes: dict[int, npt.NDArray[np.int64]] = {}
+        # Replaced, never changed, because tables keep them.
         self._names: list[str] = []
         self._label_embeddings = np.zeros((0, 0), np.float32)
 
+    @property
+    def files(self) -> dict[int, str]:
+        """File names of the shards, by number."""
+        return self._shards.files
+
     def refresh(self) -> None:
-        """Learn of shards that were added since; numbers of shards are never used twice."""
-        with self._catalog.reading():
-            self.files = self._catalog.shard_files()
-            self._regions = self._catalog.shard_regions()
+        """Read again which shards there are."""
+        self._shards.refresh()
 
     def open_shard(self, number: int) -> ShardReader:
-        """Return a shard, from among those that are open if it is.
+        """Return the reader of a shard.
 
         Raises
         ------
         StoreError
-            If it is missing or damaged.
+            If the shard is missing or damaged.
         """
-        return self.reader(number)[0]
+        return self._shards.get(number)
 
     def gather(self, keys: Sequence[RowKey]) -> RegionTable:
         """Return the regions of images as one table, in the order of `keys`.
@@ -63,10 +62,10 @@ class RegionStore:
         """
         parts = []
         for shard, row in keys:
-            reader, codes = self.reader(shard)
-            parts.append((reader, codes, reader.image_slice(row)))
+            reader = self.open_shard(shard)
+            parts.append((reader, self._label_codes(reader), reader.image_slice(row)))
         counts = [rows.stop - rows.start for _, _, rows in parts]
-        with self._labels:
+        with self._lock:
             names, label_embeddings = self._names, self._label_embeddings
         return RegionTable(
             embeddings=np.concatenate([reader.embeddings[rows] for reader, _, rows in parts]),
@@ -86,30 +85,26 @@ class RegionStore:
 
     def bytes_of(self, keys: Sequence[RowKey]) -> int:
         """Return about how many bytes :meth:`gather` needs for `keys`."""
-        readers = [(self.open_shard(shard), row) for shard, row in keys]
-        return sum(
-            (rows.stop - rows.start) * (2 * reader.embeddings.shape[1] + 4 * 4 + 4 + 8 + 11)
-            for reader, row in readers
-            for rows in [reader.image_slice(row)]
-        )
+        total = 0
+        for shard, row in keys:
+            reader = self.open_shard(shard)
+            rows = reader.image_slice(row)
+            bytes_per_region = 2 * reader.embeddings.shape[1] + 4 * 4 + 4 + 8 + 11
+            total += (rows.stop - rows.start) * bytes_per_region
+        return total
 
-    def _open(self, number: int) -> tuple[ShardReader, npt.NDArray[np.int64]]:
-        """Return a shard and the numbers that its class names have over all shards."""
-        if number not in self.files:
-            raise StoreError(
-                f"the shard {number} of {self._catalog.directory} is gone: it was compacted "
-                "meanwhile; try again"
-            )
-        reader = ShardReader(self._folder / self.files[number], number, self._regions.get(number))
-        with self._labels:
-            known = dict.fromkeys(self._names) | dict.fromkeys(reader.label_names)
-            if len(known) > len(self._names):
-                first = len(self._names)
-                names = list(known)
-                own = dict(zip(reader.label_names, reader.label_embeddings, strict=True))
-                new = np.array([own[name] for name in names[first:]], np.float32)
-                kept = self._label_embeddings if first else new[:0]
-                self._names, self._label_embeddings = names, np.concatenate([kept, new])
-                self._codes = {name: code for code, name in enumerate(names)}
-            codes = np.array([self._codes[name] for name in reader.label_names], np.int64)
-        return reader, codes
+    def _label_codes(self, reader: ShardReader) -> npt.NDArray[np.int64]:
+        """Return the numbers of a shard's labels across shards, after adding the new labels."""
+        with self._lock:
+            if reader.number not in self._codes:
+                known = {name: code for code, name in enumerate(self._names)}
+                new = [row for row, name in enumerate(reader.label_names) if name not in known]
+                if new:
+                    self._names = [*self._names, *(reader.label_names[row] for row in new)]
+                    rows = reader.label_embeddings[new].astype(np.float32)
+                    known_rows = self._label_embeddings.reshape(-1, rows.shape[1])
+                    self._label_embeddings = np.concatenate([known_rows, rows])
+                    known = {name: code for code, name in enumerate(self._names)}
+                codes = [known[name] for name in reader.label_names]
+                self._codes[reader.number] = np.array(codes, np.int64)
+            return self._codes[reader.number]

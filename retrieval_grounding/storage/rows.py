@@ -1,4 +1,4 @@
-"""What the catalog's tables hold, as values."""
+"""Rows of the catalog's tables as values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["ImageRow", "KnownFile", "LiveRow", "NewShard", "StoredImage", "Store
 
 
 class StoredImage(NamedTuple):
-    """A file of the collection, and the row of a shard that has its regions."""
+    """A file of the collection, and the shard row that holds its regions."""
 
     path: str
     size: int
@@ -22,7 +22,7 @@ class StoredImage(NamedTuple):
 
 
 class KnownFile(NamedTuple):
-    """A file as it was when it was indexed, and where its regions lie."""
+    """A file as it was when it was indexed, and the shard row that holds its regions."""
 
     size: int
     mtime_ns: int
@@ -30,13 +30,13 @@ class KnownFile(NamedTuple):
     row: int
 
     @property
-    def place(self) -> RowKey:
+    def key(self) -> RowKey:
         """Shard and row."""
         return self.shard, self.row
 
 
 class StoredRow(NamedTuple):
-    """What the catalog knows of a row of a shard; it is the same for all files of that content."""
+    """What the catalog stores about a new shard row, which all files of one content share."""
 
     content_hash: str
     width: int
@@ -46,7 +46,7 @@ class StoredRow(NamedTuple):
 
 
 class LiveRow(NamedTuple):
-    """A row of a shard as the catalog has it."""
+    """A shard row that images use, as the catalog describes it."""
 
     shard: int
     row: int
@@ -60,18 +60,18 @@ class LiveRow(NamedTuple):
 
 @dataclass(frozen=True)
 class NewShard:
-    """A shard whose file is complete and that is to be committed.
+    """A shard to commit, whose file is complete.
 
     Parameters
     ----------
     number : int
-        From ``Catalog.next_shard``.
+        From :meth:`Catalog.next_shard`.
     file : str
-        Name of the file in the folder ``shards``.
+        Name of its file in the folder ``shards``.
     checksum : str
-        Of the file.
+        BLAKE2b-128 of the file.
     rows : sequence of StoredRow
-        In the order of the shard.
+        In the order of the file.
     """
 
     number: int
@@ -82,7 +82,7 @@ class NewShard:
 
 @dataclass(frozen=True)
 class ImageRow:
-    """An image and its place, row `row` of shard `shard`; the hash of what was indexed there."""
+    """An image, the shard row that holds its regions, and the hash of the indexed content."""
 
     path: str
     width: int

@@ -1,12 +1,12 @@
-"""The tables of a catalog of the present format version; described in docs/index-format.md."""
+"""The tables of a catalog in the current format; docs/index-format.md describes them."""
 
 from __future__ import annotations
 
 __all__ = ["SCHEMA"]
 
 
-# The rollback journal, not the write-ahead log: that needs shared memory, which network folders
-# lack, and a reader without the right to write could not open it.
+# A rollback journal instead of a write-ahead log, which needs shared memory (missing on network
+# folders) and write access even for readers.
 SCHEMA = """
 PRAGMA journal_mode = DELETE;
 CREATE TABLE settings (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;

@@ -1,4 +1,4 @@
-"""Writing shards: immutable HDF5 files with the regions of some hundreds of images."""
+"""Writing shards: immutable HDF5 files that hold the regions of a few hundred images each."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from .files import as_store_error, atomic_write_bytes
 from .migrations import FORMAT_VERSION
 from .rows import NewShard, StoredRow
 
-__all__ = ["ImageRecord", "write_shard"]
+__all__ = ["COLUMNS", "ImageRecord", "row_checksum", "write_shard"]
 
 
-_COLUMNS = {"embeddings": "f2", "boxes": "f4", "scores": "f4", "labels": "i4", "colours": "u1"}
-"""Datasets with one row a region, mapped into memory."""
+COLUMNS = {"embeddings": "f2", "boxes": "f4", "scores": "f4", "labels": "i4", "colours": "u1"}
+"""Datasets with one row per region, and their types."""
 
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """What a shard stores of one image.
+    """What a shard stores about one image.
 
     Parameters
     ----------
     content_hash : str
-        Of the image's file; the catalog has it.
+        Of the image's file; stored in the catalog.
     width, height : int
         Size of the upright image in pixels.
     regions : Regions
@@ -39,7 +39,7 @@ class ImageRecord:
     embeddings : array of shape (len(regions), d)
         Unit-length vectors; stored as float16.
     colors : uint8 array of shape (len(regions), 11)
-        What :func:`retrieval_grounding.core.colors.region_colors` measured.
+        From :func:`retrieval_grounding.core.colors.region_colors`.
     """
 
     content_hash: str
@@ -59,21 +59,26 @@ def write_shard(
     detector: str,
     encoder: str,
 ) -> NewShard:
-    """Write a shard in one step; it is part of the index once the catalog has committed it.
+    """Write a shard atomically; it belongs to the index once the catalog has committed it.
 
     Parameters
     ----------
     folder : Path
-        Where shards lie; the file appears there complete or not at all.
+        Folder of the shards.
     number : int
         From ``Catalog.next_shard``.
     records : sequence of ImageRecord
         At least one.
     embed_labels : callable
-        Returns unit-length vectors (k, d) for k label names; stored, so that training and
-        querying need no encoder for them.
+        Returns unit-length vectors (k, d) for k label names. They are stored so that training and
+        querying need not embed them.
     detector, encoder : str
         Fingerprints, stored as attributes.
+
+    Returns
+    -------
+    NewShard
+        For :meth:`Catalog.commit`.
 
     Raises
     ------
@@ -83,22 +88,22 @@ def write_shard(
     counts = [len(record.regions) for record in records]
     labels = [label for record in records for label in record.regions.labels]
     names = sorted(set(labels))
-    code = {name: position for position, name in enumerate(names)}
+    codes = {name: code for code, name in enumerate(names)}
     vectors = embed_labels(names).astype("f2")
     columns: dict[str, npt.NDArray[Any]] = {
         "embeddings": np.concatenate([record.embeddings for record in records]),
         "boxes": np.concatenate([record.regions.boxes for record in records]),
         "scores": np.concatenate([record.regions.scores for record in records]),
-        "labels": np.array([code[label] for label in labels]),
+        "labels": np.array([codes[label] for label in labels]),
         "colours": np.concatenate([record.colors for record in records]),
     }
-    columns = {name: values.astype(_COLUMNS[name]) for name, values in columns.items()}
+    columns = {name: values.astype(COLUMNS[name]) for name, values in columns.items()}
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     sizes = np.array([[record.width, record.height] for record in records], dtype=np.int32)
     image = _hdf5_image(
         columns
         | {
-            # Of fixed length: strings of variable length lie in a heap without checksums.
+            # Fixed length: HDF5 keeps strings of variable length in a heap without checksums.
             "label_names": np.array([name.encode() for name in names]),
             "label_embeddings": vectors,
             "image_offsets": offsets,
@@ -120,7 +125,7 @@ def write_shard(
             record.width,
             record.height,
             counts[row],
-            _row_checksum(columns, slice(*offsets[row : row + 2]), sizes[row], names, vectors),
+            row_checksum(columns, slice(*offsets[row : row + 2]), sizes[row], names, vectors),
         )
         for row, record in enumerate(records)
     ]
@@ -131,8 +136,8 @@ def write_shard(
 def _hdf5_image(arrays: dict[str, npt.NDArray[Any]], attributes: dict[str, Any]) -> bytes:
     """Return the bytes of an HDF5 file with contiguous datasets.
 
-    It is made in memory, so that writing it is one step that fails in plain ways. The library's
-    newer layout has checksums over all of its own structures.
+    The file is created in memory, so that writing it to disk is one step with ordinary errors. The
+    library's newer layout protects its own structures with checksums.
     """
     with h5py.File(
         "shard", "w", driver="core", backing_store=False, libver=("v110", "v110")
@@ -145,16 +150,16 @@ def _hdf5_image(arrays: dict[str, npt.NDArray[Any]], attributes: dict[str, Any])
     return image
 
 
-def _row_checksum(
+def row_checksum(
     columns: dict[str, npt.NDArray[Any]],
     rows: slice,
     size: npt.NDArray[np.int32],
     names: Sequence[str],
     vectors: npt.NDArray[np.float16],
 ) -> str:
-    """Return the checksum of an image's regions, label names and label embeddings included."""
+    """Return the BLAKE2b-128 checksum of an image's size, regions, labels and label embeddings."""
     digest = hashlib.blake2b(np.asarray(size, "<i4").tobytes(), digest_size=16)
-    for name, dtype in _COLUMNS.items():
+    for name, dtype in COLUMNS.items():
         if name != "labels":
             digest.update(columns[name][rows].astype("<" + dtype).tobytes())
     for code in columns["labels"][rows].tolist():

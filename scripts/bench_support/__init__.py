@@ -1,1 +1,1 @@
-"""What scripts/bench_query.py and scripts/bench_peers.py are made of."""
+"""Parts of scripts/bench_query.py and scripts/bench_peers.py."""

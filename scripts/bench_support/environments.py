@@ -1,4 +1,4 @@
-"""Virtual environments that a benchmark makes for what it compares with."""
+"""Virtual environments for the engines of a benchmark."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 
 
 class NotInstalledError(RuntimeError):
-    """A peer's packages could not be installed; says why in one line."""
+    """A peer's packages could not be installed; the message is one line."""
 
 
 def environment(folder: Path, requirements: Sequence[str]) -> Path:
-    """Return the Python of a virtual environment with `requirements`, made if it is not there.
+    """Return the Python of a virtual environment with `requirements`, created if missing.
 
     Raises
     ------
@@ -42,5 +42,5 @@ def environment(folder: Path, requirements: Sequence[str]) -> Path:
 
 
 def last_line(text: str) -> str:
-    """Return the last line that says something; programs put their reason there."""
+    """Return the last line that is not blank, where programs usually report an error."""
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "no reason")

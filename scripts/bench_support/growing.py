@@ -30,7 +30,7 @@ def seed_index(folder: Path, shared: Path, photos: int) -> Path:
 
 
 def grow_index(seed: Path, folder: Path, regions: int) -> None:
-    """Make an index folder with about so many regions, vector index excluded."""
+    """Create an index folder with about `regions` regions, without its vector index."""
     if (folder / "catalog.sqlite").exists():
         return
     catalog = Catalog(seed)

@@ -1,4 +1,4 @@
-"""Phrases whose embeddings are known beforehand, so that encoding is not timed."""
+"""Phrases with precomputed embeddings, so that encoding is not timed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from retrieval_grounding.storage.region_store import RegionStore
 
 
 class KnownPhrases:
-    """An encoder that looks embeddings up; with `fallback` it loads nano for others."""
+    """An encoder that looks up embeddings; with `fallback` it loads nano for other phrases."""
 
     def __init__(self, texts: list[str], embeddings: np.ndarray, fingerprint: Fingerprint) -> None:
         self.texts = texts
@@ -34,11 +34,11 @@ class KnownPhrases:
         return self.embeddings[[self._rows[phrase] for phrase in phrases]]
 
     def encode_regions(self, *_: object) -> np.ndarray:
-        """Refuse: nothing is built here."""
+        """Raise an error, because nothing is built here."""
         raise NotImplementedError
 
     def save(self, path: Path) -> None:
-        """Write all to a file."""
+        """Write all phrases to a file."""
         np.savez(
             path, texts=np.array(self.texts), embeddings=self.embeddings,
             fingerprint=np.array(list(vars(self.fingerprint).values())),
@@ -53,7 +53,7 @@ class KnownPhrases:
 
 
 def load_phrases(seed: Path, shared: Path, count: int) -> KnownPhrases:
-    """Return expressions of people, or else pseudo-queries about the seed's images, embedded."""
+    """Return embedded expressions by people, or else pseudo-queries about the seed's images."""
     encoder = rg.load_encoder("nano")
     file = shared / "refs" / "refs.jsonl"
     if file.is_file():
@@ -62,8 +62,8 @@ def load_phrases(seed: Path, shared: Path, count: int) -> KnownPhrases:
     else:
         catalog = Catalog(seed)
         keys = sorted({(image.shard, image.row) for image in catalog.images()})
-        told = pseudo_statements(RegionStore(catalog), keys, 7)
-        texts = [statement.phrase for statement in told]
+        statements = pseudo_statements(RegionStore(catalog), keys, 7)
+        texts = [statement.phrase for statement in statements]
     texts = list(dict.fromkeys(texts))
     order = np.random.default_rng(0).permutation(len(texts))[:count]
     chosen = [texts[number] for number in order]

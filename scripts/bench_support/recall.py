@@ -1,4 +1,4 @@
-"""The one definition of recall that every engine is measured by; NumPy only."""
+"""The definition of recall that all engines share; needs only NumPy."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def first_images(rows: Rows, images: Rows, count: int) -> list[int]:
     Parameters
     ----------
     rows : int64 array of shape (k,)
-        Regions, best first; those below 0 are none.
+        Regions, best first, padded with negative numbers.
     images : int64 array of shape (n,)
         Number of each region's image.
     count : int
-        Images wanted.
+        Images to return.
     """
     return list(dict.fromkeys(images[rows[rows >= 0]].tolist()))[:count]
 
@@ -30,7 +30,7 @@ def first_images(rows: Rows, images: Rows, count: int) -> list[int]:
 def exact_images(
     vectors: npt.NDArray[np.float32], images: Rows, phrases: npt.NDArray[np.float32], count: int
 ) -> Rows:
-    """Return the images of the exactly nearest regions, (p, count), -1 where there are no more."""
+    """Return the images of the exactly nearest regions, (p, count), padded with -1."""
     truth = np.full((len(phrases), count), -1, np.int64)
     enough = min(_REGIONS_PER_IMAGE * count, len(vectors))
     for number, phrase in enumerate(phrases):
@@ -44,7 +44,7 @@ def exact_images(
 
 
 def recall(found: Sequence[Rows], images: Rows, truth: Rows, count: int) -> float:
-    """Return the mean share of the first `count` exact images that are among as many found.
+    """Return the mean share of the first `count` exact images among the first `count` found.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def recall(found: Sequence[Rows], images: Rows, truth: Rows, count: int) -> floa
     truth : int64 array of shape (p, at least count)
         From :func:`exact_images`.
     count : int
-        Images compared.
+        Images to compare.
     """
     shares = []
     for rows, exact in zip(found, truth[:, :count], strict=True):

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from retrieval_grounding.models.fuse_bn import fold_batch_norm
+from retrieval_grounding.models.fuse_bn import fuse_batch_norm
 
 from .text_tower import CONTEXT
 
@@ -32,7 +32,7 @@ def image_tower(weights: Path) -> tuple[nn.Module, nn.Linear]:
     classifier = tower.classifier
     tower.reset_classifier(0)
     example = torch.rand(1, 3, TRAINING_SIZE, TRAINING_SIZE)
-    return fold_batch_norm(tower.eval(), example), classifier
+    return fuse_batch_norm(tower.eval(), example), classifier
 
 
 def write_folder(

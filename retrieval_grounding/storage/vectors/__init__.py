@@ -1,1 +1,1 @@
-"""Vector search: which regions of the collection are nearest to a phrase."""
+"""Vector search: finding the regions nearest to a phrase."""

@@ -1,9 +1,8 @@
-"""The embeddings in the shards: searched exactly, re-scored, and sampled, without a copy."""
+"""Exact search over the embeddings in the shards, without a copy of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,20 +11,20 @@ import torch
 from ..region_ids import region_ids, split_region_ids
 from ..shards import ShardReader
 
-__all__ = ["StoredVectors", "best_first"]
+__all__ = ["ShardVectors", "top_k"]
 
 
-_BLOCK = 1 << 13
-_PHRASES = 64
+_BLOCK_ROWS = 1 << 13
+_QUERIES_PER_GATHER = 64
 
 Floats = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int64]
 
 
-class StoredVectors:
-    """The rows of some shards as a vector index: exact, always in step with the shards.
+class ShardVectors:
+    """The rows of some shards as an exact vector index that is never out of date.
 
-    Conversion to float32 is PyTorch's, 20 times as fast as NumPy's.
+    PyTorch converts to float32, because it is 20 times as fast as NumPy.
 
     Parameters
     ----------
@@ -43,25 +42,26 @@ class StoredVectors:
         return sum(len(self._open(number).embeddings) for number in self.numbers)
 
     def blocks(self) -> Iterator[tuple[Floats, Ids]]:
-        """Yield all embeddings and their ids, some thousands at a time, ids ascending."""
+        """Yield all embeddings and their ids in blocks of some thousands, ids ascending."""
         for number in sorted(self.numbers):
             stored = self._open(number).embeddings
-            for start in range(0, len(stored), _BLOCK):
-                rows = np.arange(start, min(start + _BLOCK, len(stored)), dtype=np.int64)
-                yield _float32(stored[start : start + _BLOCK]), region_ids(number, rows)
+            for start in range(0, len(stored), _BLOCK_ROWS):
+                stop = min(start + _BLOCK_ROWS, len(stored))
+                rows = np.arange(start, stop, dtype=np.int64)
+                yield _float32(stored[start:stop]), region_ids(number, rows)
 
     def search(self, queries: Floats, k: int) -> tuple[Floats, Ids]:
         """Return the `k` best region ids for each query; see :class:`VectorIndex`.
 
-        Every row is read. Equal scores are in the order of ids.
+        Every row is read. Equal scores are ordered by id.
         """
-        said = torch.from_numpy(np.ascontiguousarray(queries))
-        best = [_Best(k) for _ in queries]
+        matrix = torch.from_numpy(np.ascontiguousarray(queries))
+        best = [_TopK(k) for _ in queries]
         for block, ids in self.blocks():
-            scores = (said @ torch.from_numpy(block).T).numpy()
-            for row, kept in enumerate(best):
-                kept.offer(scores[row], ids)
-        found = [kept.ranked() for kept in best]
+            scores = (matrix @ torch.from_numpy(block).T).numpy()
+            for row, top in enumerate(best):
+                top.offer(scores[row], ids)
+        found = [top.ranked() for top in best]
         width = min(k, max((len(ids) for _, ids in found), default=0))
         shape = (len(found), width)
         return (
@@ -70,32 +70,44 @@ class StoredVectors:
         )
 
     def score(self, queries: Floats, ids: Ids) -> Floats:
-        """Return the exact scores of regions, each query's own.
+        """Return the exact scores of regions, a different set of regions for each query.
 
         Parameters
         ----------
         queries : float32 array of shape (p, d)
             Unit length.
         ids : int64 array of shape (p, k)
-            Region ids; those of other shards, and -1, score minus infinity.
+            Region ids; unknown ones, such as -1, score minus infinity.
+
+        Returns
+        -------
+        float32 array of shape (p, k)
         """
         scores = np.full(ids.shape, -np.inf, np.float32)
-        for start in range(0, len(ids), _PHRASES):
-            part = ids[start : start + _PHRASES]
-            unique, place = np.unique(part, return_inverse=True)
-            rows, known = self._gather(unique)
-            if not known.any():
-                continue
-            place = place.reshape(part.shape)
-            for number, (wanted, query) in enumerate(zip(place, queries[start:], strict=False)):
-                own = rows if len(part) == 1 else rows[torch.from_numpy(wanted)]
-                found = (own @ torch.from_numpy(np.ascontiguousarray(query))).numpy()
-                found = found[wanted] if len(part) == 1 else found
-                scores[start + number] = np.where(known[wanted], found, -np.inf)
+        for start in range(0, len(ids), _QUERIES_PER_GATHER):
+            stop = start + _QUERIES_PER_GATHER
+            scores[start:stop] = self._score_together(queries[start:stop], ids[start:stop])
+        return scores
+
+    def _score_together(self, queries: Floats, ids: Ids) -> Floats:
+        """Return what :meth:`score` does, reading each region once for all queries."""
+        scores = np.full(ids.shape, -np.inf, np.float32)
+        unique, inverse = np.unique(ids, return_inverse=True)
+        inverse = inverse.reshape(ids.shape)
+        rows, known = self._gather(unique)
+        if not known.any():
+            return scores
+        for number, columns in enumerate(inverse):
+            query = torch.from_numpy(np.ascontiguousarray(queries[number]))
+            if len(ids) == 1:  # all rows are this query's, so none need be copied
+                found = (rows @ query).numpy()[columns]
+            else:
+                found = (rows[torch.from_numpy(columns)] @ query).numpy()
+            scores[number] = np.where(known[columns], found, -np.inf)
         return scores
 
     def images(self, ids: Ids) -> npt.NDArray[np.int64]:
-        """Return shard and image row (n, 2) of regions; -1 for those of other shards."""
+        """Return shard and image row (n, 2) of regions; -1 for regions of other shards."""
         shards, rows = split_region_ids(ids)
         keys = np.full((len(ids), 2), -1, np.int64)
         for number, chosen in _by_shard(shards):
@@ -105,7 +117,7 @@ class StoredVectors:
         return keys
 
     def sample(self, count: int, seed: int = 0) -> Floats:
-        """Return `count` rows drawn from all shards alike, or all if there are fewer."""
+        """Return `count` random rows of all shards, or all if there are fewer."""
         sizes = {number: len(self._open(number).embeddings) for number in sorted(self.numbers)}
         total = sum(sizes.values())
         drawn = np.random.default_rng(seed).permutation(total)[:count]
@@ -119,7 +131,7 @@ class StoredVectors:
         return np.concatenate(parts)
 
     def _gather(self, ids: Ids) -> tuple[torch.Tensor, npt.NDArray[np.bool_]]:
-        """Return the rows of ascending ids, and which of them there are."""
+        """Return the rows of ascending ids, and which of the ids exist."""
         shards, rows = split_region_ids(ids)
         known = np.zeros(len(ids), bool)
         gathered: npt.NDArray[np.float16] | None = None
@@ -139,8 +151,8 @@ class StoredVectors:
         return torch.from_numpy(gathered).float(), known
 
 
-class _Best:
-    """The k best of what is offered, gathered with few comparisons."""
+class _TopK:
+    """Collects the k best of many scores; sorts only when four times as many have come."""
 
     def __init__(self, k: int) -> None:
         self._k = k
@@ -159,36 +171,36 @@ class _Best:
                 self._keep(*self.ranked())
 
     def ranked(self) -> tuple[Floats, Ids]:
-        """Return scores and ids, best first, equal scores in the order of ids."""
+        """Return scores and ids, best first; equal scores are ordered by id."""
         scores = np.concatenate([np.zeros(0, np.float32), *self._scores])
         ids = np.concatenate([np.zeros(0, np.int64), *self._ids])
-        return best_first(scores, ids, self._k)
+        return top_k(scores, ids, self._k)
 
     def _keep(self, scores: Floats, ids: Ids) -> None:
         self._scores, self._ids, self._pending = [scores], [ids], len(ids)
         self._floor = float(scores[-1])
 
 
-def best_first(scores: Floats, ids: Ids, k: int) -> tuple[Floats, Ids]:
-    """Return the `k` best scores and their ids; equal scores are in the order of ids."""
+def top_k(scores: Floats, ids: Ids, k: int) -> tuple[Floats, Ids]:
+    """Return the `k` best scores and their ids, best first; equal scores are ordered by id."""
     order = np.lexsort((ids, -scores))[:k]
     return scores[order], ids[order]
 
 
-def _by_shard(shards: npt.NDArray[np.int64]) -> Iterator[tuple[int, Any]]:
-    """Yield each shard's number and where it stands; a slice where it stands in a row."""
-    if (shards[1:] < shards[:-1]).any():
-        order = np.argsort(shards, kind="stable")
-        yield from ((number, order[chosen]) for number, chosen in _by_shard(shards[order]))
-    elif len(shards):
-        edges = np.flatnonzero(np.diff(shards)) + 1
-        starts = [0, *edges.tolist()]
-        ends = [*edges.tolist(), len(shards)]
-        for start, end in zip(starts, ends, strict=True):
-            yield int(shards[start]), slice(start, end)
+def _by_shard(shards: npt.NDArray[np.int64]) -> Iterator[tuple[int, slice | Ids]]:
+    """Yield each shard number with its positions in `shards`: a slice if `shards` is sorted."""
+    if not len(shards):
+        return
+    is_sorted = bool((shards[1:] >= shards[:-1]).all())
+    order = None if is_sorted else np.argsort(shards, kind="stable")
+    ordered = shards if order is None else shards[order]
+    edges = (np.flatnonzero(np.diff(ordered)) + 1).tolist()
+    for start, stop in zip([0, *edges], [*edges, len(shards)], strict=True):
+        positions = slice(start, stop) if order is None else order[start:stop]
+        yield int(ordered[start]), positions
 
 
 def _float32(rows: npt.NDArray[np.float16]) -> Floats:
-    # Copied first: PyTorch warns of arrays that cannot be written, as mapped ones cannot.
+    # Copied first, because PyTorch warns about read-only arrays such as mapped ones.
     converted: Floats = torch.from_numpy(np.array(rows)).float().numpy()
     return converted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,40 +14,41 @@ from ...core.errors import ModelError, StoreError
 from ..files import atomic_path
 from ..region_ids import region_ids
 from .kinds import Kind
+from .search_parameters import SearchParameters
 
 __all__ = ["FaissIndex", "import_faiss"]
 
 
 _FACTORIES = {"flat": "SQfp16", "ivf": "IVF{lists},RaBitQfs2", "hnsw": "HNSW32,SQfp16"}
-"""RaBitQ with two bits found more than product quantization of the same size; docs/performance.md
+"""RaBitQ with two bits finds more than product quantization of the same size; docs/performance.md
 has the measurement."""
 
-_CONSTRUCTION = 80
+_EF_CONSTRUCTION = 80
+_WRITE_BUFFER_BYTES = 1 << 20
 
 
 class FaissIndex:
-    """A FAISS index by inner product, with region ids.
+    """A FAISS index of inner products, with region ids.
 
     Parameters
     ----------
     kind : str
         ``"flat"`` (exact, float16), ``"ivf"`` (inverted lists of two-bit RaBitQ codes, to be
-        re-scored) or ``"hnsw"`` (a graph over float16).
+        re-scored) or ``"hnsw"`` (a graph over float16 vectors).
     index : faiss.Index
         From :meth:`create` or :meth:`load`.
 
     Attributes
     ----------
-    effort : int
-        Inverted lists that a search visits, or width of its walk through the graph. The exact
-        kind has none.
+    parameters : SearchParameters
+        How far :meth:`search` goes by default; ignored by the exact kind.
     keep_alive : tuple
-        What the FAISS index needs as long as it lives, and does not own.
+        Objects that the FAISS index uses but does not own.
     """
 
     def __init__(self, kind: Kind, index: Any) -> None:
         self.kind = kind
-        self.effort = 1
+        self.parameters = SearchParameters()
         self.keep_alive: tuple[Any, ...] = ()
         self._index = index
 
@@ -61,21 +63,21 @@ class FaissIndex:
         else:
             index = faiss.IndexIDMap(index)
         if kind == "hnsw":
-            faiss.downcast_index(index.index).hnsw.efConstruction = _CONSTRUCTION
+            faiss.downcast_index(index.index).hnsw.efConstruction = _EF_CONSTRUCTION
         return cls(kind, index)
 
     @classmethod
     def load(cls, kind: Kind, source: Path | BinaryIO, dimension: int) -> FaissIndex:
         """Read what :meth:`save` wrote.
 
-        FAISS trusts the bytes that it reads, so check their checksum before. From a path, the
-        float16 vectors of the exact kind are mapped into memory instead of read, and the index
-        must not be changed.
+        FAISS does not validate what it reads, so check the checksum first. From a path, the float16
+        vectors of the exact kind are mapped into memory instead of read; such an index must not be
+        changed.
 
         Raises
         ------
         StoreError
-            If it is no index of this kind and dimension.
+            If it is not an index of this kind and dimension.
         """
         faiss = import_faiss()
         try:
@@ -85,13 +87,13 @@ class FaissIndex:
                 index = faiss.read_index(faiss.PyCallbackIOReader(source.read))
         except (RuntimeError, UnicodeError, TypeError) as error:
             raise StoreError(f"the vector index is damaged: {error}") from error
-        wanted = cls.create(kind, dimension)._index
-        if type(index) is not type(wanted) or index.d != dimension:
-            raise StoreError("the vector index is of another kind")
+        expected = cls.create(kind, dimension)._index
+        if type(index) is not type(expected) or index.d != dimension:
+            raise StoreError("the vector index is of a different kind")
         return cls(kind, index)
 
     def save(self, path: Path) -> None:
-        """Write the index to `path` in one step.
+        """Write the index to `path` atomically.
 
         Raises
         ------
@@ -104,15 +106,16 @@ class FaissIndex:
         def write(data: bytes) -> int:
             try:
                 return file.write(data)
-            except OSError as error:  # would be lost on its way through C++
+            except OSError as error:  # C++ would replace it by an error that lacks the reason
                 failures.append(error)
                 return 0
 
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             try:
-                faiss.write_index(self._index, faiss.PyCallbackIOWriter(write, 1 << 20))
+                writer = faiss.PyCallbackIOWriter(write, _WRITE_BUFFER_BYTES)
+                faiss.write_index(self._index, writer)
             except RuntimeError as error:
-                raise (failures or [OSError(str(error))])[0] from error
+                raise (failures[0] if failures else OSError(str(error))) from error
 
     @property
     def lists(self) -> int:
@@ -120,9 +123,9 @@ class FaissIndex:
         return int(self._index.nlist) if self.kind == "ivf" else 1
 
     def train(self, sample: npt.NDArray[np.float32]) -> None:
-        """RowKey the inverted lists by a sample (n, dimension); the other kinds need none."""
+        """Train the inverted lists on a sample (n, dimension); the other kinds need no training."""
         if self.kind == "ivf":
-            self._index.cp.min_points_per_centroid = 1  # or it warns on stderr
+            self._index.cp.min_points_per_centroid = 1  # keeps FAISS from warning on stderr
             self._index.train(sample)
 
     def add(self, embeddings: npt.NDArray[np.float32], ids: npt.NDArray[np.int64]) -> None:
@@ -130,7 +133,7 @@ class FaissIndex:
         self._index.add_with_ids(np.ascontiguousarray(embeddings, np.float32), ids)
 
     def remove_shards(self, numbers: Iterable[int]) -> None:
-        """Remove all vectors of some shards; the others keep their order in the exact kind."""
+        """Remove all vectors of some shards; in the exact kind, the others keep their order."""
         faiss = import_faiss()
         for number in numbers:
             first, end = region_ids(np.array([number, number + 1]), np.zeros(2, np.int64)).tolist()
@@ -143,22 +146,24 @@ class FaissIndex:
         if self.kind != "ivf":
             ids: npt.NDArray[np.int64] = faiss.vector_to_array(self._index.id_map)
             return ids
-        lists = self._index.invlists
-        sizes = [lists.list_size(number) for number in range(self.lists)]
-        parts = [
-            faiss.rev_swig_ptr(lists.get_ids(number), size).copy()
-            for number, size in enumerate(sizes)
-            if size
-        ]
-        return np.concatenate([np.zeros(0, np.int64), *parts])
+        inverted_lists = self._index.invlists
+        parts = [np.zeros(0, np.int64)]
+        for number in range(self.lists):
+            size = inverted_lists.list_size(number)
+            if size:
+                parts.append(faiss.rev_swig_ptr(inverted_lists.get_ids(number), size).copy())
+        return np.concatenate(parts)
 
     def embeddings(self, start: int, stop: int) -> npt.NDArray[np.float16]:
-        """Return a part of the stored vectors, by their order; inverted lists have only codes."""
+        """Return some of the stored vectors, by their order; inverted lists have only codes."""
         rows: npt.NDArray[np.float32] = self._index.index.reconstruct_n(start, stop - start)
         return rows.astype(np.float16)
 
     def search(
-        self, queries: npt.NDArray[np.float32], k: int, effort: int | None = None
+        self,
+        queries: npt.NDArray[np.float32],
+        k: int,
+        parameters: SearchParameters | None = None,
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
         """Return the `k` best region ids for each query; see :class:`VectorIndex`.
 
@@ -167,35 +172,42 @@ class FaissIndex:
         queries : float32 array of shape (p, dimension)
             Unit length.
         k : int
-            Regions wanted.
-        effort : int, optional
-            Takes the place of the attribute.
+            Regions per query.
+        parameters : SearchParameters, optional
+            Overrides the attribute.
         """
         if not len(self):
             return np.zeros((len(queries), 0), np.float32), np.zeros((len(queries), 0), np.int64)
-        faiss = import_faiss()
-        k, effort = min(k, len(self)), effort or self.effort
-        chosen = None
-        if self.kind == "ivf":
-            chosen = faiss.SearchParametersIVF(nprobe=min(effort, self.lists))
-        elif self.kind == "hnsw":
-            chosen = faiss.SearchParametersHNSW(efSearch=max(effort, k))
-        scores, ids = self._index.search(np.ascontiguousarray(queries), k, params=chosen)
+        k, parameters = min(k, len(self)), parameters or self.parameters
+        faiss_parameters = self._faiss_parameters(parameters, k)
+        scores, ids = self._index.search(np.ascontiguousarray(queries), k, params=faiss_parameters)
         scores[ids < 0] = -np.inf
         return scores, ids
+
+    def _faiss_parameters(self, parameters: SearchParameters, k: int) -> Any:
+        faiss = import_faiss()
+        if self.kind == "ivf":
+            return faiss.SearchParametersIVF(nprobe=min(parameters.nprobe, self.lists))
+        if self.kind == "hnsw":
+            return faiss.SearchParametersHNSW(efSearch=max(parameters.ef_search, k))
+        return None
 
     def __len__(self) -> int:
         return int(self._index.ntotal)
 
 
 def import_faiss() -> Any:
-    """Return the module, or say how to install it.
+    """Return the module ``faiss``.
 
     Raises
     ------
     ModelError
-        If FAISS is missing.
+        If FAISS is not installed.
     """
+    # When imported, FAISS logs which instruction set it tries, which is of no use to applications.
+    loader = logging.getLogger("faiss.loader")
+    if loader.level == logging.NOTSET:  # an application may have chosen a level
+        loader.setLevel(logging.WARNING)
     try:
         import faiss
     except ImportError as error:

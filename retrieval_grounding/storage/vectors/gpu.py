@@ -1,23 +1,26 @@
-"""Searching on GPUs, where FAISS's package for them is installed and a GPU is there."""
+"""Exact search on GPUs, if FAISS's package for GPUs is installed."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
-from .exact import StoredVectors
+from .exact import ShardVectors
 from .faiss_index import FaissIndex, import_faiss
 
-__all__ = ["gpu_numbers", "gpu_search", "search_place", "spread_index"]
+__all__ = ["combine_parts", "copy_to_gpus", "describe_search_device", "gpu_numbers"]
 
 
-_SHARE_OF_MEMORY = 0.6
+_LOGGER = logging.getLogger(__name__)
+
+_MAX_SHARE_OF_MEMORY = 0.6
 
 
 def gpu_numbers(device: str) -> list[int]:
-    """Return the GPUs that FAISS can search on: that of ``"cuda:N"``, or all for ``"cuda"``.
+    """Return the GPUs that FAISS can search on: N for ``"cuda:N"``, all for ``"cuda"``.
 
-    None are returned for ``"cpu"``, and where FAISS is the package for CPUs.
+    The list is empty for ``"cpu"``, and if FAISS is the package for CPUs.
     """
     kind, _, number = device.partition(":")
     if kind != "cuda":
@@ -28,56 +31,65 @@ def gpu_numbers(device: str) -> list[int]:
     return [int(number)] if number else list(range(faiss.get_num_gpus()))
 
 
-def search_place(device: str) -> str:
-    """Say where vectors are searched, for people."""
+def describe_search_device(device: str) -> str:
+    """Return where vectors are searched, as text for users."""
     numbers = gpu_numbers(device)
     if not numbers:
         return "cpu"
     return f"cuda ({len(numbers)} GPU{'s' * (len(numbers) > 1)}, exactly, while memory lasts)"
 
 
-def gpu_search(stored: StoredVectors, dimension: int, device: str) -> FaissIndex | None:
-    """Copy all regions to the GPUs as float16, to be compared exactly there.
+def copy_to_gpus(vectors: ShardVectors, dimension: int, device: str) -> FaissIndex | None:
+    """Copy all regions to the GPUs as float16, for exact search there.
 
-    A GPU reads so fast that nothing approximate is needed: 10 million regions of 256 dimensions
-    are 5 GB, which it reads in a few milliseconds.
+    GPUs read so fast that they need no approximation: 10 million regions of 256 dimensions are
+    5 GB, which takes a few milliseconds.
 
     Returns
     -------
     FaissIndex or None
-        None if there is no GPU that FAISS can use, or not enough memory on it.
+        None if FAISS can use no GPU, or there is not enough memory.
     """
     numbers = gpu_numbers(device)
-    if not numbers or 2 * dimension * len(stored) > _free_memory(numbers) * _SHARE_OF_MEMORY:
+    if not numbers:
+        return None
+    needed = 2 * dimension * len(vectors)
+    available = int(_free_memory(numbers) * _MAX_SHARE_OF_MEMORY)
+    if needed > available:
+        _LOGGER.info(
+            "searching on the CPU: the vectors need %d MiB of GPU memory, and %d MiB are available",
+            needed >> 20,
+            available >> 20,
+        )
         return None
     faiss = import_faiss()
-    # Copies of an empty index: the rows are then sent block by block, never all at once.
+    # Empty indexes are copied and then filled in blocks, so main memory never holds all rows.
     empty = faiss.IndexFlatIP(dimension)
     options = faiss.GpuClonerOptions()
     options.useFloat16 = True
     resources = [faiss.StandardGpuResources() for _ in numbers]
     parts = [
-        faiss.index_cpu_to_gpu(own, number, empty, options)
-        for own, number in zip(resources, numbers, strict=True)
+        faiss.index_cpu_to_gpu(resource, number, empty, options)
+        for resource, number in zip(resources, numbers, strict=True)
     ]
-    index = FaissIndex("flat", spread_index(parts, dimension))
+    index = FaissIndex("flat", combine_parts(parts, dimension))
     index.keep_alive = (*resources, *parts)
-    for embeddings, ids in stored.blocks():
+    for embeddings, ids in vectors.blocks():
         index.add(embeddings, ids)
     return index
 
 
-def spread_index(parts: Sequence[Any], dimension: int) -> Any:
-    """Return one FAISS index with region ids, whose vectors are dealt out to `parts`."""
+def combine_parts(parts: Sequence[Any], dimension: int) -> Any:
+    """Return one FAISS index with region ids that distributes its vectors over `parts`."""
     faiss = import_faiss()
-    named = [faiss.IndexIDMap(part) for part in parts]
-    if len(named) == 1:
-        return named[0]
-    # Not successive: every part has ids of its own, and each block is dealt out anew.
-    together = faiss.IndexShards(dimension, True, False)
-    for part in named:
-        together.add_shard(part)
-    return together
+    with_ids = [faiss.IndexIDMap(part) for part in parts]
+    if len(with_ids) == 1:
+        return with_ids[0]
+    # Not successive ids: every part has its own, and each block is distributed over all parts.
+    combined = faiss.IndexShards(dimension, True, False)
+    for part in with_ids:
+        combined.add_shard(part)
+    return combined
 
 
 def _free_memory(numbers: Sequence[int]) -> int:

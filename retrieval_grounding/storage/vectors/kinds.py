@@ -1,4 +1,4 @@
-"""Which kind of vector index serves how many regions."""
+"""Kinds of vector index, and which of them suits how many regions."""
 
 from __future__ import annotations
 
@@ -8,59 +8,61 @@ import psutil
 
 from ...core.errors import GroundingError
 
-__all__ = ["KINDS", "WANTED", "Kind", "Wanted", "check_wanted", "choose_kind", "list_count"]
+__all__ = ["KINDS", "REQUESTS", "Kind", "RequestedKind", "check_kind", "choose_kind", "list_count"]
 
 
 Kind = Literal["flat", "ivf", "hnsw"]
-Wanted = Literal["auto", "flat", "ivf", "hnsw"]
+RequestedKind = Literal["auto", "flat", "ivf", "hnsw"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-WANTED: tuple[Wanted, ...] = get_args(Wanted)
+REQUESTS: tuple[RequestedKind, ...] = get_args(RequestedKind)
 
-_FLAT_REGIONS = 100_000
-_FLAT_BYTES = 256 << 20
-_FLAT_MEMORY = 1 / 16
-_PER_LIST = 40
-_MOST_LISTS = 1 << 16
+_MAX_FLAT_REGIONS = 100_000
+_MAX_FLAT_BYTES = 256 << 20
+_MAX_FLAT_SHARE_OF_MEMORY = 1 / 16
+_MIN_REGIONS_PER_LIST = 40
+_MAX_LISTS = 1 << 16
 
 
-def check_wanted(value: str) -> Wanted:
-    """Return `value` as a kind that can be asked for.
+def check_kind(value: str) -> RequestedKind:
+    """Return `value` if it is ``"auto"`` or a kind of vector index.
 
     Raises
     ------
     GroundingError
-        If there is no such kind.
+        If it is neither.
     """
-    for known in WANTED:
+    for known in REQUESTS:
         if value == known:
             return known
-    raise GroundingError(f"{value!r} is no kind of vector index; use one of {', '.join(WANTED)}")
+    raise GroundingError(
+        f"{value!r} is not a kind of vector index; use one of {', '.join(REQUESTS)}"
+    )
 
 
 def choose_kind(
-    wanted: Wanted,
+    requested: RequestedKind,
     regions: int,
     dimension: int,
-    present: Kind | None = None,
+    current: Kind | None = None,
     memory: int | None = None,
 ) -> Kind:
-    """Return the kind of index for so many regions.
+    """Return the kind of index to use.
 
-    ``"auto"`` takes the exact one as long as reading all of it for each phrase is quick and a small
-    part of the memory, and then inverted lists. It never takes HNSW, which is as fast, but holds
-    all vectors in memory and cannot forget any. An index in use stays until it is far past the
-    border, so that one which hovers there is not trained again and again.
+    ``"auto"`` chooses ``"flat"`` as long as reading every vector for each phrase is quick and takes
+    a small share of the memory, and ``"ivf"`` beyond that. It never chooses ``"hnsw"``, which is no
+    faster, holds all vectors in memory and cannot remove any. An ``"ivf"`` index is kept until half
+    that size, so that an index near the limit is not trained again and again.
 
     Parameters
     ----------
-    wanted : str
+    requested : str
         ``"auto"`` or a kind.
     regions, dimension : int
         Number and length of the vectors.
-    present : str, optional
+    current : str, optional
         The kind in use.
     memory : int, optional
-        Bytes of the machine; asked of the system if left out.
+        Memory of the machine in bytes; detected if left out.
 
     Examples
     --------
@@ -70,20 +72,20 @@ def choose_kind(
     'ivf'
     >>> choose_kind("auto", 50_000, 512, memory=512 << 20)
     'ivf'
-    >>> choose_kind("auto", 90_000, 512, present="ivf", memory=16 << 30)
+    >>> choose_kind("auto", 90_000, 512, current="ivf", memory=16 << 30)
     'ivf'
     """
-    if wanted != "auto":
-        return wanted
+    if requested != "auto":
+        return requested
     total = psutil.virtual_memory().total if memory is None else memory
-    limit = min(_FLAT_BYTES, int(total * _FLAT_MEMORY))
-    slack = 2 if present == "ivf" else 1
-    small = slack * regions <= _FLAT_REGIONS and slack * regions * dimension * 2 <= limit
+    max_bytes = min(_MAX_FLAT_BYTES, int(total * _MAX_FLAT_SHARE_OF_MEMORY))
+    counted = 2 * regions if current == "ivf" else regions
+    small = counted <= _MAX_FLAT_REGIONS and counted * dimension * 2 <= max_bytes
     return "flat" if small else "ivf"
 
 
 def list_count(regions: int) -> int:
-    """Return the number of inverted lists: a power of two near √n, each with enough to train on.
+    """Return the number of inverted lists: a power of two near √n, with enough regions per list.
 
     Examples
     --------
@@ -91,8 +93,8 @@ def list_count(regions: int) -> int:
     [1, 16, 256, 1024, 4096]
     """
     lists = 1
-    while 2 * lists * lists <= regions and lists < _MOST_LISTS:  # the power of two next to √n
+    while 2 * lists * lists <= regions and lists < _MAX_LISTS:
         lists *= 2
-    while lists > 1 and lists * _PER_LIST > regions:
+    while lists > 1 and lists * _MIN_REGIONS_PER_LIST > regions:
         lists //= 2
     return lists

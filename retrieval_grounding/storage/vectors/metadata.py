@@ -1,45 +1,46 @@
-"""What the catalog remembers of the vector index."""
+"""Metadata of the vector index, which the catalog stores as its setting ``vectors``."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ..catalog import Catalog
-from .kinds import KINDS, WANTED, Kind, Wanted
+from .kinds import KINDS, REQUESTS, Kind, RequestedKind
+from .search_parameters import SearchParameters
 
-__all__ = ["DEFAULT_RECALL", "Tuning", "VectorRecord", "read_record", "write_record"]
+__all__ = ["DEFAULT_RECALL", "Tuning", "VectorMetadata", "read_metadata", "write_metadata"]
 
 
 DEFAULT_RECALL = 0.98
-"""Share of the exact candidate images that an approximate index shall find."""
+"""Share of the exact candidate images that an approximate index is tuned to find."""
 
 _SETTING = "vectors"
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """How an approximate index is searched, and what that finds.
+    """How an approximate index is searched, and the recall that was measured.
 
     Parameters
     ----------
-    effort : int
-        Inverted lists visited, or width of the walk through a graph.
-    per_image : int
-        Regions that are re-scored for each candidate image that is wanted.
+    parameters : SearchParameters
+        nprobe or ef_search.
+    refine_factor : int
+        Regions to re-score with their exact vectors for each candidate image.
     recall : float or None
-        Share of the exact candidate images found, for phrases that had no part in the choice;
-        None where there was no phrase to measure with.
+        Share of the exact candidate images found, for phrases held out from tuning; None if there
+        was no phrase to measure with.
     phrases : int
-        Phrases that it was measured with.
+        Phrases that recall was measured with.
     regions : int
-        Regions of the index then.
+        Regions in the index when it was measured.
     trained_regions : int
-        Regions of the index when its lists were placed.
+        Regions in the index when its lists were trained.
     """
 
-    effort: int
-    per_image: int
+    parameters: SearchParameters
+    refine_factor: int
     recall: float | None
     phrases: int
     regions: int
@@ -47,81 +48,106 @@ class Tuning:
 
 
 @dataclass(frozen=True)
-class VectorRecord:
-    """The catalog's setting ``vectors``.
+class VectorMetadata:
+    """What the catalog stores about ``vectors.faiss``.
 
     Parameters
     ----------
     generation : int
-        Of the catalog for which ``vectors.faiss`` was written; -1 if there is none.
+        Generation of the catalog that the file was written for; -1 if there is no file.
     checksum : str or None
-        BLAKE2b-128 of that file.
+        BLAKE2b-128 of the file.
     kind : str or None
-        ``"flat"``, ``"ivf"`` or ``"hnsw"``; None if there is none, or of a release before kinds.
+        ``"flat"``, ``"ivf"`` or ``"hnsw"``; None if there is no file, or one of a release that had
+        no kinds.
     shards : tuple of int
-        Shards of which it has all rows.
-    wanted : str
-        The kind that was asked for, ``"auto"`` unless somebody did.
-    target : float
-        Recall to reach.
+        Shards whose rows are all in the file.
+    requested : str
+        The kind that the user requested, or ``"auto"``.
+    target_recall : float
+        Recall to tune for, above 0 and up to 1.
     tuning : Tuning or None
-        Of an approximate kind.
+        For approximate kinds.
     """
 
     generation: int = -1
     checksum: str | None = None
     kind: Kind | None = None
-    shards: tuple[int, ...] = field(default=())
-    wanted: Wanted = "auto"
-    target: float = DEFAULT_RECALL
+    shards: tuple[int, ...] = ()
+    requested: RequestedKind = "auto"
+    target_recall: float = DEFAULT_RECALL
     tuning: Tuning | None = None
 
 
-def read_record(catalog: Catalog) -> VectorRecord:
-    """Return what the catalog remembers of the vector index.
+def read_metadata(catalog: Catalog) -> VectorMetadata:
+    """Return the metadata of the vector index.
 
     Raises
     ------
     StoreError
-        If that is damaged.
+        If it is damaged.
     """
-    return catalog.parsed(_SETTING, _parse)
+    return catalog.parse_setting(_SETTING, _parse)
 
 
-def write_record(catalog: Catalog, record: VectorRecord) -> None:
-    """Let the catalog remember the vector index."""
-    catalog.set_setting(_SETTING, asdict(record))
+def write_metadata(catalog: Catalog, metadata: VectorMetadata) -> None:
+    """Store the metadata of the vector index."""
+    tuning = metadata.tuning
+    stored = {
+        "generation": metadata.generation,
+        "checksum": metadata.checksum,
+        "kind": metadata.kind,
+        "shards": metadata.shards,
+        "wanted": metadata.requested,
+        "target": metadata.target_recall,
+        "tuning": None if tuning is None else _tuning_to_json(tuning, metadata.kind),
+    }
+    catalog.set_setting(_SETTING, stored)
 
 
-def _parse(value: Any) -> VectorRecord:
+def _parse(value: Any) -> VectorMetadata:
     stored = dict(value or {})
+    requested = stored.get("wanted", "auto")
+    target_recall = float(stored.get("target", DEFAULT_RECALL))
+    if requested not in REQUESTS or not 0 < target_recall <= 1:
+        raise ValueError("an unknown kind or an impossible recall")
     kind = stored.get("kind")
-    if kind not in KINDS:  # of a release before kinds, whose file held other rows
-        kept = ("wanted", "target")
-        stored, kind = {name: stored[name] for name in kept if name in stored}, None
-    wanted, target = stored.get("wanted", "auto"), float(stored.get("target", DEFAULT_RECALL))
-    if wanted not in WANTED or not 0 < target <= 1:
-        raise ValueError("impossible wishes")
+    if kind not in KINDS:  # written by a release without kinds, whose file held different rows
+        return VectorMetadata(requested=requested, target_recall=target_recall)
     checksum = stored.get("checksum")
-    return VectorRecord(
+    return VectorMetadata(
         generation=int(stored.get("generation", -1)),
         checksum=None if checksum is None else str(checksum),
         kind=kind,
         shards=tuple(int(number) for number in stored.get("shards", ())),
-        wanted=wanted,
-        target=target,
-        tuning=_parse_tuning(stored.get("tuning")),
+        requested=requested,
+        target_recall=target_recall,
+        tuning=_parse_tuning(stored.get("tuning"), kind),
     )
 
 
-def _parse_tuning(value: Any) -> Tuning | None:
+def _tuning_to_json(tuning: Tuning, kind: Kind | None) -> dict[str, Any]:
+    return {
+        "effort": tuning.parameters.value(kind),
+        "per_image": tuning.refine_factor,
+        "recall": tuning.recall,
+        "phrases": tuning.phrases,
+        "regions": tuning.regions,
+        "trained_regions": tuning.trained_regions,
+    }
+
+
+def _parse_tuning(value: Any, kind: Kind) -> Tuning | None:
     if value is None:
         return None
-    numbers = {
-        name: int(value[name])
-        for name in ("effort", "per_image", "phrases", "regions", "trained_regions")
-    }
-    if min(numbers["effort"], numbers["per_image"]) < 1:
+    effort, refine_factor, recall = int(value["effort"]), int(value["per_image"]), value["recall"]
+    if min(effort, refine_factor) < 1:
         raise ValueError("an impossible tuning")
-    recall = value["recall"]
-    return Tuning(recall=None if recall is None else float(recall), **numbers)
+    return Tuning(
+        parameters=SearchParameters.for_kind(kind, effort),
+        refine_factor=refine_factor,
+        recall=None if recall is None else float(recall),
+        phrases=int(value["phrases"]),
+        regions=int(value["regions"]),
+        trained_regions=int(value["trained_regions"]),
+    )

@@ -1,4 +1,4 @@
-"""One state of an index, searched: its vector index, and what that does not have yet."""
+"""Search over one state of an index: its vector index, and the shards that it does not cover."""
 
 from __future__ import annotations
 
@@ -8,36 +8,37 @@ import numpy as np
 import numpy.typing as npt
 
 from ..shards import ShardReader
-from .exact import StoredVectors, best_first
+from .exact import ShardVectors, top_k
 from .faiss_index import FaissIndex
 from .metadata import Tuning
+from .search_parameters import SearchParameters
 from .tuning import CANDIDATES
 
 __all__ = ["VectorSearch"]
 
 
-_EXACT_PER_IMAGE = 4
-_SCANNED_PER_IMAGE = 16  # to scan again costs more than to keep more
+_FLAT_REGIONS_PER_IMAGE = 4
+_EXACT_REGIONS_PER_IMAGE = 16  # returning more regions costs less than searching again
 
 
 class VectorSearch:
     """Finds the regions nearest to phrases, among all shards of one state of the catalog.
 
-    What the vector index finds is re-scored from the shards unless its scores are exact. Shards
-    that it does not have yet, since a build goes on or the file is damaged, are searched directly.
+    What an approximate index finds is re-scored with the exact vectors. Shards that the index does
+    not cover, because a build is in progress or the file is damaged, are searched exactly.
 
     Parameters
     ----------
     numbers : collection of int
         The catalog's shards.
     open_shard : callable
-        Returns a shard's reader.
+        Returns a shard's reader by its number.
     index : FaissIndex or None
-        What ``vectors.faiss`` holds; it may have shards that are gone.
+        Contents of ``vectors.faiss``; it may hold shards that the catalog no longer has.
     covered : collection of int
         The shards in it.
     tuning : Tuning or None
-        Of an approximate index.
+        For an approximate index.
     """
 
     def __init__(
@@ -48,11 +49,10 @@ class VectorSearch:
         covered: Collection[int] = (),
         tuning: Tuning | None = None,
     ) -> None:
-        self.stored = StoredVectors(numbers, open_shard)
+        self.shard_vectors = ShardVectors(numbers, open_shard)
+        self._unindexed = ShardVectors(self.shard_vectors.numbers.difference(covered), open_shard)
         self._index = index
-        self._loose = StoredVectors(self.stored.numbers.difference(covered), open_shard)
         self._tuning = tuning
-        self._approximate = index is not None and index.kind != "flat"
 
     def nearest(
         self,
@@ -69,39 +69,46 @@ class VectorSearch:
         queries : float32 array of shape (p, d)
             Unit length.
         images : int
-            So many different images are hoped for.
+            Different images that the regions should cover.
         wider : int
-            Look so much further than usual.
+            Factor by which to search further than usual.
         exact : bool
             Compare every region, whatever the kind of the index.
 
         Returns
         -------
         list of int64 arrays, bool
-            And whether these are all regions there are.
+            The ids, and whether they include every region.
         """
-        index = self._index
-        if exact or index is None:
-            k = _SCANNED_PER_IMAGE * images * wider
-            _, ids = self.stored.search(queries, k)
+        if exact or self._index is None:
+            k = _EXACT_REGIONS_PER_IMAGE * images * wider
+            _, ids = self.shard_vectors.search(queries, k)
             return list(ids), ids.shape[1] < k
-        effort, per_image = 1, _EXACT_PER_IMAGE
+        k, scores, ids, complete = self._search_index(self._index, queries, images, wider)
+        if self._unindexed.numbers:
+            more_scores, more_ids = self._unindexed.search(queries, k)
+            scores = np.concatenate([scores, more_scores], axis=1)
+            ids = np.concatenate([ids, more_ids], axis=1)
+            complete &= more_ids.shape[1] < k
+        nearest = []
+        for query_scores, query_ids in zip(scores, ids, strict=True):
+            known = np.isfinite(query_scores)
+            nearest.append(top_k(query_scores[known], query_ids[known], k)[1])
+        return nearest, complete
+
+    def _search_index(
+        self, index: FaissIndex, queries: npt.NDArray[np.float32], images: int, wider: int
+    ) -> tuple[int, npt.NDArray[np.float32], npt.NDArray[np.int64], bool]:
+        """Return k, the scores and ids of k regions per query, and whether these are all."""
+        parameters, per_image = SearchParameters(), _FLAT_REGIONS_PER_IMAGE
         if self._tuning is not None:
-            # Tuned for the usual number of images: more lie further off.
-            effort = self._tuning.effort * wider * -(-images // CANDIDATES)
-            per_image = self._tuning.per_image
+            # Tuned for the usual number of images; finding more takes a wider search.
+            factor = wider * -(-images // CANDIDATES)
+            parameters = self._tuning.parameters.scaled(factor)
+            per_image = self._tuning.refine_factor
         k = per_image * images * wider
-        scores, ids = index.search(queries, k, effort)
-        if self._approximate:
-            scores = self.stored.score(queries, ids)
-        complete = k >= len(index) and (not self._approximate or effort >= index.lists)
-        if self._loose.numbers:
-            more, ids_more = self._loose.search(queries, k)
-            scores = np.concatenate([scores, more], axis=1)
-            ids = np.concatenate([ids, ids_more], axis=1)
-            complete &= ids_more.shape[1] < k
-        found = []
-        for own, named in zip(scores, ids, strict=True):
-            known = np.isfinite(own)
-            found.append(best_first(own[known], named[known], k)[1])
-        return found, complete
+        scores, ids = index.search(queries, k, parameters)
+        if index.kind != "flat":
+            scores = self.shard_vectors.score(queries, ids)
+        all_lists = index.kind != "ivf" or parameters.nprobe >= index.lists
+        return k, scores, ids, k >= len(index) and all_lists

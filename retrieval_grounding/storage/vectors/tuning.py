@@ -1,8 +1,8 @@
-"""Tuning an approximate index on phrases: how far to look so that candidate images are found.
+"""Tuning an approximate index on phrases: how far to search to find the candidate images.
 
-A phrase is not distributed like the regions that the lists were placed by, so recall measured with
-regions as queries says nothing. Phrases are asked exactly and approximately; one half chooses,
-the other half tells what the choice reaches.
+Phrases are not distributed like the regions that the lists were trained on, so recall measured with
+regions as queries would be meaningless. Exact search gives the truth for some phrases; one half of
+them chooses the parameters, the other half measures the recall.
 """
 
 from __future__ import annotations
@@ -14,132 +14,163 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .exact import StoredVectors, best_first
+from ...core.types import RowKey
+from .exact import ShardVectors, top_k
 from .faiss_index import FaissIndex
 from .metadata import Tuning
+from .search_parameters import SearchParameters
 
 __all__ = ["CANDIDATES", "first_images", "tune"]
 
 
 CANDIDATES = 100
-"""Images that a query takes unless told otherwise: what recall is measured for."""
+"""Candidate images of a query by default, and those that recall is measured for."""
 
-_PER_IMAGE = (2, 4, 8, 16, 32)
-_EXACT_PER_IMAGE = 16
+_REFINE_FACTORS = (2, 4, 8, 16, 32)
+_EXACT_REGIONS_PER_IMAGE = 16
 _TIMED_PHRASES = 16
-_UNMEASURED = (64, 8)
+_MAX_CHOICES = 3
+_UNMEASURED_PARAMETERS = SearchParameters(nprobe=64, ef_search=64)
+_UNMEASURED_REFINE_FACTOR = 8
 
 Floats = npt.NDArray[np.float32]
-Places = set[tuple[int, int]]
+Images = set[RowKey]
 
 
 @dataclass(frozen=True)
-class _Setting:
-    effort: int
-    per_image: int
+class _Choice:
+    parameters: SearchParameters
+    refine_factor: int
     seconds: float
 
 
 def tune(
     index: FaissIndex,
-    stored: StoredVectors,
+    vectors: ShardVectors,
     phrases: Floats,
-    target: float,
+    target_recall: float,
     trained_regions: int,
     candidates: int = CANDIDATES,
 ) -> Tuning:
-    """Choose the quickest search of an index that reaches a recall, and say what it reaches.
+    """Choose the fastest search of an index that reaches a recall, and measure its recall.
 
     Parameters
     ----------
     index : FaissIndex
         Inverted lists or HNSW.
-    stored : StoredVectors
-        The same regions, for the truth and for re-scoring.
+    vectors : ShardVectors
+        The same regions, for exact search and re-scoring.
     phrases : float32 array of shape (p, d)
-        Embeddings of phrases, unit length. With fewer than two a careful guess is returned,
-        without recall.
-    target : float
+        Embeddings of phrases, unit length. If there are fewer than two, cautious defaults are
+        returned, without recall.
+    target_recall : float
         Share of the `candidates` exact images to find, 0 to 1.
     trained_regions : int
-        For the record.
+        Regions that the lists were trained for; copied to the result.
     candidates : int
-        Images wanted of a query.
+        Candidate images per query.
     """
     total = len(index)
     if len(phrases) < 2:
-        return Tuning(*_UNMEASURED, None, 0, total, trained_regions)
-    _, exact = stored.search(phrases, min(_EXACT_PER_IMAGE * candidates, total))
-    truth = [first_images(stored, row, candidates) for row in exact]
-    choosing, telling = np.arange(0, len(phrases), 2), np.arange(1, len(phrases), 2)
-    # Aimed a little higher, since phrases that did not choose reach a little less.
-    aim = target + (1 - target) / 4
-    settings: list[_Setting] = []
-    for effort in _efforts(index):
-        found = _candidates(index, stored, phrases[choosing], effort, candidates)
-        for per_image in _PER_IMAGE:
-            recall = _recall(found[per_image], truth, choosing)
-            if recall >= aim:
-                seconds = _seconds(index, stored, phrases, effort, per_image * candidates)
-                settings.append(_Setting(effort, per_image, seconds))
+        return Tuning(
+            _UNMEASURED_PARAMETERS, _UNMEASURED_REFINE_FACTOR, None, 0, total, trained_regions
+        )
+    _, exact = vectors.search(phrases, min(_EXACT_REGIONS_PER_IMAGE * candidates, total))
+    truth = [first_images(vectors, row, candidates) for row in exact]
+    # Slightly above the target, since recall on phrases that did not choose is slightly lower.
+    aim = target_recall + (1 - target_recall) / 4
+    choice = _choose(index, vectors, phrases[0::2], truth[0::2], aim, candidates)
+    held_out = phrases[1::2]
+    found = _candidates(index, vectors, held_out, choice.parameters, candidates)
+    recall = _recall(found[choice.refine_factor], truth[1::2])
+    return Tuning(
+        choice.parameters, choice.refine_factor, recall, len(held_out), total, trained_regions
+    )
+
+
+def _choose(
+    index: FaissIndex,
+    vectors: ShardVectors,
+    phrases: Floats,
+    truth: list[Images],
+    aim: float,
+    candidates: int,
+) -> _Choice:
+    """Return the fastest of the first choices that reach a recall; else the furthest search."""
+    choices: list[_Choice] = []
+    for parameters in _parameter_grid(index):
+        found = _candidates(index, vectors, phrases, parameters, candidates)
+        for refine_factor in _REFINE_FACTORS:
+            if _recall(found[refine_factor], truth) >= aim:
+                k = refine_factor * candidates
+                seconds = _median_seconds(index, vectors, phrases, parameters, k)
+                choices.append(_Choice(parameters, refine_factor, seconds))
                 break
-        if len(settings) > 2 or (settings and settings[-1].per_image == _PER_IMAGE[0]):
+        least_refined = choices and choices[-1].refine_factor == _REFINE_FACTORS[0]
+        if least_refined or len(choices) == _MAX_CHOICES:
             break
-    best = min(settings, key=lambda setting: setting.seconds, default=None)
-    if best is None:  # out of reach: as far as is sensible, and the record says how far that is
-        best = _Setting(effort, _PER_IMAGE[-1], 0.0)
-    found = _candidates(index, stored, phrases[telling], best.effort, candidates)
-    recall = _recall(found[best.per_image], truth, telling)
-    return Tuning(best.effort, best.per_image, recall, len(telling), total, trained_regions)
+    if not choices:  # out of reach, as the measured recall will show
+        return _Choice(parameters, _REFINE_FACTORS[-1], 0.0)
+    return min(choices, key=lambda choice: choice.seconds)
 
 
-def first_images(stored: StoredVectors, ids: npt.NDArray[np.int64], count: int) -> Places:
-    """Return the images of the first regions, at most `count`; ids of -1 are passed over."""
-    keys = dict.fromkeys(map(tuple, stored.images(ids[ids >= 0]).tolist()))
+def first_images(vectors: ShardVectors, ids: npt.NDArray[np.int64], count: int) -> Images:
+    """Return the images of the first regions, at most `count`; ids of -1 are ignored."""
+    keys = dict.fromkeys((shard, row) for shard, row in vectors.images(ids[ids >= 0]).tolist())
     keys.pop((-1, -1), None)
     return set(list(keys)[:count])
 
 
-def _efforts(index: FaissIndex) -> Iterator[int]:
-    """Yield powers of two, up to all lists of inverted lists."""
-    effort, most = (1, index.lists) if index.kind == "ivf" else (32, 2048)
-    while effort < most:
-        yield effort
-        effort *= 2
-    yield most
+def _parameter_grid(index: FaissIndex) -> Iterator[SearchParameters]:
+    """Yield parameters to try: powers of two, up to all lists for inverted lists."""
+    value, largest = (1, index.lists) if index.kind == "ivf" else (32, 2048)
+    while value < largest:
+        yield SearchParameters.for_kind(index.kind, value)
+        value *= 2
+    yield SearchParameters.for_kind(index.kind, largest)
 
 
 def _candidates(
-    index: FaissIndex, stored: StoredVectors, phrases: Floats, effort: int, candidates: int
-) -> dict[int, list[Places]]:
-    """Return the images that each phrase finds, by the number of regions that are re-scored."""
-    found: dict[int, list[Places]] = {per_image: [] for per_image in _PER_IMAGE}
-    _, ids = index.search(phrases, _PER_IMAGE[-1] * candidates, effort)
-    scores = stored.score(phrases, ids)
-    for row, own in zip(ids, scores, strict=True):
-        for per_image in _PER_IMAGE:
-            count = per_image * candidates
-            _, best = best_first(own[:count], row[:count], count)
-            found[per_image].append(first_images(stored, best, candidates))
+    index: FaissIndex,
+    vectors: ShardVectors,
+    phrases: Floats,
+    parameters: SearchParameters,
+    candidates: int,
+) -> dict[int, list[Images]]:
+    """Return the images that each phrase finds, by refine factor."""
+    found: dict[int, list[Images]] = {factor: [] for factor in _REFINE_FACTORS}
+    _, ids = index.search(phrases, _REFINE_FACTORS[-1] * candidates, parameters)
+    scores = vectors.score(phrases, ids)
+    for phrase_ids, phrase_scores in zip(ids, scores, strict=True):
+        for factor in _REFINE_FACTORS:
+            k = factor * candidates
+            _, best = top_k(phrase_scores[:k], phrase_ids[:k], k)
+            found[factor].append(first_images(vectors, best, candidates))
     return found
 
 
-def _recall(found: list[Places], truth: list[Places], chosen: npt.NDArray[np.int64]) -> float:
+def _recall(found: list[Images], truth: list[Images]) -> float:
+    """Return the mean share of the exact images that were found."""
     shares = [
-        len(own & truth[row]) / max(1, len(truth[row]))
-        for own, row in zip(found, chosen.tolist(), strict=True)
+        len(own & expected) / max(1, len(expected))
+        for own, expected in zip(found, truth, strict=True)
     ]
     return float(np.mean(shares))
 
 
-def _seconds(
-    index: FaissIndex, stored: StoredVectors, phrases: Floats, effort: int, k: int
+def _median_seconds(
+    index: FaissIndex,
+    vectors: ShardVectors,
+    phrases: Floats,
+    parameters: SearchParameters,
+    k: int,
 ) -> float:
-    """Return the median time of one phrase's search and re-scoring."""
-    taken = []
+    """Return the median time of searching and re-scoring for one phrase."""
+    seconds = []
     for number in range(min(_TIMED_PHRASES, len(phrases))):
-        began = time.perf_counter()
-        _, ids = index.search(phrases[number : number + 1], k, effort)
-        stored.score(phrases[number : number + 1], ids)
-        taken.append(time.perf_counter() - began)
-    return float(np.median(taken))
+        phrase = phrases[number : number + 1]
+        started = time.perf_counter()
+        _, ids = index.search(phrase, k, parameters)
+        vectors.score(phrase, ids)
+        seconds.append(time.perf_counter() - started)
+    return float(np.median(seconds))

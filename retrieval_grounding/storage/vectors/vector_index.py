@@ -11,14 +11,14 @@ __all__ = ["VectorIndex"]
 
 
 class VectorIndex(Protocol):
-    """Anything that finds the stored vectors with the largest inner product."""
+    """Finds the stored vectors with the largest inner products."""
 
     def search(
         self, queries: npt.NDArray[np.float32], k: int
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
         """Return scores and region ids, best first, both (len(queries), min(k, len(self))).
 
-        Where fewer are found, the scores are minus infinity and the ids -1.
+        Where fewer are found, scores are minus infinity and ids are -1.
         """
         ...
 

@@ -1,1 +1,1 @@
-"""Search engines that are compared, each a module that runs in an environment of its own."""
+"""Search engines that are compared, each a module that runs in a separate environment."""

@@ -1,4 +1,4 @@
-"""clip-retrieval's way: autofaiss chooses, trains and tunes a FAISS index by itself."""
+"""The method of clip-retrieval: autofaiss chooses, trains and tunes a FAISS index."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from autofaiss import build_index
 from bench_support.peers.protocol import Floats, Rows, Setting, folder_bytes, main
 
 MEMORY = {"max_index_memory_usage": "4G", "current_memory_available": "16G"}
-"""What ``clip-retrieval index`` hands on unless told otherwise."""
+"""Defaults of ``clip-retrieval index``."""
 
 
 class ClipRetrieval:
-    """The index that ``clip-retrieval index`` makes, searched as its back end does."""
+    """The index that ``clip-retrieval index`` creates, searched as its back end does."""
 
     distribution = "autofaiss"
 
     def build(self, data: Path, folder: Path) -> None:
-        """Let autofaiss choose; it aims at 10 ms a search, measured with stored vectors."""
+        """Let autofaiss choose; it aims for 10 ms per search, measured with stored vectors."""
         build_index(
             np.load(data / "vectors.npy", mmap_mode="r"),
             index_path=str(folder / "image.index"),
@@ -34,7 +34,7 @@ class ClipRetrieval:
         )
 
     def open(self, data: Path, folder: Path) -> list[Setting]:
-        """Read the index, which has autofaiss's own setting in it."""
+        """Read the index, which includes the parameters that autofaiss chose."""
         self.index = faiss.read_index(str(folder / "image.index"))
         try:
             faiss.extract_index_ivf(self.index)
@@ -45,7 +45,7 @@ class ClipRetrieval:
         return [{}, *({self.name: effort} for effort in efforts)]
 
     def search(self, phrase: Floats, k: int, setting: Setting) -> Rows:
-        """Ask FAISS."""
+        """Search with FAISS."""
         effort = setting.get(self.name, self.own)
         faiss.ParameterSpace().set_index_parameter(self.index, self.name, effort)
         rows: Rows = self.index.search(phrase[None], k)[1][0]

@@ -37,7 +37,7 @@ class Lance:
         table.create_index("vector", config=IvfPq(distance_type="dot"))
 
     def open(self, data: Path, folder: Path) -> list[Setting]:
-        """Open the table; its documentation advises to scan as many as 100,000 rows."""
+        """Open the table; LanceDB's documentation recommends scanning up to 100,000 rows."""
         self.table = lancedb.connect(folder).open_table("regions")
         return [
             {},
@@ -50,7 +50,7 @@ class Lance:
         ]
 
     def search(self, phrase: Floats, k: int, setting: Setting) -> Rows:
-        """Ask the table for ids; distances come along anyway, with a warning unless named."""
+        """Query the table for ids; distances are named because LanceDB warns otherwise."""
         query = self.table.search(phrase).distance_type("dot").limit(k).select(["id", "_distance"])
         if "scan" in setting:
             query = query.bypass_vector_index()

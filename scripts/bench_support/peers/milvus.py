@@ -1,4 +1,4 @@
-"""milvus-lite: Milvus's client on a local file, with the index that it chooses itself."""
+"""milvus-lite: Milvus's client on a local file, with its default index."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NAME = "regions"
 
 
 class Milvus:
-    """A collection of one vector field, asked through the client."""
+    """A collection with one vector field, queried through the client."""
 
     distribution = "milvus-lite"
 
@@ -45,7 +45,7 @@ class Milvus:
         return [{}, *({"ef": width} for width in (400, 512, 768, 1024, 1536, 2048, 4096))]
 
     def search(self, phrase: Floats, k: int, setting: Setting) -> Rows:
-        """Ask the client."""
+        """Search through the client."""
         (hits,) = self.client.search(
             NAME, [phrase], limit=k, search_params={"metric_type": "IP", "params": setting}
         )

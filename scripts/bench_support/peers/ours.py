@@ -1,6 +1,6 @@
 """retrieval_grounding's own vector search, re-scoring included, without re-ranking.
 
-The index folder is there already: ``build`` makes its vector index anew, as ``reindex`` does.
+The index folder exists already: ``build`` rebuilds its vector index, as ``reindex`` does.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ import numpy as np
 import retrieval_grounding as rg
 from bench_support.peers.protocol import CANDIDATES, Floats, Rows, Setting, main
 from bench_support.phrases import KnownPhrases
-from retrieval_grounding.storage.vectors.sync import VECTORS_FILE
+from retrieval_grounding.storage.vectors.load import VECTORS_FILE
 
 PHRASES = "phrases.npz"
 
 
 class Ours:
-    """The index folder's vector index, which was tuned when it was made."""
+    """The index folder's vector index, which was tuned when it was built."""
 
     distribution = "retrieval_grounding"
 
     def build(self, data: Path, folder: Path) -> None:
-        """RowKey, fill and tune the vector index; the shards with the embeddings stay."""
+        """Rebuild and tune the vector index; the shards with the embeddings stay."""
         encoder = KnownPhrases.load(data / PHRASES)
         encoder.fallback = True
         rg.Index.open(folder, encoder=encoder, device="cpu").reindex("auto", progress=False)
@@ -33,15 +33,20 @@ class Ours:
         """Open the index folder."""
         encoder = KnownPhrases.load(data / PHRASES)
         self.index = rg.Index.open(folder, encoder=encoder, device="cpu")
-        self.state: Any = self.index._searcher.follow()
+        self.state: Any = self.index._retriever.get().snapshot()
         self.ids = np.load(data / "ids.npy", mmap_mode="r")
-        tuning = self.state.record.tuning
+        tuning = self.state.metadata.tuning
         if tuning is None:
             return [{"exact": "float16"}]
-        return [{"nprobe": tuning.effort, "re-scored": CANDIDATES * tuning.per_image}]
+        return [
+            {
+                "nprobe": tuning.parameters.nprobe,
+                "re-scored": CANDIDATES * tuning.refine_factor,
+            }
+        ]
 
     def search(self, phrase: Floats, k: int, setting: Setting) -> Rows:
-        """Look for the candidate images' regions; how many was tuned, so `k` is not asked."""
+        """Search for the candidate images' regions; `k` is unused, since their number was tuned."""
         (ids,), _ = self.state.vectors.nearest(phrase[None], CANDIDATES)
         rows: Rows = np.searchsorted(self.ids, ids)
         return rows

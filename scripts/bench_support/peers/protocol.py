@@ -1,20 +1,20 @@
-"""What all engines have in common: the files they read, how they are measured, what they print.
+"""The protocol that all engines share: input files, measurements, output.
 
 Each engine is a module run as ``python -m bench_support.peers.NAME build|search DATA FOLDER``, with
-the Python of its own environment, so this module needs NumPy only. DATA holds
+the Python of its own environment, so this module needs only NumPy. DATA holds
 
 - ``vectors.npy``, float32 (n, d): the regions' embeddings, unit length;
 - ``images.npy``, int64 (n,): the number of each region's image;
 - ``phrases.npy``, float32 (p, d): the phrases' embeddings, unit length;
 - ``truth.npy``, int64 (p, 100): the images of the exactly nearest regions.
 
-``build`` makes the engine's index in FOLDER, and ``search``, in a new process, opens it and asks.
-The last line of the output is a JSON object of figures. Memory is read from Linux's ``/proc``.
+``build`` builds the engine's index in FOLDER; ``search``, in a new process, opens and searches it.
+The last line of the output is a JSON object of figures. Memory is read from ``/proc`` on Linux.
 
-An engine tells which settings its searches may have, the one it comes with first. The others are
-tried on every second phrase, the quickest that reaches the recall that is aimed at is taken, and
-its figures are of the remaining phrases. ``recall@100`` is the share of the 100 images with the
-exactly nearest regions that is among 100 images found, ``recall@10`` the same of the first 10.
+An engine lists its search settings, its default first. The fastest setting that reaches the target
+recall on every second phrase is chosen, and measured on the other phrases. ``recall@100`` is the
+share of the 100 images with the exactly nearest regions among 100 images found; ``recall@10`` is
+the same for the first 10.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ class Engine(Protocol):
     """One search engine."""
 
     distribution: str
-    """The package whose version is told."""
+    """The package whose version is reported."""
 
     def build(self, data: Path, folder: Path) -> None:
-        """Make the index of ``vectors.npy`` in an empty folder."""
+        """Build the index of ``vectors.npy`` in an empty folder."""
         ...
 
     def open(self, data: Path, folder: Path) -> list[Setting]:
-        """Open it; return settings of searches, the usual one first."""
+        """Open the index; return search settings, the default one first."""
         ...
 
     def search(self, phrase: Floats, k: int, setting: Setting) -> Rows:
@@ -69,7 +69,7 @@ def folder_bytes(folder: Path) -> int:
 
 
 def peak_mb() -> float:
-    """Return the most memory that this process had resident, mapped files included.
+    """Return the peak resident memory of this process, including mapped files.
 
     Not ``ru_maxrss``, in which a process starts with what its parent had.
     """
@@ -79,7 +79,7 @@ def peak_mb() -> float:
 
 
 def main(engine: Engine) -> None:
-    """Do what the command line says with an engine."""
+    """Run an engine as the command line says."""
     parser = argparse.ArgumentParser()
     parser.add_argument("action", choices=("build", "search"))
     parser.add_argument("data", type=Path)
@@ -97,7 +97,7 @@ def main(engine: Engine) -> None:
 
 
 def measure_build(engine: Engine, data: Path, folder: Path) -> dict[str, Any]:
-    """Make the index; return what that took."""
+    """Build the index; return the time and memory it took."""
     folder.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
     engine.build(data, folder)
@@ -111,7 +111,7 @@ def measure_build(engine: Engine, data: Path, folder: Path) -> dict[str, Any]:
 def measure_search(
     engine: Engine, data: Path, folder: Path, nearest: int, target: float
 ) -> dict[str, Any]:
-    """Open the index and ask the phrases, one after the other."""
+    """Open the index and search for the phrases one by one."""
     phrases, images = np.load(data / "phrases.npy"), np.load(data / "images.npy")
     truth = np.load(data / "truth.npy")
     choosing, telling = np.arange(0, len(phrases), 2), np.arange(1, len(phrases), 2)
@@ -147,14 +147,14 @@ def choose(
     truth: Rows,
     target: float,
 ) -> Setting:
-    """Return the quickest setting that reaches a recall, or else the one that comes nearest.
+    """Return the fastest setting that reaches a recall, or else the one with the highest recall.
 
-    Larger values find more and take longer, so none larger than what reaches it are tried; of the
-    usual setting, which is first, the values are not known.
+    Larger values find more and take longer, so values above a sufficient setting are not tried. The
+    values of the default setting, which is the first, are unknown.
     """
     if len(settings) == 1:
         return settings[0]
-    # Aimed a little higher, as our own tuning does: other phrases reach a little less.
+    # Slightly above the target, as in our own tuning: recall on other phrases is slightly lower.
     aim = target + (1 - target) / 4
     tried: list[tuple[float, float, Setting]] = []
     enough: list[Setting] = []
@@ -175,7 +175,7 @@ def choose(
 def ask_all(
     ask: Callable[[int], Rows], numbers: Rows, images: Rows, truth: Rows
 ) -> dict[str, float]:
-    """Return how long searches take, and what share of the exact images they find."""
+    """Return the latency of searches, and their recall of the exact images."""
     milliseconds(ask, numbers[:WARM_UP])
     taken = np.concatenate([milliseconds(ask, numbers) for _ in range(ROUNDS)])
     found = [ask(number) for number in numbers]
@@ -188,7 +188,7 @@ def ask_all(
 
 
 def milliseconds(ask: Callable[[int], Any], numbers: Rows) -> npt.NDArray[np.float64]:
-    """Return how long each of some phrases takes."""
+    """Return the latency for each of some phrases."""
     taken = []
     for number in numbers:
         began = time.perf_counter()

@@ -1,6 +1,6 @@
-"""retrieval_grounding's whole query: candidate images, then all of their regions ranked anew.
+"""retrieval_grounding's whole query: candidate images, then re-ranking of all their regions.
 
-Recall is against the same query with ``exact=True``, since nothing else ranks like it.
+Recall is measured against the same query with ``exact=True``, because no other engine ranks alike.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ COMPARED = 40  # an exact query reads everything
 
 
 def main() -> None:
-    """Print a JSON object of figures; the arguments are those of the other engines."""
+    """Print a JSON object of figures; takes the same arguments as the other engines."""
     parser = argparse.ArgumentParser()
     parser.add_argument("data", type=Path)
     parser.add_argument("folder", type=Path)
@@ -30,7 +30,7 @@ def main() -> None:
     telling = np.arange(1, len(encoder.texts), 2)
     began = time.perf_counter()
     index = rg.Index.open(options.folder, encoder=encoder, device="cpu")
-    index._searcher.follow()
+    index._retriever.get().snapshot()
     index.matcher  # noqa: B018 - loaded now
     opened = time.perf_counter() - began
 

@@ -1,4 +1,4 @@
-"""rclip's way: all embeddings in memory as one float32 matrix, multiplied with each phrase."""
+"""The method of rclip: one float32 matrix in memory, multiplied with each phrase."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bench_support.peers.protocol import Floats, Rows, Setting, folder_bytes, ma
 
 
 class Scan:
-    """Brute force in NumPy; sorts only what is asked for, which is kinder than sorting all."""
+    """Brute force in NumPy; sorts only the best rows, which is faster than sorting all."""
 
     distribution = "numpy"
 

@@ -5,7 +5,7 @@ import timm
 import torch
 from torch import nn
 
-from retrieval_grounding.models.fuse_bn import fold_batch_norm
+from retrieval_grounding.models.fuse_bn import fuse_batch_norm
 
 
 def with_statistics(model: nn.Module) -> nn.Module:
@@ -26,7 +26,7 @@ def norms(model: nn.Module) -> int:
 def test_a_folded_tower_gives_the_same_without_batch_norm(name):
     tower = with_statistics(timm.create_model(name, num_classes=7))
     pixels = torch.rand(2, 3, 64, 64)
-    folded = fold_batch_norm(tower, pixels)
+    folded = fuse_batch_norm(tower, pixels)
     assert norms(tower) > 0
     assert norms(folded) == 0
     with torch.inference_mode():
@@ -47,9 +47,9 @@ class OutOfOrder(nn.Module):
 
 def test_a_tower_that_runs_in_another_order_is_left_alone():
     tower = with_statistics(OutOfOrder())
-    assert fold_batch_norm(tower, torch.rand(2, 3, 16, 16)) is tower
+    assert fuse_batch_norm(tower, torch.rand(2, 3, 16, 16)) is tower
 
 
 def test_a_tower_without_batch_norm_is_left_alone():
     tower = nn.Conv2d(3, 3, 3)
-    assert fold_batch_norm(tower, torch.rand(1, 3, 8, 8)) is tower
+    assert fuse_batch_norm(tower, torch.rand(1, 3, 8, 8)) is tower

@@ -1,0 +1,144 @@
+"""The SQLite connection of a catalog: opening, transactions, typed rows, errors."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import StoreError
+from .files import as_store_error, sync_folder
+from .migrations import migrate
+
+__all__ = ["Database"]
+
+
+_BUSY_SECONDS = 60  # how long to wait for a transaction of another process
+
+
+class Database:
+    """An open SQLite file; threads may share it.
+
+    Parameters
+    ----------
+    path : Path
+        The file, in the folder of its index.
+    writable : bool
+        Allow changes.
+
+    Raises
+    ------
+    StoreError
+        If the file cannot be opened. Every method raises it if the file cannot be used.
+    """
+
+    def __init__(self, path: Path, *, writable: bool) -> None:
+        self._directory = path.parent
+        self._writable = writable
+        self._lock = threading.RLock()
+        # Readers also need write access, to roll back the journal of a killed writer.
+        mode = "rw" if writable or os.access(path, os.W_OK) else "ro"
+        with self._reporting("opened"):
+            self._connection = sqlite3.connect(
+                f"{path.absolute().as_uri()}?mode={mode}",
+                uri=True,
+                timeout=_BUSY_SECONDS,
+                check_same_thread=False,
+            )
+            self._connection.execute(f"PRAGMA query_only = {not writable}")
+
+    @staticmethod
+    def create(path: Path, schema: str, settings: dict[str, Any]) -> None:
+        """Create the file in one step, with the tables of `schema` and JSON `settings`."""
+        temporary = path.with_name(f".{path.name}.partial")
+        with as_store_error(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.unlink(missing_ok=True)
+            try:
+                with contextlib.closing(sqlite3.connect(temporary)) as connection, connection:
+                    connection.executescript(schema)
+                    connection.executemany(
+                        "INSERT INTO settings VALUES (?, ?)",
+                        [(key, json.dumps(value)) for key, value in settings.items()],
+                    )
+            except sqlite3.Error as error:
+                raise StoreError(f"{path.parent} cannot be written ({error})") from error
+            temporary.replace(path)
+            sync_folder(path.parent)
+
+    def migrate(self, version: int) -> None:
+        """Bring the tables from `version` to the current format; a reader migrates a copy."""
+        with self._reporting("migrated"):
+            self._connection = migrate(self._connection, version, in_place=self._writable)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Hold one state of the database: everything read inside the block belongs together.
+
+        Writers wait for the block, so it must be short. Blocks may be nested; threads take turns.
+        """
+        with self._lock:
+            if self._connection.in_transaction:
+                yield
+                return
+            with self._reporting("read"):
+                self._connection.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self._connection.rollback()
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Commit the changes of the block in one transaction, or none if it raises."""
+        with self._lock, self._reporting("written"), self._connection:
+            yield
+
+    def execute(self, query: str, *values: object) -> list[Any]:
+        """Run one statement and return its rows."""
+        with self._lock, self._reporting("read"):
+            return self._connection.execute(query, values).fetchall()
+
+    def select(self, types: Sequence[type], query: str, *values: object) -> list[Any]:
+        """Return rows whose columns have the given types, which SQLite does not enforce."""
+        rows = self.execute(query, *values)
+        for column, expected in enumerate(types):
+            if any(type(row[column]) is not expected for row in rows):
+                raise self.damaged("a column holds values of a different type")
+        return rows
+
+    def count(self, query: str, *values: object) -> int:
+        """Return the single number that a query selects."""
+        [(number,)] = self.select([int], query, *values)
+        return int(number)
+
+    def change(self, statement: str, rows: Iterable[Sequence[object]]) -> int:
+        """Run a statement for each row of values; return how many rows of the table it changed."""
+        return self._connection.executemany(statement, rows).rowcount
+
+    def damaged(self, problem: str) -> StoreError:
+        """Return the error that reports damage to the catalog."""
+        return StoreError(
+            f"the catalog of {self._directory} is damaged ({problem}); build the index again"
+        )
+
+    @contextlib.contextmanager
+    def _reporting(self, action: str) -> Iterator[None]:
+        """Raise SQLite's errors as :class:`StoreError`."""
+        try:
+            yield
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            damaged = not isinstance(error, sqlite3.OperationalError) or "no such" in str(error)
+            raise StoreError(
+                f"the catalog of {self._directory} "
+                + (f"is damaged ({error})" if damaged else f"cannot be {action}: {error}")
+            ) from error

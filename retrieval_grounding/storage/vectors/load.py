@@ -1,0 +1,70 @@
+"""Loading the vector index from ``vectors.faiss``."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+from ...core.errors import StoreError
+from ..catalog import Catalog
+from ..files import file_checksum
+from .faiss_index import FaissIndex
+from .kinds import Kind
+from .metadata import VectorMetadata, read_metadata
+
+__all__ = ["VECTORS_FILE", "load_vectors"]
+
+
+VECTORS_FILE = "vectors.faiss"
+
+_LOGGER = logging.getLogger(__name__)
+
+
+def load_vectors(
+    catalog: Catalog, *, mapped: bool = False
+) -> tuple[FaissIndex, VectorMetadata] | None:
+    """Return the vector index and its metadata, or None if the file is missing or damaged.
+
+    It may be older than the catalog. FAISS does not validate what it reads, so the checksum is
+    compared first; that reads the file into the page cache, not into the process.
+
+    Parameters
+    ----------
+    catalog : Catalog
+        Catalog of the index.
+    mapped : bool
+        Map the file into memory if its kind allows it; the index must not be changed then.
+    """
+    metadata = read_metadata(catalog)
+    path = catalog.directory / VECTORS_FILE
+    if metadata.kind is None:
+        return None
+    try:
+        with path.open("rb") as file:
+            if file_checksum(file) != metadata.checksum:
+                raise StoreError("its checksum is wrong")
+            file.seek(0)
+            index = _read(metadata.kind, path, file, catalog.dimension, mapped)
+    except (OSError, StoreError) as error:  # it is only a copy: the shards have every vector
+        reason = getattr(error, "strerror", None) or error
+        _LOGGER.warning(
+            "%s cannot be used (%s); until it is rebuilt, queries compare every region",
+            path,
+            reason,
+        )
+        return None
+    if metadata.tuning is not None:
+        index.parameters = metadata.tuning.parameters
+    return index, metadata
+
+
+def _read(kind: Kind, path: Path, file: BinaryIO, dimension: int, mapped: bool) -> FaissIndex:
+    """Read the checked, open file, or map it by its path."""
+    if mapped and str(path).isascii():  # FAISS opens paths with C's fopen
+        index = FaissIndex.load(kind, path, dimension)
+        if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            return index
+        # A writer has replaced the file since it was checked.
+    return FaissIndex.load(kind, file, dimension)
