@@ -22,8 +22,8 @@ from .indexing.model_spec import (
     spec_settings,
 )
 from .indexing.pipeline import add_images, preview_images
-from .indexing.reindex import phrase_source
 from .indexing.sweep import sweep_leftovers
+from .indexing.tuning_phrases import phrase_source
 from .matching.calibrate import calibrate_index
 from .models.detector import Detector, DetectorSettings
 from .models.encoder import Encoder
@@ -95,7 +95,7 @@ def build(
             spec = recorded_spec(catalog, preset, detector, clip, settings)
         else:
             spec = new_spec(preset, detector, clip, settings)
-            catalog = Catalog.create(directory, spec_settings(preset, spec, spec.load(device)))
+            catalog = Catalog.create(directory, spec_settings(spec, spec.load(device)))
             consent_to(directory, spec.detector, spec.encoder)
         with contextlib.closing(catalog):
             sweep_leftovers(catalog)

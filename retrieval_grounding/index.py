@@ -256,8 +256,10 @@ class Index:
         Returns
         -------
         Fit
-            The matcher, already in use by this object, and its learning curve, which the index also
-            holds as ``matcher-curve.csv`` and ``.png``.
+            The matcher and its learning curve, which the index also holds as ``matcher-curve.csv``
+            and ``.png``. If ``installed`` is true, this object already uses the matcher. It is
+            false if training diverged or the matcher is worse, on held-out expressions, than the
+            one in use or than cosine; then ``reason`` says so and the index keeps what it has.
 
         Raises
         ------
@@ -277,9 +279,11 @@ class Index:
                 splits=splits,
                 first_sentence_only=first_sentence_only,
                 one_object_per_image=one_object_per_image,
-                start=self.matcher if fine_tune else None,
+                fine_tune=fine_tune,
+                load_current=lambda: self.matcher,
             )
-        self._matcher.set(fit.matcher)
+        if fit.installed:
+            self._matcher.set(fit.matcher)
         return fit
 
     def images(self) -> Iterable[ImageRow]:
@@ -310,7 +314,7 @@ class Index:
         StoreError
             If a path or the pattern matches no image of the index.
         """
-        return remove_images(self.directory, as_list(paths), glob)
+        return remove_images(self.directory, lambda: self.encoder, as_list(paths), glob)
 
     def compact(self, max_unused: float = 0.2, shard_images: int = 512) -> CompactReport:
         """Rewrite shards that are partly unused, and merge small ones.
@@ -322,7 +326,7 @@ class Index:
         shard_images : int
             Images per new shard.
         """
-        return compact_index(self.directory, max_unused, shard_images)
+        return compact_index(self.directory, lambda: self.encoder, max_unused, shard_images)
 
     def reindex(
         self,

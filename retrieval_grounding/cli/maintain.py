@@ -10,7 +10,7 @@ import typer
 
 from ..core.text import counted
 from .logs import Verbose
-from .options import IndexDirectory, Json, ShardImages
+from .options import IndexDirectory, Json, ShardImages, check_index_first
 from .output import print_json, print_table
 
 __all__ = ["compact", "reindex", "remove"]
@@ -47,6 +47,7 @@ def remove(
 
     if not paths and glob is None:
         raise typer.BadParameter("name images, folders or --glob PATTERN")
+    check_index_first(index, [str(path) for path in paths or []])
     removed = Index.open(index).remove(paths or [], glob)
     if as_json:
         print_json({"index": str(index), "removed": removed})

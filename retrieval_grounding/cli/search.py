@@ -24,6 +24,8 @@ from .options import (
     MinProbability,
     PhraseArguments,
     PresetName,
+    check_image_first,
+    check_index_first,
     detector_settings,
 )
 from .output import note
@@ -53,6 +55,7 @@ def query(
     """
     from ..index import Index
 
+    check_index_first(index, phrases)
     _hint_at_quotes(phrases)
     found = Index.open(index, device=device).query(
         phrases, top=top, candidates=candidates, min_probability=min_probability, exact=exact
@@ -86,6 +89,7 @@ def ground(
     from ..search.ground import ground as ground_image
     from ..search.rank import filter_by_probability
 
+    check_image_first(image, phrases)
     _hint_at_quotes(phrases)
     best = ground_image(
         image,

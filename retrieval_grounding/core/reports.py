@@ -173,6 +173,8 @@ class VerifyReport:
     lost : list of str
         Images that a repair removed because their regions were damaged and their files are gone or
         unusable.
+    notes : list of str
+        What else is in the folder, and what could not be checked; nothing of it is a fault.
     """
 
     images: int
@@ -181,3 +183,4 @@ class VerifyReport:
     repaired: list[Fault] = field(default_factory=list)
     embedded: int = 0
     lost: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)

@@ -10,14 +10,15 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 from ..core.errors import ModelError
 from ..core.version import __version__
-from ..matching.calibration import Calibration
+from ..matching.calibrate import read_cosine_calibration
+from ..matching.install import MATCHER_FILE, recorded_checksums
 from ..matching.load import load_matcher
 from ..matching.matcher import Matcher
 from ..models.clip import load_encoder
 from ..models.clip_weights import is_published_encoder
 from ..models.detector import Detector, DetectorSettings
 from ..models.encoder import Encoder, Fingerprint
-from ..models.presets import BUNDLED, DEFAULT_PRESET, get_preset
+from ..models.presets import BUNDLED, DEFAULT_PRESET, PRESETS, get_preset
 from ..models.yolo import load_detector
 from ..storage.catalog import Catalog
 from .consent import check_consent, remember_consent
@@ -194,19 +195,24 @@ def consent_to(
 
 def load_index_matcher(catalog: Catalog, device: str) -> Matcher:
     """Load an index's own matcher, else the bundled one, else cosine with its calibration."""
-    calibration = catalog.setting("cosine_calibration")
     return load_matcher(
         catalog.directory,
         encoder_fingerprint(catalog),
         device,
-        Calibration(**calibration) if calibration else None,
+        read_cosine_calibration(catalog),
+        recorded_checksums(catalog).get(MATCHER_FILE, ()),
     )
 
 
-def spec_settings(preset: str | None, spec: ModelSpec, models: Models) -> dict[str, Any]:
-    """Return what a new index records of its models, by setting of the catalog."""
+def spec_settings(spec: ModelSpec, models: Models) -> dict[str, Any]:
+    """Return what a new index records of its models, by setting of the catalog.
+
+    The preset is the one with exactly these models, if there is one.
+    """
+    pair = (spec.detector, spec.encoder)
+    presets = (p.name for p in PRESETS.values() if (p.detector, p.clip) == pair)
     return {
-        "preset": preset or DEFAULT_PRESET,
+        "preset": next(presets, None),
         "detector": spec.detector if isinstance(spec.detector, str) else None,
         "clip": spec.encoder if isinstance(spec.encoder, str) else None,
         "detector_settings": asdict(spec.settings),

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import fnmatch
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ..core.errors import StoreError
 from ..core.types import PathLike
+from ..models.encoder import Encoder
 from ..storage.catalog import Catalog
 from .write_session import write_session
 
 __all__ = ["remove_images"]
 
 
-def remove_images(directory: Path, paths: Iterable[PathLike], pattern: str | None) -> int:
+def remove_images(
+    directory: Path,
+    load_encoder: Callable[[], Encoder],
+    paths: Iterable[PathLike],
+    pattern: str | None,
+) -> int:
     """Remove images named by path, by a folder above them, or by a glob pattern.
 
     Their rows stay in the shards until the index is compacted.
@@ -30,7 +36,7 @@ def remove_images(directory: Path, paths: Iterable[PathLike], pattern: str | Non
     StoreError
         If one of `paths` or the pattern does not name an image of the index.
     """
-    with write_session(directory) as catalog:
+    with write_session(directory, load_encoder) as catalog:
         chosen = _matching(catalog, paths, pattern)
         catalog.commit(removed=chosen)
     return len(chosen)

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ..models.encoder import Encoder
 from ..storage.catalog import Catalog
 from ..storage.lock import writer_lock
 from ..storage.vectors.sync import sync_vectors
 from .sweep import sweep_leftovers
+from .tuning_phrases import phrase_source
 
 __all__ = ["write_session"]
 
 
 @contextlib.contextmanager
-def write_session(directory: Path) -> Iterator[Catalog]:
+def write_session(directory: Path, load_encoder: Callable[[], Encoder]) -> Iterator[Catalog]:
     """Open an index for changes, and update its vector index at the end.
+
+    Parameters
+    ----------
+    directory : Path
+        Folder of the index.
+    load_encoder : callable
+        Called if an approximate vector index has to be tuned.
 
     Raises
     ------
@@ -29,4 +38,4 @@ def write_session(directory: Path) -> Iterator[Catalog]:
     with writer_lock(directory), contextlib.closing(Catalog(directory, writable=True)) as catalog:
         sweep_leftovers(catalog)
         yield catalog
-        sync_vectors(catalog)
+        sync_vectors(catalog, phrase_source(catalog, load_encoder))
