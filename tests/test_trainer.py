@@ -28,6 +28,7 @@ from retrieval_grounding.matching.model import MatcherConfig
 from retrieval_grounding.matching.networks import make_model
 from retrieval_grounding.matching.options import TrainingOptions
 from retrieval_grounding.matching.region_source import StreamedRegions, open_regions
+from retrieval_grounding.matching.split import split_examples
 from retrieval_grounding.matching.statements import Statement
 from retrieval_grounding.matching.trainer import train_model
 from retrieval_grounding.matching.vocabulary import frequent_words
@@ -237,7 +238,11 @@ def test_batches_keep_the_examples_of_an_image_together():
 
 def test_a_split_shares_no_image():
     examples = left_and_right(random_table([6] * 50, 0))
-    rest, held_out = hold_out(examples)
-    assert len(rest) + len(held_out) == len(examples)
-    assert not set(rest.image.tolist()) & set(held_out.image.tolist())
-    assert len(set(held_out.image.tolist())) == round(0.2 * len(set(examples.image.tolist())))
+    split = split_examples(examples, np.arange(50), np.zeros(50, bool), seed=0)
+    parts = (split.training, split.validation, split.calibration)
+    assert sum(map(len, parts)) == len(examples)
+    images = [set(part.image.tolist()) for part in parts]
+    every_image = set(examples.image.tolist())
+    assert set.union(*images) == every_image
+    assert sum(map(len, images)) == len(every_image)
+    assert len(images[1]) == len(images[2]) == round(0.1 * len(every_image))

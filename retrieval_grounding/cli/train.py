@@ -57,7 +57,8 @@ def train(
     """Train a matcher on the cached features of an index, without reading its images.
 
     The matcher is installed unless it is worse, on held-out expressions, than the one in use or
-    than cosine; then the exit code is 1. An interrupted run resumes when the command is repeated with the same options.
+    than cosine; then the exit code is 1. An interrupted run resumes when the command is repeated
+    with the same options.
 
     Example: retrieval-grounding train indexes/photos --refs pseudo
     """

@@ -22,7 +22,10 @@ __all__ = ["Comparison", "compare", "held_out_iou", "sample_located"]
 _CORRECT_IOU = 0.5
 _MAX_EXAMPLES = 2000
 _SURE_IMAGES = 30
-"""With fewer images, a gain within one standard error counts as chance."""
+"""With fewer images, a matcher must be better with 95% confidence."""
+
+_T_95 = (np.inf, 6.31, 2.92, 2.35, 2.13)
+"""One-sided 95% quantiles of Student's t by degrees of freedom; 2.02 and less from 5 on."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +70,11 @@ class Comparison:
             f"{self.other_accuracy:.3f}"
         )
         if self.gain < 0:
-            return f"it is worse than {self.name} {about}"
-        if self.images < _SURE_IMAGES and self.gain < self.error:
-            return f"it is not clearly better than {self.name} {about}"
+            return f"it is worse than {self.name} {about}; add expressions or try a lower --lr"
+        freedom = self.images - 1
+        needed = self.error * (_T_95[freedom] if freedom < len(_T_95) else 2.02)
+        if self.images < _SURE_IMAGES and not self.gain > needed:
+            return f"it is not clearly better than {self.name} {about}; add expressions"
         return ""
 
     def as_dict(self) -> dict[str, Any]:
@@ -129,7 +134,7 @@ def compare(
     m = len(counts)
     error = np.sqrt((residuals**2).sum() * m / max(m - 1, 1)) / len(gains)
     if m == 1:
-        error = np.abs(gains).mean()  # one image says nothing about others
+        error = 1.0  # one image says nothing about others
     return Comparison(
         name=name,
         expressions=len(gains),

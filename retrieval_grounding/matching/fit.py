@@ -214,7 +214,7 @@ def fit_matcher(
             )
             problem = next((c.problem for c in comparisons if c.problem), "")
         except ModelError as error:
-            problem = f"{error}, at a lower --lr than {options.lr}"
+            problem = f"{error}, or use a lower --lr than {options.lr}"
     resident = isinstance(regions, RegionTensors)
     return Fit(
         matcher,

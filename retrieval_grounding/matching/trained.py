@@ -25,6 +25,7 @@ from ..storage.files import atomic_write_bytes, file_checksum
 from .batch import ImageBatch, RegionTensors
 from .calibration import Calibration
 from .grouping import group_images
+from .matcher import check_scores
 from .model import MATCHER_FORMAT, MatcherConfig, MatcherModel, PhraseBatch
 from .networks import make_model
 from .training_images import TrainingImages
@@ -121,7 +122,7 @@ class TrainedMatcher:
                 scores[start:stop, rows] = logits.float().cpu().numpy()
 
         self._for_each_group(regions, fill)
-        return self._finite(scores)
+        return check_scores(self.name, scores, scores.shape)
 
     def score_pairs(
         self, phrases: Phrases, regions: RegionTable, phrase_rows: npt.NDArray[np.int64]
@@ -139,7 +140,7 @@ class TrainedMatcher:
             scores[rows] = logits[images.present].float().cpu().numpy()
 
         self._for_each_group(regions, fill)
-        return self._finite(scores)
+        return check_scores(self.name, scores, scores.shape)
 
     def probabilities(self, scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32] | None:
         """Return calibrated probabilities of scores, or None without a calibration."""
@@ -217,7 +218,10 @@ class TrainedMatcher:
             with torch.device("meta"):  # no memory for what the file merely claims to hold
                 model = make_model(config)
             model.load_state_dict(tensors, assign=True)
-            vocabulary = [str(word) for word in description["vocabulary"]]
+            vocabulary = description["vocabulary"]
+            if not isinstance(vocabulary, list):
+                raise TypeError("its vocabulary is not a list")
+            vocabulary = [str(word) for word in vocabulary]
             if len(vocabulary) != config.words:
                 raise ValueError(f"{len(vocabulary)} words for a network with {config.words}")
             encoder = {name: str(text) for name, text in description["encoder"].items()}
@@ -237,14 +241,6 @@ class TrainedMatcher:
                 f"{path} is not a matcher of this release ({error}); train one with "
                 "'retrieval-grounding train'"
             ) from error
-
-    def _finite(self, scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        if not np.isfinite(scores).all():
-            raise ModelError(
-                "the matcher gives scores that are not finite; train it again with "
-                "'retrieval-grounding train'"
-            )
-        return scores
 
     def _phrase_batch(self, phrases: Phrases) -> PhraseBatch:
         word_ids, offsets = encode_words(phrases.texts, self._word_ids)

@@ -9,7 +9,7 @@ import numpy as np
 from ..core.errors import StoreError
 from ..core.hits import Hit
 from ..core.phrases import Phrases
-from ..matching.matcher import Matcher
+from ..matching.matcher import Matcher, check_scores
 from ..storage.catalog import Catalog
 from ..storage.region_store import RegionStore
 from .candidates import Candidates, find_candidates
@@ -109,6 +109,7 @@ class Retriever:
         if regions is None:
             return [[] for _ in phrases.texts]
         scores = matcher.score_pairs(phrases, regions, candidates.phrase_rows)
+        scores = check_scores(matcher.name, scores, (len(regions),))
         probabilities = matcher.probabilities(scores)
         best = best_regions(scores, regions.offsets)
         keys, starts = candidates.keys, regions.offsets.tolist()

@@ -183,8 +183,10 @@ class _VectorWriter:
         lists, dimension = list_count(self._total), self._catalog.dimension
         index = FaissIndex.create(kind, dimension, lists)
         if kind == "ivf":
-            sample = self._vectors.sample(lists * _TRAINING_REGIONS_PER_LIST)
-            index.train(sample if len(sample) else np.eye(1, dimension, dtype=np.float32))
+            sample = np.eye(1, dimension, dtype=np.float32)
+            if self._total:
+                sample = self._vectors.sample(lists * _TRAINING_REGIONS_PER_LIST)
+            index.train(sample)
         return index
 
     def _add(self, index: FaissIndex, numbers: list[int]) -> None:
