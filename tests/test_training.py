@@ -90,7 +90,7 @@ def test_pseudo_queries_train_an_index_without_labels(shared, tmp_path):
 
 def test_the_command_line_trains_as_the_library_does():
     given, usual = inspect.signature(train).parameters, TrainingOptions()
-    for name in ("epochs", "batch", "rate", "seed"):
+    for name in ("epochs", "batch_size", "lr", "seed"):
         assert given[name].default == getattr(usual, name), name
 
 
