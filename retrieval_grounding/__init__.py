@@ -52,7 +52,7 @@ _HOMES = {
     "pairwise_iou": "core.regions",
     "preview_build": "builder",
     "read_expressions": "data.expressions",
-    "render_html": "search.render",
+    "render_html": "search.html_page",
 }
 
 __all__ = [*sorted(_HOMES), "__version__"]  # noqa: PLE0604
@@ -92,7 +92,7 @@ if TYPE_CHECKING:
     from .models.presets import PRESETS
     from .models.yolo import load_detector
     from .search.ground import ground
-    from .search.render import render_html
+    from .search.html_page import render_html
 
 
 def __getattr__(name: str) -> Any:

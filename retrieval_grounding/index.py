@@ -28,11 +28,12 @@ from .indexing.remove import remove_images
 from .indexing.repair import repair_index
 from .indexing.verify import verify_index
 from .matching.matcher import CosineMatcher, Matcher
+from .models.checks import encode_phrases
 from .models.detector import Detector
 from .models.device import resolve_device
 from .models.encoder import Encoder
-from .search.rank import probable_hits
-from .search.retriever import Searcher
+from .search.rank import filter_by_probability
+from .search.retriever import Retriever
 from .storage.catalog import Catalog
 from .storage.lock import writer_lock
 from .storage.rows import ImageRow
@@ -84,7 +85,7 @@ class Index:
         name = encoder if isinstance(encoder, str) else None
         self._encoder = Lazy(lambda: load_index_encoder(self._catalog, name, device))
         self._matcher = Lazy(lambda: load_index_matcher(self._catalog, resolve_device(device)))
-        self._searcher = Lazy(lambda: Searcher(self._catalog, resolve_device(device)))
+        self._retriever = Lazy(lambda: Retriever(self._catalog, resolve_device(device)))
         if encoder is not None and not isinstance(encoder, str):
             check_encoder(self._catalog, encoder)
             self._encoder.set(encoder)
@@ -171,10 +172,10 @@ class Index:
         texts = [clean_phrase(phrase) for phrase in asked]
         if not texts:
             return []
-        queries = Phrases(texts, self.encoder.encode_phrases(texts))
-        search = self._searcher.get().search
+        queries = Phrases(texts, encode_phrases(self.encoder, texts))
+        search = self._retriever.get().search
         found = search(queries, matcher or self.matcher, top, candidates, exact)
-        found = [probable_hits(hits, min_probability) for hits in found]
+        found = [filter_by_probability(hits, min_probability) for hits in found]
         return found[0] if isinstance(phrases, str) else found
 
     def evaluate(

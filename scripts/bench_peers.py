@@ -114,8 +114,12 @@ def export(folder: Path, data: Path, encoder: KnownPhrases) -> None:
     data.mkdir(parents=True, exist_ok=True)
     encoder.save(data / PHRASES)
     np.save(data / "phrases.npy", encoder.embeddings)
-    state = rg.Index.open(folder, encoder=encoder, device="cpu")._searcher.get().follow()
-    stored = state.vectors.shard_vectors
+    stored = (
+        rg.Index.open(folder, encoder=encoder, device="cpu")
+        ._retriever.get()
+        .snapshot()
+        .vectors.shard_vectors
+    )
     vectors = np.lib.format.open_memmap(
         data / "vectors.npy", "w+", np.float32, (len(stored), encoder.dimension)
     )

@@ -76,7 +76,7 @@ def measure_opening(folder: Path, phrases: Path) -> dict[str, float]:
     before = resident_mb()
     began = time.perf_counter()
     index = rg.Index.open(folder, encoder=encoder, device="cpu")
-    index._searcher.get().follow()
+    index._retriever.get().snapshot()
     opened = time.perf_counter()
     after = resident_mb()
     index.matcher  # noqa: B018 - loaded now
@@ -107,17 +107,16 @@ def measure_queries(folder: Path, encoder: KnownPhrases, threads: int) -> dict[s
     index = rg.Index.open(folder, encoder=encoder, device="cpu")
     texts, embeddings = encoder.texts, encoder.embeddings
     warm = milliseconds(index.query, texts)
-    state = index._searcher.get().follow()
+    state = index._retriever.get().snapshot()
     assert state.index is not None
-    tuning = state.record.tuning
+    tuning = state.metadata.tuning
     k = 100 * (tuning.refine_factor if tuning else 4)
     rows = [row[None] for row in embeddings]
     bare = milliseconds(lambda row: state.index.search(row, k), rows)
     nearest = milliseconds(lambda row: state.vectors.nearest(row, 100), rows)
     few = texts[:40]
-    passes = [
-        matcher_pass(index, Phrases([text], row)) for text, row in zip(few, rows, strict=False)
-    ]
+    queries = [Phrases([text], row) for text, row in zip(few, rows, strict=False)]
+    passes = [matcher_pass(index, phrase) for phrase in queries]
     matched = milliseconds(lambda run: run(), passes)
     exact = milliseconds(lambda text: index.query(text, exact=True), few)
     found = [index.query(text) for text in texts]
@@ -156,10 +155,10 @@ def measure_queries(folder: Path, encoder: KnownPhrases, threads: int) -> dict[s
 
 
 def matcher_pass(index: rg.Index, phrase: Phrases) -> Callable[[], object]:
-    """Return a function that scores the gathered regions of a phrase's candidate images once."""
-    found, regions = index._searcher.get()._candidates(phrase, 100, exact=False)
-    assert regions is not None
-    return partial(index.matcher.score_pairs, phrase, regions, found.asked)
+    """Return what scores the regions of a phrase's candidate images once, already gathered."""
+    found = index._retriever.get().candidates(phrase, 100)
+    assert found.regions is not None
+    return partial(index.matcher.score_pairs, phrase, found.regions, found.phrase_rows)
 
 
 def brute_force(stored: Any, embeddings: np.ndarray) -> float:
@@ -216,7 +215,7 @@ def main() -> None:
 
 
 def measure_reindexing(folder: Path, vectors: str) -> dict[str, Any]:
-    """Rebuild the vector index in this process; return the time, memory, size and tuning."""
+    """Rebuild the vector index in this process; return the time and memory it took."""
     encoder = KnownPhrases.load(folder.parent / "phrases.npz")
     encoder.fallback = True
     index = rg.Index.open(folder, encoder=encoder, device="cpu")

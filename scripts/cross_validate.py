@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Train matchers on parts of a file of expressions and measure each on the part left out.
 
-Splits are by image, so no photograph is learnt from and asked about. Prints cosine, the matcher in
-use, that matcher fine-tuned, and both kinds trained from nothing, with 95 % intervals by image:
+Splits are by image, so no photograph is in both training and test. Prints cosine, the matcher in
+use, that matcher fine-tuned, and both kinds trained from scratch, with 95% intervals by image:
 
     python scripts/cross_validate.py indexes/refs --refs ../shared/refs/refs.jsonl
 """
@@ -23,7 +23,8 @@ from retrieval_grounding.core.phrases import Phrases
 from retrieval_grounding.data.expressions import read_expressions
 from retrieval_grounding.data.resolve import resolve_images
 from retrieval_grounding.evaluation.metrics import bootstrap_means
-from retrieval_grounding.evaluation.predictions import Questions, ask_matchers
+from retrieval_grounding.evaluation.predictions import predict
+from retrieval_grounding.evaluation.queries import Queries
 from retrieval_grounding.matching.fit import fit_matcher
 from retrieval_grounding.matching.matcher import CosineMatcher, Matcher
 from retrieval_grounding.matching.statements import Statement
@@ -34,7 +35,7 @@ from retrieval_grounding.storage.region_store import RegionStore
 
 
 def main() -> None:
-    """Print the table, and JSON if asked."""
+    """Print the table, and write JSON if an option says so."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("index", type=Path)
     parser.add_argument("--refs", required=True)
@@ -60,39 +61,41 @@ def main() -> None:
 
     overlaps: dict[str, np.ndarray] = {}
     for fold, (train, test) in enumerate(GroupKFold(options.folds).split(texts, groups=images)):
-        told = [statements[row] for row in train]
+        training = [statements[row] for row in train]
         matchers: dict[str, Matcher] = {"cosine": CosineMatcher()}
 
-        def fit(told: list[Statement] = told, fold: int = fold, **more: object) -> TrainedMatcher:
+        def fit(
+            training: list[Statement] = training, fold: int = fold, **more: object
+        ) -> TrainedMatcher:
             chosen = TrainingOptions(epochs=options.epochs, batch=64, seed=fold, progress=False)
-            return fit_matcher(store, index.encoder, told, options=chosen, **more).matcher
+            return fit_matcher(store, index.encoder, training, options=chosen, **more).matcher
 
         if isinstance(index.matcher, TrainedMatcher):
             matchers["in use"] = index.matcher
             matchers["fine-tuned"] = fit(start=index.matcher)
         matchers["residual"], matchers["concat"] = fit(), fit(kind="concat")
-        asked = np.unique(images[test], return_inverse=True)
-        questions = Questions(
+        used, numbers = np.unique(images[test], return_inverse=True)
+        queries = Queries(
             phrases=Phrases([texts[row] for row in test], embeddings[test]),
             truth=truth[test],
-            images=asked[1],
-            keys=[keys[number] for number in asked[0]],
+            images=numbers,
+            keys=[keys[number] for number in used],
         )
-        for name, answers in ask_matchers(questions, matchers, store)[1].items():
-            overlaps.setdefault(name, np.zeros(len(texts), np.float32))[test] = answers.iou
+        for name, found in predict(queries, matchers, store)[1].items():
+            overlaps.setdefault(name, np.zeros(len(texts), np.float32))[test] = found.iou
         print(f"fold {fold + 1} of {options.folds}", flush=True)
 
     names = list(overlaps)
     columns = [overlaps[name] for name in names]
     columns += [overlaps[name] - overlaps["cosine"] for name in names]
     columns += [(overlaps[name] >= 0.5).astype(float) for name in names]
-    found = bootstrap_means(np.stack(columns, axis=1), images)
+    estimates = bootstrap_means(np.stack(columns, axis=1), images)
     table = Table(title=f"{options.folds} folds by image, {len(texts)} expressions")
-    for column in ("", "mean IoU", "gain on cosine", "Acc@0.5"):
+    for column in ("", "mean IoU", "gain over cosine", "Acc@0.5"):
         table.add_column(column)
     figures = {}
     for place, name in enumerate(names):
-        row = found[place :: len(names)]
+        row = estimates[place :: len(names)]
         table.add_row(name, *(f"{e.value:.3f} [{e.low:.3f}, {e.high:.3f}]" for e in row))
         figures[name] = {
             label: [e.value, e.low, e.high]

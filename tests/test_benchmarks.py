@@ -59,10 +59,10 @@ def test_the_quickest_setting_with_enough_recall_is_taken_and_none_larger_is_tri
     protocol = support("bench_support.peers.protocol")
     images = np.arange(4)
     truth = np.array([[0, 1], [0, 1]])
-    asked = []
+    tried = []
 
     def ask(setting):
-        asked.append(setting)
+        tried.append(setting)
 
         def search(_):
             time.sleep(0 if setting else 0.002)  # the usual setting is slow, but finds all
@@ -72,5 +72,5 @@ def test_the_quickest_setting_with_enough_recall_is_taken_and_none_larger_is_tri
 
     settings = [{}, *({"effort": effort} for effort in (1, 2, 3))]
     assert protocol.choose(settings, ask, np.arange(2), images, truth, 0.98) == {"effort": 2}
-    assert {"effort": 3} not in asked
+    assert {"effort": 3} not in tried
     assert protocol.choose(settings[:1], ask, np.arange(2), images, truth, 0.98) == {}

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -14,16 +17,12 @@ from typer.testing import CliRunner
 from retrieval_grounding import PRESETS
 from retrieval_grounding.cli.app import app
 from retrieval_grounding.cli.output import print_table, shown_path
+from retrieval_grounding.indexing.consent import remember_consent
 
-COMMANDS = (
-    "build", "query", "ground", "train", "evaluate", "info", "models", "demo", "remove",
-    "compact", "verify",
-)  # fmt: skip
+COMMANDS = [command.callback.__name__ for command in app.registered_commands]
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    import os
-
     return subprocess.run(
         [sys.executable, "-m", "retrieval_grounding", *arguments],
         capture_output=True,
@@ -34,10 +33,11 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help_and_json(command):
+def test_every_command_has_help_json_and_verbose(command):
     result = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"})
     assert result.exit_code == 0
     assert "--json" in result.output
+    assert "--verbose" in result.output
 
 
 def test_help_does_not_import_the_heavy_libraries():
@@ -93,41 +93,90 @@ def index(photos, tmp_path, models, monkeypatch):
     with connection:
         connection.execute("UPDATE settings SET value = '\"colors\"' WHERE key = 'clip'")
     connection.close()
+    remember_consent(built.directory, "clip", "colors")
     return built.directory
 
 
-def test_answers_name_every_phrase(index, tmp_path):
+def test_results_name_every_phrase(index, tmp_path):
     arguments = ["query", str(index), "red", "a green thing", "--min-probability"]
-    told = CliRunner().invoke(app, [*arguments, "0", "--top", "1", "--json"])
-    answers = json.loads(told.stdout)
-    assert [answer["phrase"] for answer in answers] == ["red", "a green thing"]
-    assert [len(answer["hits"]) for answer in answers] == [1, 1]
-    monkey = pytest.MonkeyPatch()
-    with monkey.context() as patch:
+    result = CliRunner().invoke(app, [*arguments, "0", "--top", "1", "--json"])
+    results = json.loads(result.stdout)
+    assert [entry["phrase"] for entry in results] == ["red", "a green thing"]
+    assert [len(entry["hits"]) for entry in results] == [1, 1]
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "retrieval_grounding.index.probable_hits",
+            "retrieval_grounding.index.filter_by_probability",
             lambda hits, _: [hit for hit in hits if hit.phrase == "red"],
         )
-        answers = json.loads(CliRunner().invoke(app, [*arguments, "1", "--json"]).stdout)
-        assert [bool(answer["hits"]) for answer in answers] == [True, False]
+        results = json.loads(CliRunner().invoke(app, [*arguments, "1", "--json"]).stdout)
+        assert [bool(entry["hits"]) for entry in results] == [True, False]
         page = tmp_path / "page.html"
-        told = CliRunner().invoke(app, [*arguments, "1", "--html", str(page)])
-    assert "Nothing matches 'a green thing'." in told.stderr
-    assert "Nothing" not in told.stdout
+        result = CliRunner().invoke(app, [*arguments, "1", "--html", str(page)])
+    assert "Nothing matches 'a green thing'." in result.stderr
+    assert "Nothing" not in result.stdout
     assert "a green thing" in page.read_text(encoding="utf-8")
 
 
-def test_a_mistyped_index_is_told_which_are_near(index, monkeypatch):
+@pytest.mark.parametrize(
+    ("before", "after", "shown"),
+    [
+        ([], [], ["warning"]),
+        (["-v"], [], ["warning", "info"]),
+        ([], ["--verbose"], ["warning", "info"]),
+        ([], ["-vv"], ["warning", "info", "debug"]),
+        (["-v"], ["-v"], ["warning", "info", "debug"]),
+    ],
+)
+def test_verbose_shows_log_records_on_stderr(index, monkeypatch, caplog, before, after, shown):
+    logger = logging.getLogger("retrieval_grounding.search")
+
+    def log_and_keep(hits, _):
+        for level in (logging.WARNING, logging.INFO, logging.DEBUG):
+            logger.log(level, "about %s\x1b[31m", "hits")
+        return hits
+
+    monkeypatch.setattr("retrieval_grounding.index.filter_by_probability", log_and_keep)
+    arguments = [*before, "query", str(index), "red", "--json", *after]
+    done = CliRunner().invoke(app, arguments)
+    assert done.stderr.splitlines() == [f"{level}: about hits\\x1b[31m" for level in shown]
+    assert json.loads(done.stdout)[0]["phrase"] == "red"
+    # Nothing of it stays for a program that calls the command line.
+    logger.warning("afterwards")
+    assert caplog.messages == ["afterwards"]
+
+
+def test_log_lines_stand_above_a_progress_bar():
+    code = (
+        "import logging\n"
+        "from retrieval_grounding.cli import logs\n"
+        "from retrieval_grounding.core.progress import progress_bar\n"
+        "logger = logging.getLogger('retrieval_grounding')\n"
+        "logger.addHandler(logs._HANDLER)\n"
+        "with progress_bar('reading', 2, 'images') as advance:\n"
+        "    advance(1)\n"
+        "    logger.warning('careful')\n"
+        "    advance(1)\n"
+    )
+    environment = os.environ | {"FORCE_COLOR": "1", "TERM": "xterm", "COLUMNS": "80"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    lines = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", done.stderr).replace("\r", "\n").splitlines()
+    assert "warning: careful" in [line.strip() for line in lines]
+    assert any(line.startswith("reading") and "2/2" in line for line in lines)
+
+
+def test_a_mistyped_index_lists_similar_names(index, monkeypatch):
     monkeypatch.chdir(index.parent)
     done = run("info", "indx")
     assert done.returncode == 1
     assert "there is no index in indx but there is in index; make one" in done.stderr
 
 
-def test_info_begins_with_what_a_user_asks(index):
-    told = CliRunner().invoke(app, ["info", str(index)]).stdout
-    assert told.splitlines()[:2] == ["images\t4", "regions\t8"]
-    assert "vector index\tflat" in told
+def test_info_begins_with_the_size_of_the_index(index):
+    result = CliRunner().invoke(app, ["info", str(index)]).stdout
+    assert result.splitlines()[:2] == ["images\t4", "regions\t8"]
+    assert "vector index\tflat" in result
 
 
 def test_an_index_says_what_it_is(index):
@@ -139,19 +188,19 @@ def test_an_index_says_what_it_is(index):
 
 def test_building_again_says_that_nothing_is_new(index, photos, models, capsys):
     import retrieval_grounding as rg
-    from retrieval_grounding.cli.build import print_report
+    from retrieval_grounding.cli.build_report import print_build
 
     options = rg.BuildOptions(progress=False)
     again = rg.build(photos, index, options=options, **models)
     assert again.build_report is not None
-    print_report(again.build_report, index, len(again))
+    print_build(again.build_report, index, images=len(again))
     line = "nothing new, 4 unchanged; 4 images in the index"
     assert capsys.readouterr().out == f"{index}: {line}\n"
 
 
 def test_a_pipe_gets_one_line_for_each_hit_with_the_whole_path(index):
-    told = CliRunner().invoke(app, ["query", str(index), "red"])
-    rows = [line.split("\t") for line in told.stdout.splitlines()]
+    result = CliRunner().invoke(app, ["query", str(index), "red"])
+    rows = [line.split("\t") for line in result.stdout.splitlines()]
     assert {len(row) for row in rows} == {6}
     assert {Path(row[5]).name for row in rows} == {"a.png", "b.png", "c.png", "d.png"}
     assert all(Path(row[5]).is_file() for row in rows)
@@ -186,27 +235,27 @@ def test_paths_below_the_current_folder_are_shown_short(tmp_path, monkeypatch):
 
 
 def test_the_default_of_the_index_is_in_the_help():
-    told = CliRunner().invoke(app, ["build", "--help"], env={"COLUMNS": "200"})
-    assert "Folder of the index (default: indexes/" in told.output
+    result = CliRunner().invoke(app, ["build", "--help"], env={"COLUMNS": "200"})
+    assert "Directory of the index (default: indexes/" in result.output
 
 
-def test_a_dry_run_and_looking_after_an_index(photos, tmp_path, models):
+def test_a_dry_run_and_maintaining_an_index(photos, tmp_path, models):
     import retrieval_grounding as rg
 
     index = str(tmp_path / "index")
     runner = CliRunner()
-    told = runner.invoke(app, ["build", str(photos), "--index", index, "--dry-run", "--json"])
-    assert told.exit_code == 0, told.output
-    assert json.loads(told.stdout) | {"found": 4, "added": 4, "dry_run": True} == json.loads(
-        told.stdout
+    result = runner.invoke(app, ["build", str(photos), "--index", index, "--dry-run", "--json"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout) | {"found": 4, "added": 4, "dry_run": True} == json.loads(
+        result.stdout
     )
     assert not (tmp_path / "index").exists()
     rg.build(photos, index, **models)
     (photos / "d.png").unlink()
-    told = runner.invoke(app, ["build", str(photos), "--index", index, "--dry-run"])
-    assert "nothing new, 3 unchanged" in told.stdout
-    assert "damaged count as to add" in told.stderr
-    assert "1 missing (--prune forgets them)" in told.output
+    result = runner.invoke(app, ["build", str(photos), "--index", index, "--dry-run"])
+    assert "nothing new, 3 unchanged" in result.stdout
+    assert "New files were not decoded" in result.stderr
+    assert "1 missing (use --prune to remove them)" in result.output
     removed = runner.invoke(app, ["remove", index, str(photos / "a.png"), "--json"])
     assert json.loads(removed.stdout)["removed"] == 1
     assert runner.invoke(app, ["remove", index]).exit_code == 2
@@ -214,4 +263,4 @@ def test_a_dry_run_and_looking_after_an_index(photos, tmp_path, models):
     assert json.loads(compacted.stdout)["regions_dropped"] == 2
     verified = runner.invoke(app, ["verify", index])
     assert verified.exit_code == 0
-    assert "all is well" in verified.output
+    assert "no faults" in verified.output

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 import retrieval_grounding as rg
 from retrieval_grounding.cli.app import app
 from retrieval_grounding.core.errors import ExpressionError
-from retrieval_grounding.evaluation.html_report import write_page
+from retrieval_grounding.evaluation.html_report import write_report
 from retrieval_grounding.evaluation.metrics import (
     auroc,
     bootstrap_means,
@@ -83,8 +83,9 @@ def test_reliability_agrees_with_scikit_learn(shown, bins, random):
         frequency, probability = calibration_curve(right, shown, n_bins=bins)
         assert [part.frequency for part in curve] == pytest.approx(frequency)
         assert [part.probability for part in curve] == pytest.approx(probability)
+    by_hand = sum(part.count * abs(part.probability - part.frequency) for part in curve)
     error = expected_calibration_error(shown, right, bins)
-    assert 0 <= error <= 1
+    assert error == pytest.approx(by_hand / len(shown))
     assert error >= abs(shown.mean() - right.mean()) - 1e-9
 
 
@@ -160,7 +161,7 @@ def write_refs(path: Path, rows, **more) -> Path:
     return path
 
 
-def test_figures_of_hand_counted_answers(index, refs):
+def test_figures_of_hand_counted_predictions(index, refs):
     report = index.evaluate(refs)
     assert (report.expressions, report.images, report.covered) == (5, 4, 5)
     cosine, oracle = report.figures["cosine"], report.figures["oracle"]
@@ -171,7 +172,7 @@ def test_figures_of_hand_counted_answers(index, refs):
     assert cosine.accuracy_at(0.75) == pytest.approx(3 / 5)
     assert oracle.accuracy.value == 1
     assert cosine.given_box == pytest.approx(4 / 5)
-    # The largest box: blue (IoU 0 and 0.5), green, red (0), and where there is none, the image.
+    # The largest box: blue (IoU 0 and 0.5), green, red (0), and without any, the image.
     largest = report.figures["largest box"].mean_iou.value
     assert largest == pytest.approx((0 + 0.5 + 1 + 0 + 1) / 5)
     for figures in report.figures.values():
@@ -237,15 +238,22 @@ def test_distractors_are_other_objects_of_the_class(tmp_path):
     index = rg.build(tmp_path, tmp_path / "i", detector=TwoRedsDetector(), clip=ColorEncoder())
     rows = [("red", "near.png", [0, 0, 20, 20]), ("red", "far.png", [50, 30, 20, 20])]
     slices = index.evaluate(write_refs(tmp_path / "r.jsonl", rows)).slices
-    # Two boxes of one object are no distractors of each other.
+    # Two boxes of one object are not distractors of each other.
     assert slices["alone of its class"].expressions == 1
     assert slices["others of its class"].expressions == 1
 
 
 def test_probabilities_are_checked_where_a_matcher_has_them(index, refs):
+    # Four phrases find their color in their image: probability 0.9, and three are right. "yellow"
+    # does not: probability 0.1, but the whole image is right. Absent phrases are never right.
     figures = index.evaluate(refs, matchers={"sure": ProbableMatcher()}).figures["sure"]
-    assert 0 <= figures.calibration_error <= 1
-    assert sum(part.count for part in figures.reliability) == 10  # present and absent
+    low, high = figures.reliability
+    assert low.count + high.count == 10  # present and absent
+    assert (low.probability, high.probability) == pytest.approx((0.1, 0.9))
+    assert low.frequency == pytest.approx(1 / low.count)
+    assert high.frequency == pytest.approx(3 / high.count)
+    expected = (abs(0.1 * low.count - 1) + abs(0.9 * high.count - 3)) / 10
+    assert figures.calibration_error == pytest.approx(expected)
     assert index.evaluate(refs).figures["cosine"].calibration_error is None
 
 
@@ -256,8 +264,8 @@ def test_no_image_is_read_and_names_may_come_from_elsewhere(index, refs, tmp_pat
     assert index.evaluate(refs).as_dict() == before
 
 
-def test_predictions_of_others_stand_in_the_same_table(index, refs, tmp_path):
-    predictions = tmp_path / "peer.jsonl"
+def test_predictions_of_others_are_in_the_same_table(index, refs, tmp_path):
+    predictions = tmp_path / "theirs.jsonl"
     rows = [
         {"image": "a.png", "expression": "A red  square", "bbox": [5, 5, 20, 10]},  # IoU 0.5
         {"image": "photos/b.png", "expression": "a green square", "bbox_xywh": [30, 10, 30, 30]},
@@ -267,30 +275,30 @@ def test_predictions_of_others_stand_in_the_same_table(index, refs, tmp_path):
     ]
     predictions.write_text("\n".join(map(json.dumps, rows)))
     report = index.evaluate(refs, references=[predictions])
-    peer = report.figures["peer"]
-    assert peer.mean_iou.value == pytest.approx((0.5 + 1) / 5)
-    assert peer.accuracy.value == pytest.approx(2 / 5)
-    assert peer.missing == 3
-    assert (peer.box_recall, peer.auroc) == (None, None)
-    expected = peer.mean_iou.value - report.figures["cosine"].mean_iou.value
-    assert peer.mean_iou_gain.value == pytest.approx(expected)
-    assert report.slices["spatial words"].accuracy["peer"].value == 0
+    theirs = report.figures["theirs"]
+    assert theirs.mean_iou.value == pytest.approx((0.5 + 1) / 5)
+    assert theirs.accuracy.value == pytest.approx(2 / 5)
+    assert theirs.missing == 3
+    assert (theirs.box_recall, theirs.auroc) == (None, None)
+    expected = theirs.mean_iou.value - report.figures["cosine"].mean_iou.value
+    assert theirs.mean_iou_gain.value == pytest.approx(expected)
+    assert report.slices["spatial words"].accuracy["theirs"].value == 0
 
 
 def test_predictions_are_in_the_pixels_of_the_expressions(index, tmp_path):
     rows = [("a red square", "a.png", [10, 10, 40, 40])]  # for a picture of twice the size
     refs = write_refs(tmp_path / "refs.jsonl", rows, width=160, height=120)
-    peer = write_refs(tmp_path / "peer.jsonl", rows)
-    report = index.evaluate(refs, references=[peer])
+    theirs = write_refs(tmp_path / "theirs.jsonl", rows)
+    report = index.evaluate(refs, references=[theirs])
     assert report.figures["cosine"].mean_iou.value == pytest.approx(1)
-    assert report.figures["peer"].mean_iou.value == pytest.approx(1)
+    assert report.figures["theirs"].mean_iou.value == pytest.approx(1)
 
 
-def test_what_cannot_be_evaluated_is_said_in_one_sentence(index, refs, tmp_path):
+def test_what_cannot_be_evaluated_is_a_clear_error(index, refs, tmp_path):
     other = write_refs(tmp_path / "other.jsonl", [("a dog", "z.png", [1, 1, 2, 2])])
     with pytest.raises(ExpressionError, match=r"such as z\.png.*build the index over"):
         index.evaluate(other)
-    with pytest.raises(ExpressionError, match=r"no line of .* is about an expression"):
+    with pytest.raises(ExpressionError, match=r"no line of .* is about an evaluated expression"):
         index.evaluate(refs, references=[other])
     with pytest.raises(ExpressionError, match="no file of predictions"):
         index.evaluate(refs, references=[tmp_path / "gone.jsonl"])
@@ -304,7 +312,7 @@ def test_what_cannot_be_evaluated_is_said_in_one_sentence(index, refs, tmp_path)
     assert skipped == {"not-json": 1, "image-not-in-index": 1}
 
 
-def test_one_expression_about_one_image_has_what_can_be_known(index, tmp_path):
+def test_one_expression_about_one_image_has_the_figures_that_are_defined(index, tmp_path):
     refs = write_refs(tmp_path / "one.jsonl", REFS[:1])
     figures = index.evaluate(refs).figures["cosine"]
     assert figures.auroc is None  # there is no other image to be absent from
@@ -340,7 +348,7 @@ def test_the_page_is_self_contained_and_escapes_everything(index, tmp_path):
     refs = write_refs(tmp_path / "<b>&.jsonl", rows)
     report = index.evaluate(refs, matchers={"<i>cosine</i>": ProbableMatcher()})
     (tmp_path / "photos" / "b.png").unlink()
-    write_page(report, tmp_path / "page.html")
+    write_report(report, tmp_path / "page.html")
     source = (tmp_path / "page.html").read_text(encoding="utf-8")
     page = Page(source)
     names = [tag for tag, _ in page.tags]
@@ -368,15 +376,15 @@ def run(index: rg.Index, monkeypatch, *arguments: str):
 
 
 def test_the_command_prints_tables_with_the_warning(index, refs, tmp_path, monkeypatch):
-    peer = write_refs(tmp_path / "peer.jsonl", REFS[:2])
-    done = run(index, monkeypatch, "--refs", str(refs), "--reference", f"grounding={peer}")
+    theirs = write_refs(tmp_path / "theirs.jsonl", REFS[:2])
+    done = run(index, monkeypatch, "--refs", str(refs), "--reference", f"grounding={theirs}")
     assert done.exit_code == 0, done.output
     lines = [line.split("\t") for line in done.output.splitlines()]
     table = {line[0]: line for line in lines if len(line) == 8}
-    assert table[""][1:4] == ["n", "mean IoU", "gain on cosine"]
+    assert table[""][1:4] == ["n", "mean IoU", "gain over cosine"]
     assert table["cosine"][1:3] == ["5", table["cosine"][2]]
     assert table["cosine"][2].startswith("0.700 [")
-    assert table["peer"][-1] == "3"
+    assert table["theirs"][-1] == "3"
     assert "has seen the photographs of RefCOCO" in done.output
 
 
@@ -387,8 +395,8 @@ def test_the_command_writes_json_and_a_page(index, refs, tmp_path, monkeypatch):
     assert page.read_text().startswith("<!doctype html>")
 
 
-def test_wrong_use_of_the_command_is_said(index, refs, monkeypatch):
-    done = run(index, monkeypatch, "--refs", str(refs), "--reference", "peer.jsonl")
+def test_wrong_use_of_the_command_is_an_error(index, refs, monkeypatch):
+    done = run(index, monkeypatch, "--refs", str(refs), "--reference", "theirs.jsonl")
     assert done.exit_code == 2
     assert "grounding=FILE" in done.output
     assert run(index, monkeypatch).exit_code == 2

@@ -11,6 +11,7 @@ from PIL import Image
 
 import retrieval_grounding as rg
 from retrieval_grounding.models.encoder import Fingerprint
+from retrieval_grounding.search.rank import filter_by_probability
 
 QUIET = rg.BuildOptions(progress=False)
 
@@ -79,7 +80,7 @@ def test_a_changed_image_is_embedded_again(index, photos, tmp_path, models):
     assert all(hit.label != "green" for hit in hits)
 
 
-def test_bad_files_are_skipped_by_name_and_told_again(photos, tmp_path, models):
+def test_bad_files_are_skipped_and_reported_by_every_build(photos, tmp_path, models):
     noise = np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)
     Image.fromarray(noise).save(photos / "broken.jpg")
     (photos / "broken.jpg").write_bytes((photos / "broken.jpg").read_bytes()[:700])
@@ -104,7 +105,7 @@ def test_a_folder_of_bad_files_alone_makes_an_empty_index(tmp_path, models):
 
 
 @pytest.mark.parametrize("damage", ["missing", "stale", "garbage"])
-def test_a_lost_vector_index_is_made_again(index, photos, tmp_path, models, damage):
+def test_a_lost_vector_index_is_rebuilt(index, photos, tmp_path, models, damage):
     expected = index.query("red")
     vectors = tmp_path / "index" / "vectors.faiss"
     if damage == "missing":
@@ -136,7 +137,7 @@ def test_small_shards_and_batches_give_the_same_index(index, photos, tmp_path, m
         ]
 
 
-def test_another_encoder_is_refused_by_name(index, tmp_path, photos, models):
+def test_a_different_encoder_is_refused_by_name(index, tmp_path, photos, models):
     class OtherEncoder(ColorEncoder):
         fingerprint = Fingerprint("other", "weights-2", "none")
 
@@ -151,7 +152,7 @@ def test_another_encoder_is_refused_by_name(index, tmp_path, photos, models):
     assert len(rg.Index.open(tmp_path / "index", encoder=models["clip"])) == 4
 
 
-def test_an_index_of_objects_asks_for_them(index, tmp_path):
+def test_an_index_built_with_objects_needs_them_again(index, tmp_path):
     with pytest.raises(rg.ModelError, match="encoder object"):
         rg.Index.open(tmp_path / "index").query("red")
 
@@ -165,6 +166,37 @@ def test_impossible_phrases_are_refused(index, phrase):
 def test_no_index_says_how_to_make_one(tmp_path):
     with pytest.raises(rg.StoreError, match="retrieval-grounding build"):
         rg.Index.open(tmp_path)
+
+
+def test_a_search_restarts_if_the_index_changes_meanwhile(index, monkeypatch, caplog):
+    from retrieval_grounding.search import retriever
+
+    expected = index.query("red")
+    find, calls = retriever.find_candidates, []
+
+    def find_outdated_once(*arguments):
+        calls.append(arguments)
+        return None if len(calls) == 1 else find(*arguments)
+
+    monkeypatch.setattr(retriever, "find_candidates", find_outdated_once)
+    with caplog.at_level("DEBUG", logger="retrieval_grounding"):
+        assert index.query("red") == expected
+    assert "search restarted: the index changed during the search" in caplog.messages
+
+
+def test_hits_below_the_minimum_probability_are_dropped(caplog):
+    def hit(probability: float | None) -> rg.Hit:
+        return rg.Hit("red", "a.png", (0, 0, 1, 1), 0.5, probability, "red", 1)
+
+    hits = [hit(0.75), hit(0.5), hit(0.25)]
+    with caplog.at_level("DEBUG", logger="retrieval_grounding"):
+        assert filter_by_probability(hits, 0.5) == hits[:2]
+    assert caplog.messages == ["dropped 1 of 3 hits for 'red': less probable than 0.5"]
+    assert filter_by_probability([hit(None)], 0) == [hit(None)]
+    with pytest.raises(rg.GroundingError, match="no probabilities"):
+        filter_by_probability([hit(None)], 0.5)
+    with pytest.raises(rg.GroundingError, match="between 0 and 1"):
+        filter_by_probability(hits, 1.5)
 
 
 def test_grounding_needs_no_index(photos, models):

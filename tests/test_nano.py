@@ -62,14 +62,15 @@ def test_grounding_gives_the_box_of_the_index(index):
     assert alone.probability == pytest.approx(hit.probability, abs=2e-3)
 
 
+@pytest.mark.slow
 def test_batches_do_not_change_what_is_stored(index, tmp_path):
     options = rg.BuildOptions(batch_images=1, workers=1, progress=False)
     other = rg.build(demo_photographs(), tmp_path / "other", options=options)
     for first, second in zip(index.query(list(TRUTH)), other.query(list(TRUTH)), strict=True):
         assert [hit.image for hit in first] == [hit.image for hit in second]
         np.testing.assert_allclose([h.box for h in first], [h.box for h in second], atol=0.01)
-        chances = [[hit.probability for hit in hits] for hits in (first, second)]
-        assert chances[0] == pytest.approx(chances[1], abs=2e-3)
+        probabilities = [[hit.probability for hit in hits] for hits in (first, second)]
+        assert probabilities[0] == pytest.approx(probabilities[1], abs=2e-3)
     # Stored as float16, whose steps are 2**-11 of a value; other batches sum in another order.
     np.testing.assert_allclose(stored_embeddings(index), stored_embeddings(other), atol=2e-3)
 
@@ -86,6 +87,7 @@ def test_the_bundled_weights_are_small_and_found_by_name():
     assert rg.load_encoder("nano").dimension == rg.load_encoder("nano").encode_phrases("a").shape[1]
 
 
+@pytest.mark.slow
 def test_a_photograph_rotated_by_exif_gives_upright_boxes(tmp_path):
     with Image.open(demo_photographs()[0]) as image:
         upright = image.convert("RGB")
@@ -99,6 +101,7 @@ def test_a_photograph_rotated_by_exif_gives_upright_boxes(tmp_path):
     np.testing.assert_allclose(rotated.box, expected.box, atol=0.01)
 
 
+@pytest.mark.slow
 def test_the_command_line_from_photographs_to_a_page(tmp_path):
     photos, index = tmp_path / "photos", tmp_path / "index"
     photos.mkdir()
@@ -132,6 +135,7 @@ def test_the_command_line_from_photographs_to_a_page(tmp_path):
     assert "was built with DetectorSettings(confidence=0.05" in mismatch.stderr
 
 
+@pytest.mark.slow
 def test_demo_runs_from_the_command_line(tmp_path):
     done = run("demo", "--output", tmp_path, "--json")
     assert done.returncode == 0, done.stderr
@@ -139,8 +143,9 @@ def test_demo_runs_from_the_command_line(tmp_path):
     assert (tmp_path / "demo.html").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["yolo11n", "yolov5nu"])
-def test_another_detector_by_path(shared, tmp_path, name):
+def test_a_different_detector_by_path(shared, tmp_path, name):
     weights = shared(f"weights/{name}-coco-dequantized.pt")
     photos = [shared(f"coco_val128/images/{n:012}.jpg") for n in (139, 285, 632)]
     index = rg.build(

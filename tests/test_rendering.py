@@ -15,7 +15,7 @@ from PIL import Image
 
 import retrieval_grounding as rg
 from retrieval_grounding import GroundingError, Hit, render_html
-from retrieval_grounding.search.render import draw_hits, save_picture
+from retrieval_grounding.search.draw import draw_hits, save_picture
 
 
 @pytest.fixture

@@ -118,5 +118,5 @@ def test_probabilities_are_asked_for_in_vain_without_a_matcher(tmp_path, photos,
     assert hit.probability is None
     with pytest.raises(rg.GroundingError, match="no probabilities"):
         index.query("red", min_probability=0.5)
-    with pytest.raises(rg.GroundingError, match="no probability"):
+    with pytest.raises(rg.GroundingError, match="between 0 and 1"):
         index.query("red", min_probability=np.inf)

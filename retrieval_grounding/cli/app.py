@@ -1,4 +1,4 @@
-"""The command line. Heavy modules are imported by the command that needs them."""
+"""The command line. Each command imports the heavy modules it needs, so --help is instant."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ from ..core.errors import GroundingError
 from ..core.version import __version__
 from .build import build
 from .demo import demo
-from .maintain import compact, info, models, reindex, remove, verify
-from .output import printable
-from .query import ground, query
-from .train import evaluate, train
+from .evaluate import evaluate
+from .info import info, models
+from .logs import Verbose
+from .maintain import compact, reindex, remove
+from .output import note
+from .search import ground, query
+from .train import train
+from .verify import verify
 
 app = typer.Typer(
     name="retrieval-grounding",
@@ -36,16 +40,16 @@ def main() -> None:
     """Run the command line; an error is one sentence on stderr and exit code 1."""
     import warnings
 
-    # Pillow warns of images that are large but allowed; those that are not are skipped by name.
+    # Pillow warns of large images that are allowed; larger ones are skipped and reported.
     warnings.filterwarnings("ignore", message=".*decompression bomb.*")
     try:
         app()
     except GroundingError as error:
-        typer.echo(f"error: {printable(str(error))}", err=True)
+        note(f"error: {error}")
         sys.exit(1)
     except OSError as error:
         place = f" ({error.filename})" if error.filename else ""
-        typer.echo(f"error: {error.strerror or error}{place}", err=True)
+        note(f"error: {error.strerror or error}{place}")
         sys.exit(1)
 
 
@@ -60,5 +64,6 @@ def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
+    verbose: Verbose = 0,
 ) -> None:
     pass

@@ -1,4 +1,4 @@
-"""The demonstration: real photographs that the installed packages carry, and phrases for them."""
+"""The command ``demo``: photographs that come with installed packages, and phrases for them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import typer
 from ..core.errors import SourceError
 from ..core.types import PathLike
 from ..models.presets import BUNDLED
-from .build import print_report, report_as_dict
+from .build_report import build_as_dict, print_build
+from .hits import hits_as_dicts, print_hits
+from .logs import Verbose
 from .options import Json
 from .output import note, print_json
-from .query import answers_as_dicts, print_answers
 
 if TYPE_CHECKING:
     from ..core.hits import Hit
@@ -44,55 +45,59 @@ DEMO_PHRASES = (
 
 
 def demo(
-    folder: Annotated[
-        list[str] | None, typer.Argument(help="More photographs.", metavar="[PHOTOS...]")
+    photos: Annotated[
+        list[str] | None, typer.Argument(help="More photographs.", metavar="PHOTOS")
     ] = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Where the index and the page go.")
+        Path, typer.Option("--output", "-o", help="Folder for the index and the HTML page.")
     ] = Path("demo-output"),
     as_json: Json = False,
+    verbose: Verbose = 0,
 ) -> None:
-    """Index photographs that the installed packages carry, ask phrases, and write a page."""
-    index, hits = run_demo(output, folder or [])
+    """Index a few photographs, query them, and write an HTML page with the hits.
+
+    The photographs come with installed packages, so nothing is downloaded.
+    """
+    index, hits = run_demo(output, photos or [])
     assert index.build_report is not None
-    answers = [(hit.phrase, [hit]) for hit in hits]
+    results = [(hit.phrase, [hit]) for hit in hits]
     if as_json:
-        report = report_as_dict(index.build_report)
-        print_json({"build": report, "answers": answers_as_dicts(answers)})
+        report = build_as_dict(index.build_report)
+        print_json({"build": report, "answers": hits_as_dicts(results)})
         return
-    print_report(index.build_report, index.directory, len(index))
-    print_answers(answers)
-    note(f"The page with the pictures: {output / 'demo.html'}")
+    print_build(index.build_report, index.directory, images=len(index))
+    print_hits(results)
+    note(f"Wrote the HTML page {output / 'demo.html'}")
 
 
 def demo_photographs() -> list[str]:
-    """Return the paths of the photographs; packages that are not installed are left out."""
+    """Return the paths of the photographs; those of packages not installed are left out."""
     paths = []
     for package, file in _PHOTOGRAPHS:
-        # The package is looked up but not imported: only its files are wanted.
+        # Only the package's files are needed, so it is located but not imported.
         spec = importlib.util.find_spec(package)
         if spec is not None and spec.submodule_search_locations:
             path = Path(spec.submodule_search_locations[0]) / file
             if path.is_file():
                 paths.append(str(path))
     if not paths:
-        raise SourceError("no installed package carries a photograph; name a folder of your own")
+        raise SourceError("no installed package has a photograph; name a folder of your own")
     return paths
 
 
 def run_demo(output: Path, more: Sequence[PathLike] = ()) -> tuple[Index, list[Hit]]:
-    """Index the photographs and `more`, ask :data:`DEMO_PHRASES`, and write ``demo.html``.
+    """Index the photographs and `more`, query :data:`DEMO_PHRASES`, and write ``demo.html``.
 
     Returns
     -------
     Index, list of Hit
-        What was built, and the best hit of each phrase.
+        The index, and the best hit of each phrase.
     """
     from ..builder import build
     from ..models.clip import load_encoder
-    from ..search.render import render_html
+    from ..search.html_page import render_html
 
-    # New weights cannot read an index of old ones, so each has its own.
+    # An index can only be read with the weights that built it, so each version has its own.
     directory = output / f"index-{load_encoder(BUNDLED).fingerprint.weights}"
     index = build([*demo_photographs(), *more], directory)
     hits = [hits[0] for hits in index.query(DEMO_PHRASES, top=1)]

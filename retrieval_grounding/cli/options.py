@@ -17,25 +17,45 @@ __all__ = [
     "Confidence",
     "DetectorName",
     "Device",
+    "FirstSentence",
     "Html",
     "IndexDirectory",
     "Iou",
     "Json",
     "MaxBoxes",
+    "MinProbability",
+    "OneObject",
+    "PhraseArguments",
     "PresetName",
+    "ShardImages",
+    "Split",
     "detector_settings",
 ]
 
 
-IndexDirectory = Annotated[Path, typer.Argument(help="Folder of an index.", metavar="INDEX")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+IndexDirectory = Annotated[Path, typer.Argument(help="Directory of the index.", metavar="INDEX")]
+Device = Annotated[str, typer.Option(help="Where the models run: auto, cpu, cuda or cuda:N.")]
 Html = Annotated[
-    Path | None, typer.Option("--html", help="Also write one self-contained page with pictures.")
+    Path | None, typer.Option("--html", help="Also write an HTML page with pictures to this file.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of a table.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
+# Phrases and their hits
+PhraseArguments = Annotated[
+    list[str],
+    typer.Argument(
+        help="What to find. Each argument is one phrase, so quote phrases of several words.",
+        metavar="PHRASE",
+    ),
+]
+MinProbability = Annotated[
+    float, typer.Option(min=0, max=1, help="Drop hits with a lower probability.")
+]
+
+# Models
 PresetName = Annotated[
-    str | None, typer.Option("--preset", "-p", help=f"{', '.join(PRESETS)}; see 'models'.")
+    str | None,
+    typer.Option("--preset", "-p", help=f"Pair of models: {', '.join(PRESETS)}; see 'models'."),
 ]
 DetectorName = Annotated[
     str | None,
@@ -43,19 +63,35 @@ DetectorName = Annotated[
 ]
 ClipName = Annotated[
     str | None,
-    typer.Option("--clip", help="MODEL:PRETRAINED, MODEL:FILE, hf-hub:ORG/NAME, a folder, nano."),
+    typer.Option(
+        "--clip", help="MODEL:PRETRAINED, MODEL:FILE, hf-hub:ORG/NAME, a folder, or nano."
+    ),
 ]
 Confidence = Annotated[
-    float | None, typer.Option(help="Drop boxes below this score (default 0.05).")
+    float | None, typer.Option(help="Drop boxes with a lower score (default 0.05).")
 ]
-Iou = Annotated[float | None, typer.Option(help="Merge boxes that overlap more (default 0.6).")]
-MaxBoxes = Annotated[int | None, typer.Option(help="Boxes kept an image (default 50).")]
+Iou = Annotated[
+    float | None, typer.Option(help="Merge boxes whose IoU is higher than this (default 0.6).")
+]
+MaxBoxes = Annotated[int | None, typer.Option(help="Boxes per image, at most (default 50).")]
+
+# Shards
+ShardImages = Annotated[int, typer.Option(min=1, help="Images per shard.")]
+
+# Referring expressions
+Split = Annotated[
+    list[str] | None, typer.Option("--split", help="Use only this split; repeatable.")
+]
+FirstSentence = Annotated[
+    bool, typer.Option("--first-sentence", help="Use one expression per object.")
+]
+OneObject = Annotated[bool, typer.Option("--one-object", help="Use one object per image.")]
 
 
 def detector_settings(
     confidence: float | None, iou: float | None, max_boxes: int | None
 ) -> DetectorSettings | None:
-    """Return settings if one of them was given; an index keeps its own otherwise."""
+    """Return the settings if one of them was given; otherwise an index keeps its own."""
     from ..models.detector import DetectorSettings
 
     given = {"confidence": confidence, "iou": iou, "max_boxes": max_boxes}

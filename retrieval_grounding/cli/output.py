@@ -15,9 +15,9 @@ __all__ = ["note", "print_json", "print_table", "printable", "shown_path"]
 def print_table(
     header: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, header_in_pipe: bool = False
 ) -> None:
-    """Print a table to a terminal, and tab-separated lines into a pipe.
+    """Print a table on a terminal, and tab-separated lines into a pipe.
 
-    Cells that are too long for the terminal go on in the next line: nothing is cut off.
+    Long cells are wrapped, never truncated.
     """
     from rich.console import Console
     from rich.markup import escape
@@ -36,9 +36,9 @@ def print_table(
 
 
 def printable(text: str) -> str:
-    r"""Return text with what is no visible character escaped.
+    r"""Return text with all invisible characters escaped.
 
-    A file name may hold commands for the terminal.
+    A file name may contain control sequences for the terminal.
 
     >>> printable("a\x1b[31m\nb")
     'a\\x1b[31m\\nb'
@@ -47,17 +47,17 @@ def printable(text: str) -> str:
 
 
 def shown_path(path: str) -> str:
-    """Return a path as short as it can be typed: without the current folder."""
+    """Return a path relative to the current folder if it is in there."""
     here = Path.cwd()
     return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
 
 
 def note(text: str) -> None:
-    """Tell a person something that is no result: on stderr, so that a pipe holds results only."""
+    """Print a message on stderr, so that stdout has only results."""
     typer.echo(printable(text), err=True)
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON, as people read it; bytes of a path that are no text are escaped."""
+    """Print a value as indented JSON; bytes of a path that are not valid UTF-8 are escaped."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
     typer.echo(text.encode("utf-8", "backslashreplace").decode("utf-8"))

@@ -1,81 +1,17 @@
-"""Commands that learn from referring expressions, and that measure with them."""
+"""The command ``train``."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ..core.text import counted
-from .options import Device, Html, IndexDirectory, Json
+from .logs import Verbose
+from .options import Device, FirstSentence, IndexDirectory, Json, OneObject, Split
 from .output import print_json, print_table
 
-__all__ = ["evaluate", "train"]
-
-
-def evaluate(
-    index: IndexDirectory,
-    refs: Annotated[
-        Path,
-        typer.Option(
-            "--refs", "-r", help="Expressions: .jsonl, .jsonl.gz, .csv, or a folder like REFER's."
-        ),
-    ],
-    split: Annotated[
-        list[str] | None, typer.Option("--split", help="Take only this split; may be repeated.")
-    ] = None,
-    first_sentence: Annotated[
-        bool, typer.Option("--first-sentence", help="Take one expression for each object.")
-    ] = False,
-    one_object: Annotated[
-        bool, typer.Option("--one-object", help="Take one object of each image.")
-    ] = False,
-    gallery: Annotated[
-        int, typer.Option(min=0, help="Phrases searched in all images, for BoxRecall.")
-    ] = 1000,
-    reference: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--reference",
-            metavar="grounding=FILE",
-            help="Score others' predictions (JSON lines: image, expression, bbox); repeatable.",
-        ),
-    ] = None,
-    device: Device = "auto",
-    html: Html = None,
-    as_json: Json = False,
-) -> None:
-    """Measure how well expressions with known boxes are grounded in an index.
-
-    Example: retrieval-grounding evaluate indexes/coco --refs refcocog/ --split val
-    """
-    references = [_reference_file(text) for text in reference or ()]
-    from ..index import Index
-
-    report = Index.open(index, device=device).evaluate(
-        refs,
-        splits=split or None,
-        references=references,
-        first_sentence_only=first_sentence,
-        one_object_per_image=one_object,
-        gallery=gallery,
-    )
-    if html is not None:
-        from ..evaluation.html_report import write_page
-
-        write_page(report, html)
-    if as_json:
-        print_json(report.as_dict())
-        return
-    typer.echo(report.summary)
-    for table in report.tables():
-        typer.echo(f"\n{table.title}")
-        print_table(table.header, table.rows, header_in_pipe=True)
-    for note in ("", *report.notes):
-        typer.echo(note)
-    if html is not None:
-        typer.echo(f"The page with the curves and pictures: {html}")
+__all__ = ["train"]
 
 
 def train(
@@ -85,40 +21,35 @@ def train(
         typer.Option(
             "--refs",
             "-r",
-            help="Expressions: .jsonl, .jsonl.gz, .csv, or a folder like REFER's; "
-            "or 'pseudo' to make phrases from the index itself.",
+            help="Expressions: .jsonl, .jsonl.gz, .csv, or a folder in the REFER layout; "
+            "or 'pseudo' for phrases generated from the index.",
         ),
     ],
-    kind: Annotated[
-        str, typer.Option(help="residual, or concat for the classic MLP.")
-    ] = "residual",
-    split: Annotated[
-        list[str] | None, typer.Option("--split", help="Take only this split; may be repeated.")
-    ] = None,
-    first_sentence: Annotated[
-        bool, typer.Option("--first-sentence", help="Take one expression for each object.")
-    ] = False,
-    one_object: Annotated[
-        bool, typer.Option("--one-object", help="Take one object of each image.")
-    ] = False,
+    kind: Annotated[str, typer.Option(help="residual, or concat for a plain MLP.")] = "residual",
+    split: Split = None,
+    first_sentence: FirstSentence = False,
+    one_object: OneObject = False,
     fine_tune: Annotated[
-        bool, typer.Option("--fine-tune", help="Begin with the matcher in use, not from nothing.")
+        bool, typer.Option("--fine-tune", help="Start from the matcher in use, not from scratch.")
     ] = False,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the expressions.")] = 20,
     batch: Annotated[int, typer.Option(min=1, help="Expressions in a batch.")] = 256,
     rate: Annotated[float, typer.Option(min=0, help="Peak learning rate.")] = 3e-3,
-    seed: Annotated[int, typer.Option(help="For every random choice.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed for all random choices.")] = 0,
     device: Device = "auto",
     as_json: Json = False,
+    verbose: Verbose = 0,
 ) -> None:
-    """Train the matcher of an index from its cached features; no image is read.
+    """Train a matcher on the cached features of an index, without reading its images.
 
-    A killed training goes on when it is started again with the same options.
+    An interrupted training resumes when it is started again with the same options.
 
     Example: retrieval-grounding train indexes/photos --refs pseudo
     """
     if kind not in ("residual", "concat"):
-        raise typer.BadParameter(f"{kind!r} is neither residual nor concat", param_hint="--kind")
+        raise typer.BadParameter(
+            f"{kind!r} is not a kind of matcher; use residual or concat", param_hint="--kind"
+        )
     from ..index import Index
     from ..matching.train_state import TrainingOptions
 
@@ -147,16 +78,6 @@ def train(
     ]
     print_table(header, rows, header_in_pipe=True)
     typer.echo(
-        f"{index}: learnt from {counted(fit.expressions, 'expression')} about "
-        f"{counted(fit.images, 'image')}; "
-        f"kept epoch {fit.run.best.number}"
+        f"{index}: trained on {counted(fit.expressions, 'expression')} about "
+        f"{counted(fit.images, 'image')}; kept epoch {fit.run.best.number}"
     )
-
-
-def _reference_file(text: str) -> Path:
-    kind, _, file = text.partition("=")
-    if kind != "grounding" or not file:
-        raise typer.BadParameter(
-            f"{text!r} is not of the form grounding=FILE", param_hint="--reference"
-        )
-    return Path(file)

@@ -21,7 +21,8 @@ class Hit:
     box : tuple of 4 float
         Corners ``x1, y1, x2, y2`` in pixels of the upright image.
     score : float
-        What hits are sorted by: the logit of a trained matcher, or the cosine.
+        What hits are sorted by: the logit of a trained matcher, or the cosine. Compare scores of
+        one phrase only.
     probability : float or None
         Probability that the image shows what the phrase describes and that this region is it;
         None if the matcher is not calibrated.
@@ -32,6 +33,14 @@ class Hit:
     content_hash : str or None
         BLAKE2b-128 of the file that was indexed; None if there is no index. A page or picture
         shows the file only if it still has this hash.
+
+    Examples
+    --------
+    >>> hit = Hit("a red car", "street.jpg", (10.0, 20.0, 50.0, 60.0), 2.17, 0.74, "car", None)
+    >>> hit.certainty
+    '74%'
+    >>> hit.as_dict()["box"]
+    (10.0, 20.0, 50.0, 60.0)
     """
 
     phrase: str

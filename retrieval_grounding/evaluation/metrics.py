@@ -1,4 +1,4 @@
-"""Figures of grounding: bootstrap intervals, ranking, calibration."""
+"""Metrics: bootstrap intervals, AUROC, calibration."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _DRAWS_AT_ONCE = 64
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean and its 95 % interval."""
+    """A mean and its 95% interval."""
 
     value: float
     low: float
@@ -32,22 +32,22 @@ class Estimate:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether the interval lies on one side of zero."""
+        """Whether the interval is on one side of zero."""
         return self.low > 0 or self.high < 0
 
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """Answers whose probabilities lie in one interval.
+    """Predictions with probabilities in one interval.
 
     Parameters
     ----------
     probability : float
-        Mean probability that was shown.
+        Mean predicted probability.
     frequency : float
-        Share of the answers that were right.
+        Share of the predictions that were right.
     count : int
-        Number of answers.
+        Number of predictions.
     """
 
     probability: float
@@ -58,10 +58,10 @@ class ReliabilityBin:
 def bootstrap_means(
     columns: npt.ArrayLike, images: npt.ArrayLike, samples: int = 1000, seed: int = 0
 ) -> list[Estimate]:
-    """Return the mean of every column with its 95 % interval, resampling whole images.
+    """Return the mean of every column with its 95% interval, resampling whole images.
 
-    Expressions about one image share its boxes and its difficulty, so images are drawn, not
-    expressions: intervals by expression would be too narrow.
+    Expressions about one image share its boxes and its difficulty, so resampling expressions
+    would give intervals that are too narrow.
 
     Parameters
     ----------
@@ -70,14 +70,14 @@ def bootstrap_means(
     images : int array of shape (n,)
         Number of each expression's image, 0 to the number of images - 1.
     samples : int
-        Resamplings.
+        Number of bootstrap samples.
     seed : int
-        Of the random numbers; all columns see the same resamplings.
+        Seed for the samples, which are the same for all columns.
 
     Returns
     -------
     list of k Estimate
-        NaN where a column has no value.
+        NaN for a column without values.
 
     Examples
     --------
@@ -94,24 +94,24 @@ def bootstrap_means(
     random = np.random.default_rng(seed)
     means = []
     with np.errstate(invalid="ignore", divide="ignore"):
-        centre = sums.sum(0) / counts.sum(0)
+        center = sums.sum(0) / counts.sum(0)
         for start in range(0, samples, _DRAWS_AT_ONCE):
             size = min(_DRAWS_AT_ONCE, samples - start)
             weights = random.multinomial(total, np.full(total, 1 / total), size).astype(float)
             means.append((weights @ sums) / (weights @ counts))
     drawn = np.concatenate(means)
-    # A small slice can be absent from a resampling; its interval is over those that have it.
+    # A bootstrap sample may miss a small slice; its interval is over the samples that have it.
     limits = np.full((2, values.shape[1]), np.nan)
     known = np.isfinite(drawn).any(axis=0)
     limits[:, known] = np.nanpercentile(drawn[:, known], [2.5, 97.5], axis=0)
     return [
         Estimate(float(value), float(low), float(high))
-        for value, low, high in zip(centre, *limits, strict=True)
+        for value, low, high in zip(center, *limits, strict=True)
     ]
 
 
 def auroc(positive: npt.ArrayLike, negative: npt.ArrayLike) -> float:
-    """Return the probability that a positive score is above a negative one, ties counting half.
+    """Return the probability that a positive score is above a negative one; ties count half.
 
     Examples
     --------
@@ -128,34 +128,40 @@ def auroc(positive: npt.ArrayLike, negative: npt.ArrayLike) -> float:
 def reliability_curve(
     probabilities: npt.ArrayLike, outcomes: npt.ArrayLike, bins: int = 15
 ) -> list[ReliabilityBin]:
-    """Return how often answers are right, by bins of equal width of their probability.
+    """Return how often predictions are right, by their probability.
 
     Parameters
     ----------
     probabilities : array of shape (n,)
-        Shown with the answers, 0 to 1.
+        Predicted, 0 to 1.
     outcomes : bool array of shape (n,)
-        Whether the answers are right.
+        Whether the predictions are right.
     bins : int
-        Intervals of equal width between 0 and 1; those without answers are left out.
+        Number of bins of equal width between 0 and 1; empty ones are left out.
+
+    Examples
+    --------
+    >>> [part] = reliability_curve([0.5, 0.75], [True, False], bins=2)
+    >>> part.probability, part.frequency, part.count
+    (0.625, 0.5, 2)
     """
-    shown = np.asarray(probabilities, np.float64)
+    predicted = np.asarray(probabilities, np.float64)
     right = np.asarray(outcomes, np.float64)
-    number = np.minimum((shown * bins).astype(int), bins - 1)
+    number = np.minimum((predicted * bins).astype(int), bins - 1)
     counts = np.bincount(number, minlength=bins)
     used = np.flatnonzero(counts)
-    mean_shown = np.bincount(number, shown, bins)[used] / counts[used]
+    mean_predicted = np.bincount(number, predicted, bins)[used] / counts[used]
     mean_right = np.bincount(number, right, bins)[used] / counts[used]
     return [
         ReliabilityBin(float(p), float(f), int(c))
-        for p, f, c in zip(mean_shown, mean_right, counts[used], strict=True)
+        for p, f, c in zip(mean_predicted, mean_right, counts[used], strict=True)
     ]
 
 
 def expected_calibration_error(
     probabilities: npt.ArrayLike, outcomes: npt.ArrayLike, bins: int = 15
 ) -> float:
-    """Return the mean distance between probability and frequency, weighted by answers.
+    """Return the mean distance between probability and frequency, weighted by predictions.
 
     See :func:`reliability_curve` for parameters.
 

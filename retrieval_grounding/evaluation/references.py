@@ -1,8 +1,9 @@
-"""Reading predictions of others, to be scored by the same figures."""
+"""Predictions of other systems, scored by the same figures."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,23 @@ from ..data.readers import read_jsonl
 from ..data.resolve import ImageNames
 from ..storage.rows import ImageRow
 
-__all__ = ["score_predictions"]
+__all__ = ["ReferenceScores", "score_predictions"]
+
+
+@dataclass(frozen=True)
+class ReferenceScores:
+    """How a file's predictions overlap the truth.
+
+    Parameters
+    ----------
+    iou : float32 array of shape (n,)
+        0 where a prediction is missing.
+    missing : int
+        Expressions without a prediction.
+    """
+
+    iou: npt.NDArray[np.float32]
+    missing: int
 
 
 def score_predictions(
@@ -25,31 +42,26 @@ def score_predictions(
     expressions: Sequence[Expression],
     images: Sequence[ImageRow],
     names: ImageNames,
-) -> tuple[npt.NDArray[np.float32], int]:
-    """Return the IoU of a file's predictions, and how many expressions have none.
+) -> ReferenceScores:
+    """Score a file of predictions.
 
     Parameters
     ----------
     path : path
         JSON lines with ``image``, ``expression`` and ``bbox`` (``x, y, width, height``, in pixels
-        of the image that the expressions' file is about; ``bbox_xywh`` and ``bbox_xyxy`` are taken
-        as well).
+        of the image that the file of expressions is about); ``bbox_xywh`` and ``bbox_xyxy`` are
+        accepted too.
     expressions : sequence of n Expression
-        As their file has them.
+        As they are in their file.
     images : sequence of n ImageRow
         The image of each.
     names : ImageNames
-        The images of the index, by which the file's names are understood.
-
-    Returns
-    -------
-    float32 array of shape (n,), int
-        IoU 0 where a prediction is missing.
+        The images of the index, to find those that the file names.
 
     Raises
     ------
     ExpressionError
-        If the file cannot be read or no line of it is about one of the expressions.
+        If the file cannot be read, or no line of it is about one of the expressions.
     """
     predicted = _read(path, names)
     boxes = [
@@ -59,31 +71,35 @@ def score_predictions(
     missing = boxes.count(None)
     if missing == len(boxes):
         raise ExpressionError(
-            f"no line of {path} is about an expression that is evaluated; each needs the image, "
-            "the expression as the refs have it, and a bbox (x, y, width, height)"
+            f"no line of {path} is about an evaluated expression; each line needs the image, "
+            "the expression as in the refs, and a bbox (x, y, width, height)"
         )
     overlaps = [
         float(pairwise_iou([box], [expression.box])[0, 0]) if box else 0.0
         for box, expression in zip(boxes, expressions, strict=True)
     ]
-    return np.array(overlaps, np.float32), missing
+    return ReferenceScores(np.array(overlaps, np.float32), missing)
 
 
 def _read(path: Path, images: ImageNames) -> dict[tuple[int, int, str], Box]:
     if not path.is_file():
-        raise ExpressionError(f"there is no file of predictions {path}")
+        raise ExpressionError(f"there is no file of predictions at {path}")
     found: dict[tuple[int, int, str], Box] = {}
     for record in read_jsonl(path):
         values = dict(record.values)
         values.setdefault("bbox_xywh", values.get("bbox"))
         box, place = parse_box(values), _one_image(images, values.get("image"))
-        try:
-            phrase = clean_phrase(values.get("expression"))  # type: ignore[arg-type]
-        except PhraseError:
-            continue
-        if box is not None and place is not None:
+        phrase = _phrase(values.get("expression"))
+        if box is not None and place is not None and phrase is not None:
             found.setdefault((*place, phrase.casefold()), box)
     return found
+
+
+def _phrase(value: object) -> str | None:
+    try:
+        return clean_phrase(value) if isinstance(value, str) else None
+    except PhraseError:  # it is empty
+        return None
 
 
 def _one_image(images: ImageNames, name: object) -> tuple[int, int] | None:

@@ -1,4 +1,4 @@
-"""What an evaluation found: figures, their tables, and cases to look at."""
+"""The report of an evaluation."""
 
 from __future__ import annotations
 
@@ -8,114 +8,25 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..core.text import counted
-from ..core.types import Box
-from .metrics import Estimate, ReliabilityBin
+from .cases import Case
+from .figures import CURVE, Figures, Slice
+from .tables import Table, grounding_table, ranking_table, slice_tables
 
-__all__ = ["CURVE", "RECALLS", "Case", "EvaluationReport", "Figures", "Slice", "Table"]
+__all__ = ["EvaluationReport"]
 
-
-CURVE = tuple(round(0.05 * step, 2) for step in range(1, 20))
-"""IoU thresholds of the accuracy curve."""
-
-RECALLS = (1, 5, 10)
-"""Ranks of BoxRecall."""
-
-SEEN_BY_COCO = (
-    "A detector trained on COCO, as every published YOLO is, has seen the photographs of "
-    "RefCOCO, RefCOCO+ and RefCOCOg with all their boxes: there its boxes, and with them every "
-    "figure, are better than on photographs of your own."
+_NOTES = (
+    "Brackets are 95% intervals by bootstrap over images; gains are paired.",
+    "A detector trained on COCO, like every published YOLO, has seen the photographs of RefCOCO, "
+    "RefCOCO+ and RefCOCOg with all their boxes. There, its boxes and therefore all figures are "
+    "better than on your own photographs.",
 )
-
-_DASH = "–"
-
-
-@dataclass(frozen=True)
-class Figures:
-    """Figures of one way to answer.
-
-    Parameters
-    ----------
-    mean_iou, accuracy : Estimate
-        Mean IoU, and Acc@0.5: the share of answers with an IoU of at least 0.5.
-    curve : sequence of float
-        Accuracy at the thresholds of `CURVE`.
-    mean_iou_gain, accuracy_gain : Estimate or None
-        Paired differences from the baseline, where there is one.
-    given_box : float or None
-        Share of the right region chosen, where one region covers the object.
-    box_recall : mapping of int to float, or None
-        Share of phrases with the right box in one of the k best images.
-    auroc : float or None
-        Present against absent phrases.
-    calibration_error : float or None
-        Expected calibration error of the probabilities, if there are any.
-    reliability : sequence of ReliabilityBin
-        Their reliability curve.
-    missing : int
-        Expressions without an answer, which count as IoU 0.
-    """
-
-    mean_iou: Estimate
-    accuracy: Estimate
-    curve: Sequence[float]
-    mean_iou_gain: Estimate | None = None
-    accuracy_gain: Estimate | None = None
-    given_box: float | None = None
-    box_recall: Mapping[int, float] | None = None
-    auroc: float | None = None
-    calibration_error: float | None = None
-    reliability: Sequence[ReliabilityBin] = ()
-    missing: int = 0
-
-    def accuracy_at(self, threshold: float) -> float:
-        """Return the share of answers with at least this IoU; one of `CURVE`."""
-        return self.curve[CURVE.index(threshold)]
-
-
-@dataclass(frozen=True)
-class Slice:
-    """Mean IoU and Acc@0.5 on a part of the expressions, by way to answer."""
-
-    expressions: int
-    mean_iou: Mapping[str, Estimate]
-    accuracy: Mapping[str, Estimate]
-
-
-@dataclass(frozen=True)
-class Case:
-    """One expression with its answer, to look at.
-
-    Parameters
-    ----------
-    image, content_hash, phrase : str
-        Path, hash of the file that was indexed, and phrase.
-    truth, answer : tuple of 4 float
-        Corners in pixels of the image.
-    iou, oracle : float
-        Overlap of the answer, and of the best region there was.
-    """
-
-    image: str
-    content_hash: str
-    phrase: str
-    truth: Box
-    answer: Box
-    iou: float
-    oracle: float
-
-
-@dataclass(frozen=True)
-class Table:
-    """A title, column names, and rows of text."""
-
-    title: str
-    header: tuple[str, ...]
-    rows: Sequence[tuple[str, ...]]
 
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """What an evaluation found.
+    """The figures of an evaluation, by method, with cases to look at.
+
+    Returned by :meth:`Index.evaluate`.
 
     Parameters
     ----------
@@ -124,22 +35,32 @@ class EvaluationReport:
     expressions, images : int
         How many were evaluated.
     skipped : mapping of str to int
-        Expressions of the file that were not, by reason.
+        Number of expressions that were left out, by reason.
     figures : mapping of str to Figures
-        By way to answer: ``largest box``, the matchers, others' predictions, and ``oracle``, which
-        takes the best region there is.
+        By method: ``"largest box"``, each matcher, each file of predictions, and ``"oracle"``,
+        which takes the region with the highest IoU. Each has ``mean_iou`` and ``accuracy``, both
+        with ``value``, ``low`` and ``high``.
     slices : mapping of str to Slice
-        The same on parts of the expressions.
+        Mean IoU and accuracy on parts of the expressions.
     baseline : str or None
-        The matcher from which gains are counted.
+        The matcher that gains are relative to.
     shown : str
         The matcher of `best` and `worst`.
     gallery_phrases : int
-        Phrases that were searched in all `images`.
+        Phrases that were searched for in all `images`.
     covered : int
-        Expressions whose object a region covers (IoU at least 0.5).
+        Expressions whose object a region covers (IoU of at least 0.5).
     best, worst : sequence of Case
         At most one for each image.
+
+    Examples
+    --------
+    ::
+
+        report = rg.Index.open("indexes/coco").evaluate("refs.jsonl")
+        print(report.summary)
+        for name, figures in report.figures.items():
+            print(name, figures.mean_iou.value, figures.accuracy.value)
     """
 
     source: str
@@ -157,11 +78,8 @@ class EvaluationReport:
 
     @property
     def notes(self) -> list[str]:
-        """What must be known to read the figures."""
-        return [
-            "Brackets are 95 % intervals by bootstrap over images; gains are paired.",
-            SEEN_BY_COCO,
-        ]
+        """What to know before reading the figures."""
+        return list(_NOTES)
 
     @property
     def summary(self) -> str:
@@ -171,83 +89,28 @@ class EvaluationReport:
         return f"{self.source}: {about}" + (f"; left out: {left_out}" if left_out else "")
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything as plain values for JSON; what is not known is None."""
+        """Return everything as plain values for JSON; unknown values are None."""
         plain: dict[str, Any] = _plain(asdict(self))
         plain["thresholds"] = list(CURVE)
         plain["notes"] = self.notes
         return plain
 
     def tables(self) -> list[Table]:
-        """Return the figures as tables of text."""
-        return [self._grounding(), self._ranking(), *self._slices()]
-
-    def _grounding(self) -> Table:
-        gain = f"gain on {self.baseline}" if self.baseline else "gain"
-        header = ("", "n", "mean IoU", gain, "Acc@0.25", "Acc@0.5", "Acc@0.75", "no answer")
-        rows = [
-            (
-                name,
-                str(self.expressions),
-                _interval(f.mean_iou),
-                _interval(f.mean_iou_gain, signed=True),
-                _number(f.accuracy_at(0.25)),
-                _interval(f.accuracy),
-                _number(f.accuracy_at(0.75)),
-                str(f.missing) if f.missing else _DASH,
-            )
-            for name, f in self.figures.items()
-        ]
-        return Table("Grounding: the best box in the given image", header, rows)
-
-    def _ranking(self) -> Table:
-        recalls = tuple(f"BoxRecall@{k}" for k in RECALLS)
-        header = ("", "given-box top-1", *recalls, "present/absent AUROC", "ECE")
-        rows = [
-            (
-                name,
-                _number(f.given_box),
-                *(_number((f.box_recall or {}).get(k)) for k in RECALLS),
-                _number(f.auroc),
-                _number(f.calibration_error),
-            )
-            for name, f in self.figures.items()
-            if f.auroc is not None or f.given_box is not None
-        ]
-        title = (
+        """Return the figures as tables of text: grounding, ranking, and two by slice."""
+        ranking_title = (
             f"Ranking: given boxes ({counted(self.covered, 'expression')}), gallery "
             f"({counted(self.gallery_phrases, 'phrase')} in {counted(self.images, 'image')}), "
             "and confidence"
         )
-        return Table(title, header, rows)
-
-    def _slices(self) -> list[Table]:
-        tables = []
-        for title, kind in (("Mean IoU by slice", "mean_iou"), ("Acc@0.5 by slice", "accuracy")):
-            rows = [
-                (
-                    name,
-                    str(part.expressions),
-                    *(_interval(getattr(part, kind)[way]) for way in self.figures),
-                )
-                for name, part in self.slices.items()
-            ]
-            tables.append(Table(title, ("", "n", *self.figures), rows))
-        return tables
-
-
-def _number(value: float | None) -> str:
-    return _DASH if value is None or math.isnan(value) else f"{value:.3f}"
-
-
-def _interval(estimate: Estimate | None, signed: bool = False) -> str:
-    if estimate is None or math.isnan(estimate.value):
-        return _DASH
-    style = "+.3f" if signed else ".3f"
-    return f"{estimate.value:{style}} [{estimate.low:{style}}, {estimate.high:{style}}]"
+        return [
+            grounding_table(self.figures, self.expressions, self.baseline),
+            ranking_table(self.figures, ranking_title),
+            *slice_tables(self.figures, self.slices),
+        ]
 
 
 def _plain(value: Any) -> Any:
-    """Make a value fit for JSON: no NaN, string keys."""
+    """Return a value fit for JSON: None for NaN, strings for keys."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

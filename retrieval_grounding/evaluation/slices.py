@@ -1,4 +1,4 @@
-"""Parts of a set of expressions whose figures are shown apart."""
+"""Slices: parts of a set of expressions with figures of their own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ..core.regions import WHOLE_IMAGE
 from ..data.expressions import Expression
-from .predictions import SAME_OBJECT, Facts
+from .predictions import RegionFacts
 
 __all__ = ["slice_members"]
 
@@ -26,27 +26,28 @@ _PEOPLE = frozenset("person man woman boy girl child people human baby".split())
 
 
 def slice_members(
-    expressions: Sequence[Expression], facts: Facts
+    expressions: Sequence[Expression], facts: RegionFacts
 ) -> dict[str, npt.NDArray[np.bool_]]:
     """Return which of n expressions belong to each slice, shape (n,); slices may overlap.
 
-    An expression whose object no detected region covers (IoU below 0.5) has no known class: it is
-    in neither of the slices by distractors, and among people or things only if its file says so.
+    If no detected region covers the object (IoU below 0.5), its class is unknown: the expression is
+    in neither of the slices by distractors, and in those of people and things only if its file has
+    a category.
 
     Parameters
     ----------
     expressions : sequence of n Expression
         With boxes and image sizes of the index.
-    facts : Facts
+    facts : RegionFacts
         About the same expressions.
 
     Returns
     -------
     dict of str to bool array
-        Only slices that have members.
+        Only slices with members.
     """
     whole = np.array([label == WHOLE_IMAGE for label in facts.label])
-    covered = (facts.oracle >= SAME_OBJECT) & ~whole
+    covered = facts.covered & ~whole
     spatial = np.array([bool(_SPATIAL.search(e.phrase)) for e in expressions])
     classes = [
         expression.category or (label if known else "")
@@ -74,7 +75,7 @@ def slice_members(
 
 
 def _share(expression: Expression) -> float:
-    """Return the part of its image that the box covers."""
+    """Return the share of its image that the box covers."""
     x1, y1, x2, y2 = expression.box
     assert expression.image_size is not None  # resolving sets it
     width, height = expression.image_size

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from ..core.errors import GroundingError
 from ..matching.statements import pseudo_statements
+from ..models.checks import encode_phrases
 from ..models.encoder import Encoder
 from ..storage.catalog import Catalog
 from ..storage.region_store import RegionStore
@@ -71,6 +72,6 @@ def phrase_source(catalog: Catalog, load_encoder: Callable[[], Encoder]) -> Phra
         order = np.random.default_rng(1).permutation(len(phrases))[:_PHRASES]
         if not len(order):
             return np.zeros((0, catalog.dimension), np.float32)
-        return load_encoder().encode_phrases([phrases[number] for number in order])
+        return encode_phrases(load_encoder(), [phrases[number] for number in order])
 
     return embed

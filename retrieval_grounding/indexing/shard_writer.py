@@ -18,7 +18,7 @@ from ..core.reports import SkippedFile
 from ..core.types import RowKey
 from ..data.prefetch import LoadedImage
 from ..models.batch_size import AdaptiveBatchSize
-from ..models.encoder import embed_labels
+from ..models.checks import detect_regions, embed_labels, encode_regions
 from ..storage.catalog import Catalog
 from ..storage.rows import NewShard, StoredImage
 from ..storage.shard_format import ImageRecord, write_shard
@@ -133,7 +133,7 @@ class ShardWriter:
 
     def _detect(self, work: _Work) -> _Work:
         def detect(images: list[Image.Image]) -> list[Regions]:
-            return self._get_models()[0].detect(images)
+            return detect_regions(self._get_models().detector, images)
 
         work.regions = self._detecting(detect, [_pixels(item) for item in work.new])
         return work
@@ -141,7 +141,7 @@ class ShardWriter:
     def _encode(self, work: _Work) -> _Work:
         def encode(pairs: list[tuple[Image.Image, Regions]]) -> list[_Result]:
             images, regions = [image for image, _ in pairs], [found for _, found in pairs]
-            embeddings = self._get_models()[1].encode_regions(images, regions)
+            embeddings = encode_regions(self._get_models().encoder, images, regions)
             ends = np.cumsum([len(found) for found in regions])
             rows = np.split(embeddings, ends[:-1])
             return [

@@ -15,11 +15,17 @@ Result = TypeVar("Result")
 
 _log = logging.getLogger(__name__)
 
+_SIGNS = ("can't allocate memory", "not enough memory", "bad_alloc", "bad allocation")
+"""In messages of PyTorch's CPU allocator on Linux and Windows, and of C++."""
+
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error means that the memory of the device or of the machine is full."""
-    # By name: PyTorch's class is a RuntimeError, and this module must not import PyTorch.
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    # By name: PyTorch's class is a RuntimeError, and this module must not import PyTorch. On a CPU
+    # it raises a plain RuntimeError, and so do other libraries whose allocation fails.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
 
 
 def free_memory() -> None:

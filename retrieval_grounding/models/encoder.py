@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ..core.regions import WHOLE_IMAGE, Regions
+from ..core.regions import Regions
 
-__all__ = ["Encoder", "Fingerprint", "embed_labels"]
+__all__ = ["Encoder", "Fingerprint"]
 
 
 FloatArray = npt.NDArray[np.float32]
@@ -90,15 +90,3 @@ class Encoder(Protocol):
     def encode_phrases(self, phrases: Sequence[str]) -> FloatArray:
         """Return an embedding of each phrase, a float32 array of shape (n, d) with unit length."""
         ...
-
-
-def embed_labels(encoder: Encoder, names: Sequence[str]) -> FloatArray:
-    """Embed a detector's class names as phrases, (k, d).
-
-    The label of whole images and empty names, which some data sets have, give zeros.
-    """
-    embeddings = np.zeros((len(names), encoder.dimension), np.float32)
-    named = [row for row, name in enumerate(names) if name != WHOLE_IMAGE and name.strip()]
-    if named:
-        embeddings[named] = encoder.encode_phrases([names[row] for row in named])
-    return embeddings

@@ -1,1 +1,1 @@
-"""Answering phrases: retrieval, ranking, grounding in one image, pictures of hits."""
+"""Search: retrieval, ranking, grounding in one image, pictures and pages of hits."""

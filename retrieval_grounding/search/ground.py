@@ -1,4 +1,4 @@
-"""Grounding: phrases and one image in, boxes out, without an index."""
+"""Grounding in one image: phrases in, boxes out, without an index."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from ..core.types import PathLike
 from ..data.images import load_image
 from ..indexing.model_spec import new_spec
 from ..matching.load import load_matcher
+from ..models.checks import detect_regions, embed_labels, encode_phrases, encode_regions
 from ..models.detector import Detector, DetectorSettings
 from ..models.device import resolve_device
-from ..models.encoder import Encoder, embed_labels
+from ..models.encoder import Encoder
 from ..models.presets import DEFAULT_PRESET
 from .rank import rank_regions
 
@@ -65,16 +66,25 @@ def ground(
     Parameters
     ----------
     image : path
-        An image file.
+        An image file. EXIF rotation is applied.
     phrases : str, or list or tuple of str
         What to find.
-    preset, detector, clip, settings, device
-        As for :func:`build`. Models stay in memory for the next call.
+    preset : str
+        A pair of models: ``nano``, ``base``, ``large`` or ``seed``.
+    detector, clip : optional
+        Replace the models of the preset: a name as in :func:`load_detector` and
+        :func:`load_encoder`, or an object with the protocol's methods.
+    settings : DetectorSettings, optional
+        Which boxes the detector keeps.
+    device : str
+        Where the models run: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
 
     Returns
     -------
-    Hit, or a list with one for each phrase of a sequence
-        An empty sequence gives an empty list.
+    Hit or list of Hit
+        The best region, or a list with one hit for each phrase if `phrases` is a list or tuple.
+        An empty list gives an empty list. If no region fits, the best one is returned all
+        the same; check its probability.
 
     Raises
     ------
@@ -82,18 +92,34 @@ def ground(
         If the image cannot be used.
     PhraseError
         If a phrase is empty or not text.
+    ModelError
+        If a model cannot be loaded, or returns something it should not.
+
+    Notes
+    -----
+    Models stay in memory for the next call.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from PIL import Image
+    >>> photo = Path(tempfile.mkdtemp()) / "gray.png"
+    >>> Image.new("RGB", (320, 240), "gray").save(photo)
+    >>> hit = ground(photo, "a wall")
+    >>> hit.phrase, hit.label, hit.box
+    ('a wall', 'whole image', (0.0, 0.0, 320.0, 240.0))
     """
-    asked = [phrases] if isinstance(phrases, str) else list(phrases)
-    cleaned = [clean_phrase(phrase) for phrase in asked]
+    cleaned = [clean_phrase(p) for p in ([phrases] if isinstance(phrases, str) else phrases)]
     pixels = load_image(image)
     if not cleaned:
         return []
     models = new_spec(preset, detector, clip, settings).load(device)
     encoder = models.encoder
-    [regions] = models.detector.detect([pixels])
+    [regions] = detect_regions(models.detector, [pixels])
     names = sorted(set(regions.labels))
     table = RegionTable(
-        encoder.encode_regions([pixels], [regions]),
+        encode_regions(encoder, [pixels], [regions]),
         regions.boxes,
         regions.scores,
         np.array([names.index(label) for label in regions.labels]),
@@ -102,8 +128,7 @@ def ground(
         names,
         embed_labels(encoder, names),
     )
-    wanted = Phrases(cleaned, encoder.encode_phrases(cleaned))
+    queries = Phrases(cleaned, encode_phrases(encoder, cleaned))
     matcher = load_matcher(None, encoder.fingerprint, resolve_device(device))
-    ranked = rank_regions(wanted, os.fspath(image), table, matcher, top=1)
-    hits = [best for [best] in ranked]
+    hits = [best for [best] in rank_regions(queries, os.fspath(image), table, matcher, top=1)]
     return hits[0] if isinstance(phrases, str) else hits

@@ -1,6 +1,8 @@
-"""Ranking regions: the best of each image, and hits above a probability."""
+"""Ranking regions: the best of each image, hits, and hits above a probability."""
 
 from __future__ import annotations
+
+import logging
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +13,9 @@ from ..core.phrases import Phrases
 from ..core.region_table import RegionTable
 from ..matching.matcher import Matcher
 
-__all__ = ["best_regions", "probable_hits", "rank_regions"]
+__all__ = ["best_regions", "filter_by_probability", "make_hit", "rank_regions"]
+
+logger = logging.getLogger(__name__)
 
 
 def best_regions(
@@ -35,9 +39,29 @@ def best_regions(
     return np.array([start + int(np.argmax(scores[start:end])) for start, end in pairs], np.int64)
 
 
-def _box(corners: npt.NDArray[np.float32]) -> tuple[float, float, float, float]:
-    x1, y1, x2, y2 = corners.tolist()
-    return x1, y1, x2, y2
+def make_hit(
+    phrase: str,
+    image: str,
+    regions: RegionTable,
+    row: int,
+    scores: npt.NDArray[np.float32],
+    probabilities: npt.NDArray[np.float32] | None,
+    *,
+    region_id: int | None = None,
+    content_hash: str | None = None,
+) -> Hit:
+    """Return the hit for one row of `regions`; `scores` and `probabilities` have the same rows."""
+    x1, y1, x2, y2 = regions.boxes[row].tolist()
+    return Hit(
+        phrase=phrase,
+        image=image,
+        box=(x1, y1, x2, y2),
+        score=float(scores[row]),
+        probability=None if probabilities is None else float(probabilities[row]),
+        label=regions.label(row),
+        region_id=region_id,
+        content_hash=content_hash,
+    )
 
 
 def rank_regions(
@@ -45,42 +69,40 @@ def rank_regions(
 ) -> list[list[Hit]]:
     """Return the `top` best regions of the one image in `regions`, for each phrase."""
     ranked = []
-    all_scores = matcher.score(phrases, regions)
-    all_chances = matcher.probabilities(all_scores)
-    for number, (phrase, scores) in enumerate(zip(phrases.texts, all_scores, strict=True)):
-        chances = None if all_chances is None else all_chances[number]
-        hits = []
-        for row in np.argsort(-scores, kind="stable")[:top].tolist():
-            hits.append(
-                Hit(
-                    phrase=phrase,
-                    image=image,
-                    box=_box(regions.boxes[row]),
-                    score=float(scores[row]),
-                    probability=None if chances is None else float(chances[row]),
-                    label=regions.label(row),
-                    region_id=None,
-                )
-            )
-        ranked.append(hits)
+    for phrase, scores in zip(phrases.texts, matcher.score(phrases, regions), strict=True):
+        probabilities = matcher.probabilities(scores)
+        rows = np.argsort(-scores, kind="stable")[:top].tolist()
+        ranked.append(
+            [make_hit(phrase, image, regions, row, scores, probabilities) for row in rows]
+        )
     return ranked
 
 
-def probable_hits(hits: list[Hit], least: float) -> list[Hit]:
-    """Return the hits with a probability of at least `least`; 0 takes all.
+def filter_by_probability(hits: list[Hit], minimum: float) -> list[Hit]:
+    """Return the hits with a probability of at least `minimum`; 0 keeps all.
 
     Raises
     ------
     GroundingError
-        If `least` is no probability, or the hits have none because no matcher is calibrated.
+        If `minimum` is not between 0 and 1, or the hits have no probabilities because the matcher
+        is not calibrated.
     """
-    if not 0 <= least <= 1:
-        raise GroundingError(f"{least} is no probability; give one from 0 to 1")
-    if not least:
+    if not 0 <= minimum <= 1:
+        raise GroundingError(f"the minimum probability must be between 0 and 1, not {minimum}")
+    if not minimum:
         return hits
     if any(hit.probability is None for hit in hits):
         raise GroundingError(
-            "these hits have no probabilities, since no calibrated matcher fits this encoder; "
+            "these hits have no probabilities, because no calibrated matcher fits this encoder; "
             "train one with 'retrieval-grounding train'"
         )
-    return [hit for hit in hits if hit.probability is not None and hit.probability >= least]
+    kept = [hit for hit in hits if hit.probability is not None and hit.probability >= minimum]
+    if len(kept) < len(hits):
+        logger.debug(
+            "dropped %d of %d hits for %r: less probable than %g",
+            len(hits) - len(kept),
+            len(hits),
+            hits[0].phrase,
+            minimum,
+        )
+    return kept

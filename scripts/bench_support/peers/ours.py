@@ -24,7 +24,7 @@ class Ours:
     distribution = "retrieval_grounding"
 
     def build(self, data: Path, folder: Path) -> None:
-        """Train, fill and tune the vector index; the shards with the embeddings stay."""
+        """Rebuild and tune the vector index; the shards with the embeddings stay."""
         encoder = KnownPhrases.load(data / PHRASES)
         encoder.fallback = True
         rg.Index.open(folder, encoder=encoder, device="cpu").reindex("auto", progress=False)
@@ -33,9 +33,9 @@ class Ours:
         """Open the index folder."""
         encoder = KnownPhrases.load(data / PHRASES)
         self.index = rg.Index.open(folder, encoder=encoder, device="cpu")
-        self.state: Any = self.index._searcher.get().follow()
+        self.state: Any = self.index._retriever.get().snapshot()
         self.ids = np.load(data / "ids.npy", mmap_mode="r")
-        tuning = self.state.record.tuning
+        tuning = self.state.metadata.tuning
         if tuning is None:
             return [{"exact": "float16"}]
         return [
@@ -46,7 +46,7 @@ class Ours:
         ]
 
     def search(self, phrase: Floats, k: int, setting: Setting) -> Rows:
-        """Look for the candidate images' regions; their number was tuned, so `k` is ignored."""
+        """Search for the candidate images' regions; `k` is unused, since their number was tuned."""
         (ids,), _ = self.state.vectors.nearest(phrase[None], CANDIDATES)
         rows: Rows = np.searchsorted(self.ids, ids)
         return rows

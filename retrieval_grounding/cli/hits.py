@@ -1,0 +1,69 @@
+"""Printing hits: as tables, as tab-separated lines, as JSON, and as an HTML page."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from .output import note, print_json, print_table, printable, shown_path
+
+if TYPE_CHECKING:
+    from ..core.hits import Hit
+
+__all__ = ["PhraseHits", "hits_as_dicts", "print_hits", "show_hits"]
+
+
+PhraseHits = tuple[str, "list[Hit]"]
+"""A phrase and its hits, best first."""
+
+
+def hits_as_dicts(results: Sequence[PhraseHits]) -> list[dict[str, Any]]:
+    """Return results as plain values: one entry for each phrase, with or without hits."""
+    return [{"phrase": phrase, "hits": [hit.as_dict() for hit in hits]} for phrase, hits in results]
+
+
+def print_hits(results: Sequence[PhraseHits]) -> None:
+    """Print a table for each phrase on a terminal, and one line for each hit into a pipe.
+
+    Phrases without hits are reported on stderr.
+    """
+    terminal = sys.stdout.isatty()
+    if not terminal:
+        lines = [(hit.phrase, *_cells(hit), hit.image) for _, hits in results for hit in hits]
+        print_table((), lines)
+    for phrase, hits in results:
+        if not hits:
+            note(f"Nothing matches {phrase!r}.")
+        elif terminal:
+            typer.secho(printable(phrase), bold=True)
+            header = ("probability", "score", "label", "box x1 y1 x2 y2", "image")
+            print_table(header, [(*_cells(hit), shown_path(hit.image)) for hit in hits])
+
+
+def show_hits(results: Sequence[PhraseHits], html: Path | None, as_json: bool) -> None:
+    """Print results as text or JSON, and write the HTML page if one is wanted."""
+    if html is not None:
+        from ..core.phrases import clean_phrase
+        from ..search.html_page import render_html
+
+        every_hit = [hit for _, hits in results for hit in hits]
+        render_html(every_hit, html, phrases=[clean_phrase(phrase) for phrase, _ in results])
+    if as_json:
+        print_json(hits_as_dicts(results))
+    else:
+        print_hits(results)
+    if html is not None:
+        note(f"Wrote the HTML page {html}")
+
+
+def _cells(hit: Hit) -> tuple[str, str, str, str]:
+    return (
+        "" if hit.probability is None else f"{hit.probability:.2f}",
+        f"{hit.score:.3f}",
+        hit.label,
+        " ".join(f"{value:.0f}" for value in hit.box),
+    )

@@ -1,0 +1,66 @@
+"""The commands ``info`` and ``models``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..models.presets import PRESETS
+from .build_report import print_skipped, skipped_as_dicts
+from .logs import Verbose
+from .options import IndexDirectory, Json
+from .output import print_json, print_table
+
+if TYPE_CHECKING:
+    from ..index import Index
+
+__all__ = ["info", "models"]
+
+
+def info(index: IndexDirectory, as_json: Json = False, verbose: Verbose = 0) -> None:
+    """Show what an index holds, which models built it, and which files were skipped.
+
+    --json also has fingerprints and the measurements of the vector index.
+
+    Example: retrieval-grounding info indexes/pictures
+    """
+    from ..index import Index
+
+    opened = Index.open(index)
+    facts = opened.info()
+    if as_json:
+        print_json(facts | {"skipped_files": skipped_as_dicts(opened.skipped())})
+        return
+    rows = [
+        ("images", f"{facts['images']:,}"),
+        ("regions", f"{facts['regions']:,}"),
+        ("size on disk", f"{facts['bytes'] / 1e6:,.1f} MB"),
+        ("detector", facts["detector"] or facts["detector_fingerprint"]),
+        ("encoder", facts["clip"] or facts["encoder_fingerprint"]),
+        ("matcher", _describe_matcher(opened)),
+        ("vector index", str(facts["vectors"]["kind"])),
+        ("devices", facts["runs"]),
+    ]
+    due = facts["vectors"].get("reindex_because")
+    rows += [("to do", f"retrieval-grounding reindex {index}, because {due}")] if due else []
+    print_table(("", ""), rows)
+    print_skipped(opened.skipped())
+
+
+def models(as_json: Json = False, verbose: Verbose = 0) -> None:
+    """List the presets: pairs of a detector and a CLIP model."""
+    if as_json:
+        print_json([vars(preset) for preset in PRESETS.values()])
+        return
+    rows = [(p.name, p.detector, p.clip, p.summary) for p in PRESETS.values()]
+    print_table(("preset", "detector", "clip", ""), rows)
+
+
+def _describe_matcher(index: Index) -> str:
+    """Return which matcher ranks regions, as in "bundled (residual)"."""
+    from ..matching.load import MATCHER_FILE
+    from ..matching.trained import TrainedMatcher
+
+    if not isinstance(index.matcher, TrainedMatcher):
+        return index.matcher.name
+    origin = "trained on this index" if (index.directory / MATCHER_FILE).is_file() else "bundled"
+    return f"{origin} ({index.matcher.config.kind})"

@@ -1,0 +1,78 @@
+"""The command ``verify``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..core.text import counted
+from .logs import Verbose
+from .options import Device, IndexDirectory, Json
+from .output import note, print_json, print_table
+
+if TYPE_CHECKING:
+    from ..core.reports import Fault, VerifyReport
+
+__all__ = ["verify"]
+
+
+def verify(
+    index: IndexDirectory,
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="Embed damaged images again; keep everything else."),
+    ] = False,
+    device: Device = "auto",
+    as_json: Json = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Check every byte of an index. The exit code is 1 if there are faults.
+
+    Example: retrieval-grounding verify indexes/pictures --repair
+    """
+    from ..index import Index
+
+    report = Index.open(index, device=device).verify(repair=repair)
+    if as_json:
+        print_json(
+            {
+                "index": str(index),
+                "images": report.images,
+                "shards": report.shards,
+                "faults": [_as_dict(fault) for fault in report.faults],
+                "repaired": [_as_dict(fault) for fault in report.repaired],
+                "embedded": report.embedded,
+                "lost": report.lost,
+            }
+        )
+    else:
+        _print_report(index, report)
+    if report.faults:
+        raise typer.Exit(1)
+
+
+def _as_dict(fault: Fault) -> dict[str, str]:
+    return {name: getattr(fault, name) for name in ("where", "kind", "detail", "repair")}
+
+
+def _print_report(index: Path, report: VerifyReport) -> None:
+    state = counted(len(report.faults), "fault") if report.faults else "no faults"
+    if report.repaired:
+        state += (
+            f"; {counted(len(report.repaired), 'fault')} repaired, "
+            f"{counted(report.embedded, 'image')} embedded again, "
+            f"{len(report.lost)} lost"
+        )
+    typer.echo(
+        f"{index}: {counted(report.images, 'image')} in {counted(report.shards, 'shard')}, {state}"
+    )
+    for title, faults in (("fault", report.faults), ("repaired", report.repaired)):
+        if faults:
+            rows = [(fault.where, fault.kind, fault.detail, fault.repair) for fault in faults]
+            print_table((title, "kind", "detail", "repair"), rows, header_in_pipe=True)
+    if report.lost:
+        print_table(("lost",), [(path,) for path in report.lost], header_in_pipe=True)
+    if report.faults and not report.repaired:
+        note(f"to repair: retrieval-grounding verify {index} --repair")

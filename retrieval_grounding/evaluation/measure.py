@@ -1,0 +1,101 @@
+"""From predictions to figures: intervals, ranking, confidence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..matching.matcher import Matcher
+from .figures import RECALLS
+from .metrics import Estimate, auroc, bootstrap_means, expected_calibration_error, reliability_curve
+from .predictions import SAME_OBJECT, Predictions, RegionFacts
+
+__all__ = ["ALL", "confidence_figures", "estimate_means", "gallery_recall"]
+
+ALL = ""
+"""Name of the slice that holds every expression."""
+
+
+def estimate_means(
+    overlaps: Mapping[str, npt.NDArray[np.float32]],
+    slices: Mapping[str, npt.NDArray[np.bool_]],
+    images: npt.NDArray[np.int64],
+    baseline: str | None,
+    compared: set[str],
+    seed: int,
+) -> dict[tuple[str, str, str], Estimate]:
+    """Return every mean with its interval, all from the same bootstrap samples.
+
+    Parameters
+    ----------
+    overlaps : mapping of str to float32 array of shape (n,)
+        IoU of each method's predictions.
+    slices : mapping of str to bool array of shape (n,)
+        Which expressions belong to each slice.
+    images : int array of shape (n,)
+        Number of each expression's image.
+    baseline : str or None
+        The method that gains are relative to.
+    compared : set of str
+        The methods whose gains are wanted.
+    seed : int
+        Seed for the bootstrap.
+
+    Returns
+    -------
+    dict of (str, str, str) to Estimate
+        By slice (:data:`ALL` is every expression), method, and figure: ``"iou"``, ``"accuracy"``,
+        and over all expressions also ``"iou gain"`` and ``"accuracy gain"`` of the methods
+        compared.
+    """
+    everything = {ALL: np.ones(len(images), bool)}
+    columns: dict[tuple[str, str, str], npt.NDArray[np.float64]] = {}
+    for name, members in (everything | dict(slices)).items():
+        for method, iou in overlaps.items():
+            columns[name, method, "iou"] = np.where(members, iou, np.nan)
+            columns[name, method, "accuracy"] = np.where(members, iou >= SAME_OBJECT, np.nan)
+    if baseline is not None:
+        for method in compared - {baseline}:
+            for figure in ("iou", "accuracy"):
+                difference = columns[ALL, method, figure] - columns[ALL, baseline, figure]
+                columns[ALL, method, f"{figure} gain"] = difference
+    estimates = bootstrap_means(np.stack(list(columns.values()), axis=1), images, seed=seed)
+    return dict(zip(columns, estimates, strict=True))
+
+
+def confidence_figures(
+    matcher: Matcher, facts: RegionFacts, predictions: Predictions
+) -> dict[str, Any]:
+    """Return the figures of :class:`Figures` about given boxes, presence and probabilities."""
+    covered = facts.covered
+    right = predictions.row[covered] == facts.oracle_row[covered]
+    found: dict[str, Any] = {"given_box": float(right.mean()) if covered.any() else None}
+    if np.isnan(predictions.absent).any():  # there is only one image, so no phrase is absent
+        return found
+    found["auroc"] = auroc(predictions.present, predictions.absent)
+    scores = np.concatenate([predictions.present, predictions.absent])
+    probabilities = matcher.probabilities(scores)
+    if probabilities is not None:
+        nothing_is_right = np.zeros(len(predictions.absent), bool)
+        outcomes = np.concatenate([predictions.correct, nothing_is_right])
+        found["calibration_error"] = expected_calibration_error(probabilities, outcomes)
+        found["reliability"] = reliability_curve(probabilities, outcomes)
+    return found
+
+
+def gallery_recall(
+    ranks: npt.NDArray[np.int64], correct: npt.NDArray[np.bool_]
+) -> dict[int, float] | None:
+    """Return BoxRecall at each of `RECALLS`, or None if no phrase was searched for.
+
+    Examples
+    --------
+    >>> gallery_recall(np.array([1, 3, 1, 20]), np.array([True, True, False, True]))
+    {1: 0.25, 5: 0.5, 10: 0.5}
+    """
+    if not len(ranks):
+        return None
+    return {k: float((correct & (ranks <= k)).mean()) for k in RECALLS}

@@ -1,0 +1,109 @@
+"""Candidates: the images whose regions are nearest to a phrase, with all their regions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ..core.phrases import Phrases
+from ..core.region_table import RegionTable
+from ..core.types import RowKey
+from ..storage.catalog import Catalog
+from ..storage.region_store import RegionStore
+from ..storage.rows import ImageRow
+from .snapshot import Snapshot
+
+__all__ = ["Candidates", "find_candidates"]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The candidate images of several phrases, each phrase with its own.
+
+    Parameters
+    ----------
+    by_phrase : list of lists of RowKey
+        The candidates of each phrase, best first.
+    images : dict of RowKey to list of ImageRow
+        The images whose paths point to each key.
+    regions : RegionTable or None
+        The regions of `keys`, in that order; None if there are no candidates.
+    """
+
+    by_phrase: list[list[RowKey]]
+    images: dict[RowKey, list[ImageRow]]
+    regions: RegionTable | None
+
+    @property
+    def keys(self) -> list[RowKey]:
+        """All candidates, phrase by phrase; a key that several phrases share is repeated."""
+        return [key for keys in self.by_phrase for key in keys]
+
+    @property
+    def phrase_rows(self) -> npt.NDArray[np.int64]:
+        """The phrase of each of `keys`."""
+        return np.repeat(np.arange(len(self.by_phrase)), [len(keys) for keys in self.by_phrase])
+
+    def positions(self) -> list[npt.NDArray[np.int64]]:
+        """Return the positions of each phrase's candidates in `keys`."""
+        ends = np.cumsum([len(keys) for keys in self.by_phrase])
+        return [
+            np.arange(end - len(keys), end) for keys, end in zip(self.by_phrase, ends, strict=True)
+        ]
+
+
+def find_candidates(
+    catalog: Catalog,
+    store: RegionStore,
+    snapshot: Snapshot,
+    phrases: Phrases,
+    count: int,
+    exact: bool,
+) -> Candidates | None:
+    """Return `count` candidate images for each phrase, or None if `snapshot` is out of date.
+
+    Raises
+    ------
+    StoreError
+        If a shard cannot be opened.
+    """
+    by_phrase: list[list[RowKey]] = [[] for _ in phrases.texts]
+    images: dict[RowKey, list[ImageRow]] = {}
+    pending, wider = list(range(len(phrases))), 1
+    while pending:
+        # The nearest regions may be of few images, so the search widens until there are enough.
+        nearest, complete = snapshot.vectors.nearest(
+            phrases.embeddings[pending], count, wider=wider, exact=exact
+        )
+        keys = [_image_keys(snapshot, ids) for ids in nearest]
+        with catalog.reading():
+            if catalog.generation != snapshot.generation:
+                return None
+            for phrase, near in zip(pending, keys, strict=True):
+                by_phrase[phrase] = _keys_in_use(catalog, near, count, images)
+        pending = [] if complete else [p for p in pending if len(by_phrase[p]) < count]
+        wider *= 4
+    found = [key for keys in by_phrase for key in keys]
+    if found:
+        return Candidates(by_phrase, images, store.gather(found))
+    return None if catalog.generation != snapshot.generation else Candidates(by_phrase, {}, None)
+
+
+def _image_keys(snapshot: Snapshot, ids: npt.NDArray[np.int64]) -> list[RowKey]:
+    """Return the images of regions, each once, in order; ids below 0 are padding."""
+    keys = snapshot.vectors.shard_vectors.images(ids).tolist()
+    return list(dict.fromkeys((shard, row) for shard, row in keys if shard >= 0))
+
+
+def _keys_in_use(
+    catalog: Catalog, keys: list[RowKey], count: int, images: dict[RowKey, list[ImageRow]]
+) -> list[RowKey]:
+    """Return the first `count` keys that images point to, and add those images to `images`."""
+    used: list[RowKey] = []
+    while keys and len(used) < count:
+        batch, keys = keys[: count - len(used)], keys[count - len(used) :]
+        images |= catalog.images_at([key for key in batch if key not in images])
+        used += [key for key in batch if key in images]
+    return used
