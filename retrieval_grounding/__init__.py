@@ -41,7 +41,7 @@ _HOMES = {
     "SourceError": "core.errors",
     "StoreError": "core.errors",
     "StoreLockedError": "core.errors",
-    "TrainingOptions": "matching.train_state",
+    "TrainingOptions": "matching.options",
     "VerifyReport": "core.reports",
     "build": "builder",
     "find_images": "data.sources",
@@ -85,7 +85,7 @@ if TYPE_CHECKING:
     from .index import Index
     from .matching.calibration import Calibration
     from .matching.matcher import CosineMatcher, Matcher
-    from .matching.train_state import TrainingOptions
+    from .matching.options import TrainingOptions
     from .models.clip import load_encoder
     from .models.detector import Detector, DetectorSettings
     from .models.encoder import Encoder, Fingerprint

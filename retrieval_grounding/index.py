@@ -42,7 +42,7 @@ from .storage.vectors.metadata import DEFAULT_RECALL
 if TYPE_CHECKING:
     from .evaluation.report import EvaluationReport
     from .matching.fit import Fit
-    from .matching.train_state import TrainingOptions
+    from .matching.options import TrainingOptions
 
 __all__ = ["Index"]
 
@@ -264,7 +264,7 @@ class Index:
         GroundingError
             If the expressions are bad or too few, or there is no trained matcher to fine-tune.
         """
-        from .matching.fit import train_index
+        from .matching.train_index import train_index
 
         with writer_lock(self.directory):
             fit = train_index(

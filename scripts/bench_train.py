@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Time an epoch of matcher training on synthetic cached features, and the bare products in it.
 
-    python scripts/bench_train.py     # 80,000 expressions, 20 regions an image, 512 dimensions
+    python scripts/bench_train.py     # 80,000 expressions, 20 regions per image, 512 dimensions
 
-The second figure multiplies matrices of the sizes that the network multiplies, forward and
-backward, and does nothing else: the ratio says what is lost around them.
+The second figure is the time of the matrix products alone, with the shapes that the network
+multiplies, forward and backward: the ratio is the overhead around them.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from retrieval_grounding.core.phrases import Phrases
 from retrieval_grounding.core.region_table import RegionTable
 from retrieval_grounding.matching.batch import RegionTensors
 from retrieval_grounding.matching.dataset import Examples
-from retrieval_grounding.matching.geometry import PLACE_SIZE
+from retrieval_grounding.matching.geometry import POSITION_FEATURES
 from retrieval_grounding.matching.model import MatcherConfig, make_model
-from retrieval_grounding.matching.train_state import TrainingOptions
+from retrieval_grounding.matching.options import TrainingOptions
 from retrieval_grounding.matching.trainer import train_model
 
-EXPRESSIONS_AN_IMAGE = 3.8  # as in RefCOCOg
+EXPRESSIONS_PER_IMAGE = 3.8  # as in RefCOCOg
 
 
 def unit(random: np.random.Generator, *shape: int) -> np.ndarray:
@@ -40,9 +40,9 @@ def unit(random: np.random.Generator, *shape: int) -> np.ndarray:
 
 
 def make_data(expressions: int, regions: int, dimension: int) -> tuple[RegionTable, Examples]:
-    """Return regions and examples that mean nothing."""
+    """Return random regions and examples."""
     random = np.random.default_rng(0)
-    images = round(expressions / EXPRESSIONS_AN_IMAGE)
+    images = round(expressions / EXPRESSIONS_PER_IMAGE)
     count = images * regions
     corners = random.uniform(0, 400, (count, 2))
     boxes = np.concatenate([corners, corners + random.uniform(20, 200, (count, 2))], axis=1)
@@ -64,24 +64,26 @@ def make_data(expressions: int, regions: int, dimension: int) -> tuple[RegionTab
     texts = [
         f"{place} {name} {n}" for place in ("left", "right") for name in names for n in range(250)
     ]
-    said = random.integers(0, len(texts), expressions)
+    phrase = random.integers(0, len(texts), expressions)
     image = random.integers(0, images, expressions)
-    meant = image * regions + random.integers(1, regions, expressions)
+    target = image * regions + random.integers(1, regions, expressions)
     phrases = Phrases(texts, unit(random, len(texts), dimension))
-    truths = (table.boxes[meant] / 640).astype(np.float32)
-    return table, Examples(phrases, said, said, image, truths)
+    boxes = (table.boxes[target] / 640).astype(np.float32)
+    return table, Examples(phrases, phrase, phrase, image, boxes)
 
 
-def time_products(expressions: int, regions: int, dimension: int, width: int, batch: int) -> float:
-    """Return the seconds that an epoch's matrix products take, each once forward, twice back."""
-    images = round(batch / EXPRESSIONS_AN_IMAGE)
-    alone, paired = images * regions, 2 * batch * regions
-    places = PLACE_SIZE + len(COLORS)
+def time_products(
+    expressions: int, regions: int, dimension: int, width: int, batch_size: int
+) -> float:
+    """Return the seconds of an epoch's matrix products, each once forward and twice backward."""
+    images = round(batch_size / EXPRESSIONS_PER_IMAGE)
+    alone, paired = images * regions, 2 * batch_size * regions
+    features = POSITION_FEATURES + len(COLORS)
     shapes = [
-        (alone, 2 * dimension, width), (alone, dimension, width), (alone, places, width),
+        (alone, 2 * dimension, width), (alone, dimension, width), (alone, features, width),
         (alone, width, width), (paired, width, 3 * width), (paired, width, width),
         (paired, width, 2 * width), (paired, 2 * width, width),
-        (batch, dimension + width, 2 * width), (batch, 2 * width, 4 * width),
+        (batch_size, dimension + width, 2 * width), (batch_size, 2 * width, 4 * width),
     ]  # fmt: skip
     pairs = [(torch.rand(m, k), torch.rand(k, n)) for m, k, n in shapes]
     steps = 12
@@ -91,7 +93,7 @@ def time_products(expressions: int, regions: int, dimension: int, width: int, ba
             out = left @ right
             out @ right.T
             left.T @ out
-    return (time.perf_counter() - began) / steps * expressions / batch
+    return (time.perf_counter() - began) / steps * expressions / batch_size
 
 
 def main() -> None:
@@ -114,7 +116,7 @@ def main() -> None:
     train_model(model, vocabulary, regions, examples, few, settings)
     epoch = time.perf_counter() - began
     products = time_products(
-        options.expressions, options.regions, options.dimension, config.width, settings.batch
+        options.expressions, options.regions, options.dimension, config.width, settings.batch_size
     )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     figures = {

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Train matchers on parts of a file of expressions and measure each on the part left out.
 
-Splits are by image, so no photograph is in both training and test. Prints cosine, the matcher in
-use, that matcher fine-tuned, and both kinds trained from scratch, with 95% intervals by image:
+Splits are by image, so no photograph is used for both. Prints figures for cosine, the matcher in
+use, that matcher fine-tuned, and both kinds trained from scratch, with 95 % intervals by image:
 
     python scripts/cross_validate.py indexes/refs --refs ../shared/refs/refs.jsonl
 """
@@ -27,15 +27,15 @@ from retrieval_grounding.evaluation.predictions import predict
 from retrieval_grounding.evaluation.queries import Queries
 from retrieval_grounding.matching.fit import fit_matcher
 from retrieval_grounding.matching.matcher import CosineMatcher, Matcher
+from retrieval_grounding.matching.options import TrainingOptions
 from retrieval_grounding.matching.statements import Statement
-from retrieval_grounding.matching.train_state import TrainingOptions
 from retrieval_grounding.matching.trained import TrainedMatcher
 from retrieval_grounding.storage.catalog import Catalog
 from retrieval_grounding.storage.region_store import RegionStore
 
 
 def main() -> None:
-    """Print the table, and write JSON if an option says so."""
+    """Print the table, and write JSON if requested."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("index", type=Path)
     parser.add_argument("--refs", required=True)
@@ -67,19 +67,21 @@ def main() -> None:
         def fit(
             training: list[Statement] = training, fold: int = fold, **more: object
         ) -> TrainedMatcher:
-            chosen = TrainingOptions(epochs=options.epochs, batch=64, seed=fold, progress=False)
+            chosen = TrainingOptions(
+                epochs=options.epochs, batch_size=64, seed=fold, progress=False
+            )
             return fit_matcher(store, index.encoder, training, options=chosen, **more).matcher
 
         if isinstance(index.matcher, TrainedMatcher):
             matchers["in use"] = index.matcher
             matchers["fine-tuned"] = fit(start=index.matcher)
         matchers["residual"], matchers["concat"] = fit(), fit(kind="concat")
-        used, numbers = np.unique(images[test], return_inverse=True)
+        test_images, image_index = np.unique(images[test], return_inverse=True)
         queries = Queries(
             phrases=Phrases([texts[row] for row in test], embeddings[test]),
             truth=truth[test],
-            images=numbers,
-            keys=[keys[number] for number in used],
+            images=image_index,
+            keys=[keys[number] for number in test_images],
         )
         for name, found in predict(queries, matchers, store)[1].items():
             overlaps.setdefault(name, np.zeros(len(texts), np.float32))[test] = found.iou

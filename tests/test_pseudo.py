@@ -9,7 +9,7 @@ from retrieval_grounding.core.colors import COLORS
 from retrieval_grounding.core.region_table import RegionTable
 from retrieval_grounding.core.regions import WHOLE_IMAGE, pairwise_iou
 from retrieval_grounding.matching.pseudo.generate import describe_image, pseudo_queries
-from retrieval_grounding.matching.pseudo.templates import mirror_phrase
+from retrieval_grounding.matching.pseudo.mirror import mirror_phrase
 
 SIDE = 100
 LABELS = (

@@ -18,7 +18,7 @@ from scenes import SceneDetector, make_scenes, write_jsonl, write_scenes
 import retrieval_grounding as rg
 from retrieval_grounding.cli.train import train
 from retrieval_grounding.matching.matcher import CosineMatcher
-from retrieval_grounding.matching.train_state import TrainingOptions
+from retrieval_grounding.matching.options import TrainingOptions
 from retrieval_grounding.matching.trained import TrainedMatcher
 
 TRAIN, TEST = 1500, 150

@@ -33,8 +33,10 @@ def train(
         bool, typer.Option("--fine-tune", help="Start from the matcher in use, not from scratch.")
     ] = False,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the expressions.")] = 20,
-    batch: Annotated[int, typer.Option(min=1, help="Expressions in a batch.")] = 256,
-    rate: Annotated[float, typer.Option(min=0, help="Peak learning rate.")] = 3e-3,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", "--batch", min=1, help="Expressions in a batch.")
+    ] = 256,
+    lr: Annotated[float, typer.Option("--lr", "--rate", min=0, help="Peak learning rate.")] = 3e-3,
     seed: Annotated[int, typer.Option(help="Seed for all random choices.")] = 0,
     device: Device = "auto",
     as_json: Json = False,
@@ -42,7 +44,7 @@ def train(
 ) -> None:
     """Train a matcher on the cached features of an index, without reading its images.
 
-    An interrupted training resumes when it is started again with the same options.
+    An interrupted run resumes when the command is repeated with the same options.
 
     Example: retrieval-grounding train indexes/photos --refs pseudo
     """
@@ -51,7 +53,7 @@ def train(
             f"{kind!r} is not a kind of matcher; use residual or concat", param_hint="--kind"
         )
     from ..index import Index
-    from ..matching.train_state import TrainingOptions
+    from ..matching.options import TrainingOptions
 
     fit = Index.open(index, device=device).train(
         refs,
@@ -60,7 +62,7 @@ def train(
         first_sentence_only=first_sentence,
         one_object_per_image=one_object,
         fine_tune=fine_tune,
-        options=TrainingOptions(epochs=epochs, batch=batch, rate=rate, seed=seed),
+        options=TrainingOptions(epochs=epochs, batch_size=batch_size, lr=lr, seed=seed),
     )
     if as_json:
         print_json(fit.as_dict() | {"index": str(index), "trained_on": fit.matcher.trained_on})
@@ -68,16 +70,16 @@ def train(
     header = ("epoch", "loss", "validation loss", "Acc@0.5", "mean IoU")
     rows = [
         (
-            f"{epoch.number}{' *' if epoch is fit.run.best else ''}",
+            f"{epoch.number}{' *' if epoch is fit.history.best else ''}",
             f"{epoch.loss:.3f}",
             f"{epoch.validation_loss:.3f}",
             f"{epoch.accuracy:.3f}",
             f"{epoch.mean_iou:.3f}",
         )
-        for epoch in fit.run.epochs
+        for epoch in fit.history.epochs
     ]
     print_table(header, rows, header_in_pipe=True)
     typer.echo(
         f"{index}: trained on {counted(fit.expressions, 'expression')} about "
-        f"{counted(fit.images, 'image')}; kept epoch {fit.run.best.number}"
+        f"{counted(fit.images, 'image')}; kept epoch {fit.history.best.number}"
     )

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["WHOLE_IMAGE", "Regions", "pairwise_iou"]
+__all__ = ["WHOLE_IMAGE", "Regions", "box_areas", "pairwise_intersection", "pairwise_iou"]
 
 
 FloatArray = npt.NDArray[np.float32]
+BoxArray = npt.NDArray[np.floating]
 
 WHOLE_IMAGE = "whole image"
 """Label of region 0, which covers the whole image."""
@@ -137,16 +138,45 @@ def pairwise_iou(first: npt.ArrayLike, second: npt.ArrayLike) -> FloatArray:
     >>> pairwise_iou([[0, 0, 2, 2]], [[0, 0, 2, 2], [1, 0, 3, 2], [5, 5, 6, 6]]).round(2).tolist()
     [[1.0, 0.33000001311302185, 0.0]]
     """
-    a = np.asarray(first, dtype=np.float64).reshape(-1, 1, 4)
-    b = np.asarray(second, dtype=np.float64).reshape(1, -1, 4)
-    overlap = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
-    shared = overlap.clip(min=0).prod(axis=-1)
-    total = (a[..., 2:] - a[..., :2]).prod(axis=-1) + (b[..., 2:] - b[..., :2]).prod(axis=-1)
-    union = total - shared
+    a = np.asarray(first, dtype=np.float64).reshape(-1, 4)
+    b = np.asarray(second, dtype=np.float64).reshape(-1, 4)
+    shared = pairwise_intersection(a, b)
+    union = np.add.outer(box_areas(a), box_areas(b)) - shared
     # Two boxes without area have no union; they overlap nothing rather than 0/0.
     iou = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
     result: FloatArray = iou.astype(np.float32)
     return result
+
+
+def pairwise_intersection(first: BoxArray, second: BoxArray) -> BoxArray:
+    """Return the area that every box of `first` shares with every box of `second`.
+
+    Parameters
+    ----------
+    first, second : float arrays of shape (n, 4) and (m, 4)
+        Boxes as ``x1, y1, x2, y2``.
+
+    Returns
+    -------
+    array of shape (n, m)
+        Of the dtype of the boxes; 0 where boxes do not overlap.
+
+    Examples
+    --------
+    >>> box = np.array([[0.0, 0, 2, 2]])
+    >>> pairwise_intersection(box, np.array([[1.0, 0, 3, 2], [5, 5, 6, 6]])).tolist()
+    [[2.0, 0.0]]
+    """
+    starts = np.maximum(first[:, None, :2], second[None, :, :2])
+    ends = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    shared: BoxArray = (ends - starts).clip(min=0).prod(axis=-1)
+    return shared
+
+
+def box_areas(boxes: BoxArray) -> BoxArray:
+    """Return the areas of boxes ``x1, y1, x2, y2`` of shape (n, 4), in their dtype."""
+    areas: BoxArray = (boxes[:, 2:] - boxes[:, :2]).prod(axis=-1)
+    return areas
 
 
 def _validate(boxes: FloatArray, scores: FloatArray, labels: tuple[str, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Images side by side: the regions of several images as padded tensors."""
+"""Image batches: the regions of several images as padded tensors."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 
 from ..core.region_table import RegionTable
+from .boxes import mirror_boxes
 
 __all__ = ["ImageBatch", "RegionTensors"]
 
@@ -20,7 +21,7 @@ class ImageBatch:
     Parameters
     ----------
     embeddings : float tensor of shape (m, n, d)
-        Unit length; zeros where there is no region.
+        Unit length; zeros in padding.
     boxes : float tensor of shape (m, n, 4)
         Corners as fractions of the image's width and height.
     aspects : float tensor of shape (m,)
@@ -32,9 +33,9 @@ class ImageBatch:
     colors : float tensor of shape (m, n, 11)
         Shares of the basic colors, 0 to 1.
     present : bool tensor of shape (m, n)
-        Whether there is a region.
+        False in padding.
     label_embeddings : float tensor of shape (k, d)
-        The class names as phrases.
+        The class names, embedded as phrases.
     """
 
     embeddings: torch.Tensor
@@ -48,46 +49,46 @@ class ImageBatch:
 
     def mirrored(self, chosen: torch.Tensor) -> ImageBatch:
         """Return the batch with boxes swapped left and right in the `chosen` images, (m,) bool."""
-        flipped = self.boxes[..., [2, 1, 0, 3]] * self.boxes.new_tensor([-1, 1, -1, 1])
-        flipped = flipped + self.boxes.new_tensor([1, 0, 1, 0])
-        return replace(self, boxes=torch.where(chosen[:, None, None], flipped, self.boxes))
+        boxes = torch.where(chosen[:, None, None], mirror_boxes(self.boxes), self.boxes)
+        return replace(self, boxes=boxes)
 
     def without(self, dropped: torch.Tensor) -> ImageBatch:
-        """Return the batch without the `dropped` regions, (m, n) bool; their rows stay empty."""
+        """Return the batch with the `dropped` regions, (m, n) bool, turned into padding."""
         return replace(self, present=self.present & ~dropped)
 
 
 class RegionTensors:
-    """A region table on a device.
+    """A region table on a device, from which batches are cut.
 
     Parameters
     ----------
     regions : RegionTable
         The regions of m images.
     device : str or torch.device
-        Where the tensors lie.
+        Where the tensors are kept.
     """
 
     def __init__(self, regions: RegionTable, device: str | torch.device) -> None:
-        def moved(array: npt.NDArray[np.generic]) -> torch.Tensor:
+        def tensor(array: npt.NDArray[np.generic]) -> torch.Tensor:
             return torch.from_numpy(np.array(array)).to(device)  # a copy: shards are read-only
 
-        def ended(column: npt.NDArray[np.generic]) -> torch.Tensor:
-            """Return a column with a row of zeros after it, for where there is no region."""
-            return torch.from_numpy(np.concatenate([column, np.zeros_like(column[:1])])).to(device)
+        def with_padding_row(column: npt.NDArray[np.generic]) -> torch.Tensor:
+            """Append a row of zeros, which batches use as padding."""
+            padding = np.zeros_like(column[:1])
+            return torch.from_numpy(np.concatenate([column, padding])).to(device)
 
-        whole = regions.boxes[regions.offsets[:-1]]
-        sizes = (whole[:, 2:] - whole[:, :2]).astype(np.float32)
+        whole_images = regions.boxes[regions.offsets[:-1]]
+        sides = (whole_images[:, 2:] - whole_images[:, :2]).astype(np.float32)
         counts = np.diff(regions.offsets)
-        scale = np.repeat(np.tile(sizes, 2), counts, axis=0)
-        self._embeddings = ended(regions.embeddings)
-        self._boxes = ended(regions.boxes / scale)
-        self._scores = ended(regions.scores)
-        self._labels = ended(regions.labels.astype(np.int64))
-        self._colors = ended(regions.colors)
-        self._aspects = moved(sizes[:, 0] / sizes[:, 1])
-        self._offsets = moved(regions.offsets.astype(np.int64))
-        self._label_embeddings = moved(regions.label_embeddings)
+        scale = np.repeat(np.tile(sides, 2), counts, axis=0)
+        self._embeddings = with_padding_row(regions.embeddings)
+        self._boxes = with_padding_row(regions.boxes / scale)
+        self._scores = with_padding_row(regions.scores)
+        self._labels = with_padding_row(regions.labels.astype(np.int64))
+        self._colors = with_padding_row(regions.colors)
+        self._aspects = tensor(sides[:, 0] / sides[:, 1])
+        self._offsets = tensor(regions.offsets.astype(np.int64))
+        self._label_embeddings = tensor(regions.label_embeddings)
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -96,21 +97,22 @@ class RegionTensors:
     def batch(self, images: torch.Tensor) -> ImageBatch:
         """Return the regions of `images`, int64 (b,), padded to the longest of them."""
         starts, ends = self._offsets[images], self._offsets[images + 1]
-        places = torch.arange(int((ends - starts).max()), device=starts.device)
-        rows = starts[:, None] + places
+        positions = torch.arange(int((ends - starts).max()), device=starts.device)
+        rows = starts[:, None] + positions
         present = rows < ends[:, None]
-        rows = torch.where(present, rows, len(self._boxes) - 1).flatten()
+        padding_row = len(self._boxes) - 1
+        rows = torch.where(present, rows, padding_row).flatten()
 
-        def taken(column: torch.Tensor) -> torch.Tensor:
+        def take(column: torch.Tensor) -> torch.Tensor:
             return column.index_select(0, rows).view(*present.shape, *column.shape[1:])
 
         return ImageBatch(
-            embeddings=taken(self._embeddings).float(),
-            boxes=taken(self._boxes),
+            embeddings=take(self._embeddings).float(),
+            boxes=take(self._boxes),
             aspects=self._aspects[images],
-            scores=taken(self._scores),
-            labels=taken(self._labels),
-            colors=taken(self._colors).float() / 255,
+            scores=take(self._scores),
+            labels=take(self._labels),
+            colors=take(self._colors).float() / 255,
             present=present,
             label_embeddings=self._label_embeddings,
         )

@@ -1,4 +1,4 @@
-"""Calibrating: phrases of their own images and of others → best regions → probabilities."""
+"""Calibrating a matcher: scores of best regions for phrases that do and do not fit the image."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ from .load import bundled_matcher
 from .matcher import CosineMatcher, Matcher
 from .statements import make_examples, pseudo_statements
 
-__all__ = ["UNDETECTED", "answer_scores", "calibrate", "calibrate_cosine", "calibrate_index"]
+__all__ = ["UNDETECTED", "best_region_scores", "calibrate", "calibrate_cosine", "calibrate_index"]
 
 
-_LEAST_IMAGES = 10
+_MIN_IMAGES = 10
 _COSINE_IMAGES = 300
-_MOST_CALIBRATED = 2000
-_SAME_OBJECT = 0.5
+_STATEMENTS_STEP = 4  # cosine has two parameters to fit, for which every fourth phrase suffices
+_MAX_EXAMPLES = 2000
+_CORRECT_IOU = 0.5
 
 UNDETECTED = 0.5
-"""Share of what people name in free text that YOLO does not find, about; see docs/evaluation.md."""
+"""Approximate share of the things named in free text that YOLO misses; see docs/evaluation.md."""
 
 
 def calibrate_index(catalog: Catalog, encoder: Encoder) -> None:
-    """Let an index whose encoder has no matcher yet give probabilities by cosine.
+    """Give an index without a trained matcher probabilities by cosine.
 
-    Fitted once, to pseudo-queries, and kept in the catalog; nothing happens if it is there, if the
-    bundled matcher serves this encoder, or if too little is known of the images. The caller holds
-    the writer's lock.
+    The calibration is fitted once, to pseudo-queries, and kept in the catalog. Nothing happens if
+    there is one already, if the bundled matcher fits the encoder, or if too little is known about
+    the images. The caller holds the writer's lock.
     """
     if catalog.setting("cosine_calibration") or bundled_matcher(encoder.fingerprint, "cpu"):
         return
@@ -57,70 +58,24 @@ def calibrate_cosine(
     encoder : Encoder
         Embeds the phrases.
     keys : iterable of (shard, row)
-        Of all images; a few hundred are drawn.
+        All images; a few hundred are drawn.
     seed : int
-        Of the draws.
+        Seed of the draws.
 
     Returns
     -------
     Calibration or None
-        None if too little is known of these images.
+        None if too few images have pseudo-queries, or none can be fitted.
     """
-    wanted = list(keys)
-    drawn = np.random.default_rng(seed).permutation(len(wanted))[:_COSINE_IMAGES]
-    statements = pseudo_statements(store, [wanted[number] for number in drawn], seed)[::4]
-    told = list(dict.fromkeys(statement.key for statement in statements))
-    if len(told) < _LEAST_IMAGES:
+    candidates = list(keys)
+    drawn = np.random.default_rng(seed).permutation(len(candidates))[:_COSINE_IMAGES]
+    statements = pseudo_statements(store, [candidates[number] for number in drawn], seed)
+    statements = statements[::_STATEMENTS_STEP]
+    described = list(dict.fromkeys(statement.key for statement in statements))
+    if len(described) < _MIN_IMAGES:
         return None
-    examples = make_examples(statements, told, encoder)
-    return calibrate(CosineMatcher(), store, told, examples, seed, undetected=UNDETECTED)
-
-
-def answer_scores(
-    matcher: Matcher,
-    store: RegionStore,
-    keys: Sequence[RowKey],
-    examples: Examples,
-    images: npt.NDArray[np.int64],
-    undetected: npt.NDArray[np.bool_],
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Return score and IoU of each phrase's best region in the image given for it.
-
-    Parameters
-    ----------
-    matcher : Matcher
-        Scores.
-    store : RegionStore
-        Reads the regions.
-    keys : sequence of (shard, row)
-        Image i lies at ``keys[i]``.
-    examples : Examples
-        e phrases and truths.
-    images : int64 array of shape (e,)
-        Where each phrase is looked for. The IoU is that with the truth if this is the phrase's
-        own image, else 0.
-    undetected : bool array of shape (e,)
-        Behave as if the detector had missed what the phrase means.
-
-    Returns
-    -------
-    float32 arrays of shape (e,)
-    """
-    scores = np.empty(len(examples), np.float32)
-    overlaps = np.zeros(len(examples), np.float32)
-    for row, image in enumerate(images.tolist()):
-        table = store.gather([keys[image]])
-        truth = examples.boxes[row] * np.tile(table.boxes[0, 2:], 2)
-        iou = pairwise_iou(truth[None], table.boxes)[0]
-        if examples.image[row] != image:
-            iou = np.zeros_like(iou)
-        if undetected[row]:
-            kept = (iou < _SAME_OBJECT) | (np.arange(len(iou)) == 0)
-            table, iou = table.of_one_image(kept), iou[kept]
-        found = matcher.score(examples.phrases[examples.phrase[[row]]], table)[0]
-        best = int(found.argmax())
-        scores[row], overlaps[row] = found[best], iou[best]
-    return scores, overlaps
+    examples = make_examples(statements, described, encoder)
+    return calibrate(CosineMatcher(), store, described, examples, seed, undetected=UNDETECTED)
 
 
 def calibrate(
@@ -132,22 +87,97 @@ def calibrate(
     *,
     undetected: float,
 ) -> Calibration | None:
-    """Fit probabilities to phrases asked of their own image and of another, half and half.
+    """Fit probabilities to phrases paired with their own image and with a different one.
 
-    Every pseudo-query means something that was detected, whereas people also ask for what the
-    detector has missed. So of a share `undetected` of the phrases the answer is taken away; what
-    people said of images carries its own misses.
+    Pseudo-queries only describe what was detected, whereas people also ask for what the detector
+    missed. So the target is removed from the regions for a share `undetected` of the phrases. For
+    expressions written by people that share is 0, since they include real misses.
+
+    Parameters
+    ----------
+    matcher : Matcher
+        Its scores are calibrated.
+    store : RegionStore
+        Reads the regions.
+    keys : sequence of (shard, row)
+        ``keys[i]`` is the address of image i.
+    examples : Examples
+        Phrases; those without a box are not used.
+    seed : int
+        Seed of the draws.
+    undetected : float
+        Share of the phrases, 0 to 1.
+
+    Returns
+    -------
+    Calibration or None
+        None if there are fewer than two images, or none can be fitted.
     """
-    located = np.flatnonzero(np.isfinite(examples.boxes).all(1))
+    located = np.flatnonzero(examples.located)
     random = np.random.default_rng(seed)
-    chosen = examples.take(random.permutation(located)[:_MOST_CALIBRATED])
+    chosen = examples.take(random.permutation(located)[:_MAX_EXAMPLES])
     images = np.unique(chosen.image)
     if len(images) < 2:
         return None
     place = np.searchsorted(images, chosen.image)
-    others = images[(place + random.integers(1, len(images), len(chosen))) % len(images)]
-    missed = random.random(len(chosen)) < undetected
-    own, overlaps = answer_scores(matcher, store, keys, chosen, chosen.image, missed)
-    foreign, _ = answer_scores(matcher, store, keys, chosen, others, np.zeros(len(chosen), bool))
-    right = np.concatenate([overlaps >= _SAME_OBJECT, np.zeros(len(foreign), bool)])
-    return fit_calibration(np.concatenate([own, foreign]), right)
+    steps = random.integers(1, len(images), len(chosen))
+    other_images = images[(place + steps) % len(images)]
+    removed = random.random(len(chosen)) < undetected
+    own_scores, iou = best_region_scores(matcher, store, keys, chosen, chosen.image, removed)
+    nothing_removed = np.zeros(len(chosen), bool)
+    other_scores, _ = best_region_scores(
+        matcher, store, keys, chosen, other_images, nothing_removed
+    )
+    scores = np.concatenate([own_scores, other_scores])
+    correct = np.concatenate([iou >= _CORRECT_IOU, np.zeros(len(other_scores), bool)])
+    return fit_calibration(scores, correct)
+
+
+def best_region_scores(
+    matcher: Matcher,
+    store: RegionStore,
+    keys: Sequence[RowKey],
+    examples: Examples,
+    images: npt.NDArray[np.int64],
+    undetected: npt.NDArray[np.bool_],
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return score and IoU of the best region for each phrase in the image paired with it.
+
+    Parameters
+    ----------
+    matcher : Matcher
+        Scores the regions.
+    store : RegionStore
+        Reads the regions.
+    keys : sequence of (shard, row)
+        ``keys[i]`` is the address of image i.
+    examples : Examples
+        e phrases with boxes.
+    images : int64 array of shape (e,)
+        Image paired with each phrase.
+    undetected : bool array of shape (e,)
+        Whether to remove the regions that match the phrase's box, as if the detector had missed
+        the target.
+
+    Returns
+    -------
+    scores, iou : float32 arrays of shape (e,)
+        The IoU is 0 if the image is not the phrase's own.
+    """
+    scores = np.empty(len(examples), np.float32)
+    best_iou = np.zeros(len(examples), np.float32)
+    for row, image in enumerate(images.tolist()):
+        table = store.gather([keys[image]])
+        iou = np.zeros(len(table), np.float32)
+        if examples.image[row] == image:
+            target = examples.boxes[row] * np.tile(table.boxes[0, 2:], 2)
+            iou = pairwise_iou(target[None], table.boxes)[0]
+        if undetected[row]:
+            kept = iou < _CORRECT_IOU
+            kept[0] = True  # the whole image
+            table, iou = table.of_one_image(kept), iou[kept]
+        phrase = examples.phrases[examples.phrase[[row]]]
+        region_scores = matcher.score(phrase, table)[0]
+        best = int(region_scores.argmax())
+        scores[row], best_iou[row] = region_scores[best], iou[best]
+    return scores, best_iou

@@ -1,4 +1,4 @@
-"""Calibration: from a score to the probability that the region matches and the phrase is there."""
+"""Calibration: the probability that a region of a given score is what the phrase describes."""
 
 from __future__ import annotations
 
@@ -10,26 +10,37 @@ import numpy.typing as npt
 __all__ = ["Calibration", "fit_calibration"]
 
 
+_MAX_LOGIT = 60.0  # keeps exp() finite
+
+
 @dataclass(frozen=True)
 class Calibration:
     """Platt scaling: ``probability = sigmoid(slope · score + intercept)``.
 
-    Two parameters, fitted to the best region of each image, hold on a few hundred phrases, and
-    the probability grows with the score, so hits keep their order (Platt, Probabilistic outputs
-    for support vector machines, 1999).
+    Two parameters can be fitted to a few hundred phrases, and since the probability grows with the
+    score, hits keep their order (Platt, Probabilistic outputs for support vector machines, 1999).
+
+    Parameters
+    ----------
+    slope : float
+        Positive, so that probabilities grow with scores.
+    intercept : float
+        Log odds of a score of 0.
 
     Examples
     --------
-    >>> Calibration(2.0, 0.0)(np.array([0.0], np.float32)).tolist()
-    [0.5]
+    >>> calibration = Calibration(slope=2.0, intercept=0.0)
+    >>> calibration(np.array([0.0, 1.0], np.float32)).round(2).tolist()
+    [0.5, 0.8799999952316284]
     """
 
     slope: float
     intercept: float
 
     def __call__(self, scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Return probabilities of scores."""
-        logits = np.clip(self.slope * scores.astype(np.float64) + self.intercept, -60, 60)
+        """Return the probabilities of scores, as a float32 array of the same shape."""
+        logits = self.slope * scores.astype(np.float64) + self.intercept
+        logits = np.clip(logits, -_MAX_LOGIT, _MAX_LOGIT)
         probabilities: npt.NDArray[np.float32] = (1 / (1 + np.exp(-logits))).astype(np.float32)
         return probabilities
 
@@ -39,29 +50,30 @@ class Calibration:
 
 
 def fit_calibration(
-    scores: npt.NDArray[np.float32], right: npt.NDArray[np.bool_]
+    scores: npt.NDArray[np.float32], correct: npt.NDArray[np.bool_]
 ) -> Calibration | None:
-    """Fit the scores of answers to whether they were right.
+    """Fit probabilities to predictions that are known to be correct or wrong.
 
     Parameters
     ----------
-    scores : array of shape (n,)
-        Scores of the best region of an image for a phrase; for about half of them the phrase
-        should come from another image.
-    right : bool array of shape (n,)
-        Whether the region is what the phrase means.
+    scores : float32 array of shape (n,)
+        Score of the best region of an image for a phrase; about half of the phrases should be of
+        other images.
+    correct : bool array of shape (n,)
+        Whether the region is what the phrase describes.
 
     Returns
     -------
     Calibration or None
-        None if all answers are right or all are wrong, or if higher scores are not more often
-        right: then no probability can be given.
+        None if all predictions are correct, all are wrong, or higher scores are not more often
+        correct: no probability can be given then.
     """
-    if right.all() or not right.any():
+    if correct.all() or not correct.any():
         return None
     from sklearn.linear_model import LogisticRegression
 
-    spread = float(scores.std()) or 1.0  # a cosine spreads over hundredths, a logit over units
-    fitted = LogisticRegression(C=100.0).fit(scores[:, None] / spread, right)
-    slope = float(fitted.coef_[0, 0]) / spread
-    return Calibration(slope, float(fitted.intercept_[0])) if slope > 0 else None
+    # Cosines vary by hundredths and logits by units; regularization must treat them alike.
+    spread = float(scores.std()) or 1.0
+    regression = LogisticRegression(C=100.0).fit(scores[:, None] / spread, correct)
+    slope = float(regression.coef_[0, 0]) / spread
+    return Calibration(slope, float(regression.intercept_[0])) if slope > 0 else None

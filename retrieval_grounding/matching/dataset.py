@@ -1,79 +1,34 @@
-"""Training examples: phrases, the images that they were said of, and the boxes that they mean."""
+"""Training examples: phrases, their images, and the boxes of their targets."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from ..core.phrases import Phrases
-from ..core.types import RowKey
-from ..storage.region_store import RegionStore
-from .batch import ImageBatch, RegionTensors
 
-__all__ = ["Examples", "RegionSource", "StreamedRegions", "split_by_image"]
-
-
-class RegionSource(Protocol):
-    """Gives regions of numbered images: from memory or from the shards."""
-
-    def __len__(self) -> int:
-        """Return the number of images."""
-        ...
-
-    def batch(self, images: torch.Tensor) -> ImageBatch:
-        """Return the regions of `images`, int64 (b,)."""
-        ...
-
-
-class StreamedRegions:
-    """Reads regions from the shards whenever a batch asks for them.
-
-    Parameters
-    ----------
-    store : RegionStore
-        Reads them.
-    keys : sequence of (shard, row)
-        Image i lies at ``keys[i]``.
-    device : str
-        Where batches go.
-    """
-
-    def __init__(self, store: RegionStore, keys: Sequence[RowKey], device: str) -> None:
-        self._store = store
-        self._keys = keys
-        self._device = device
-
-    def __len__(self) -> int:
-        return len(self._keys)
-
-    def batch(self, images: torch.Tensor) -> ImageBatch:
-        """Return the regions of `images`, int64 (b,)."""
-        table = self._store.gather([self._keys[number] for number in images.tolist()])
-        places = torch.arange(len(images), device=self._device)
-        return RegionTensors(table, self._device).batch(places)
+__all__ = ["Examples", "batches_by_image", "split_by_image"]
 
 
 @dataclass(frozen=True)
 class Examples:
-    """e phrases said of images, with the boxes that they mean.
+    """e phrases about images, with the boxes of their targets.
 
     Parameters
     ----------
     phrases : Phrases
-        Each different one once.
+        Each distinct phrase once.
     phrase : int64 array of shape (e,)
-        Which phrase.
+        Row of the phrase in `phrases`.
     mirrored : int64 array of shape (e,)
-        What the phrase is in the mirrored image: left for right.
+        Row of the phrase that describes the mirrored image: left for right.
     image : int64 array of shape (e,)
-        Which image of the region source.
+        Number of the image in the region source.
     boxes : float32 array of shape (e, 4)
-        Corners as fractions of the image's width and height.
+        Corners as fractions of the image's width and height; NaN where the box is not known.
     """
 
     phrases: Phrases
@@ -86,6 +41,12 @@ class Examples:
         """Return the number of examples."""
         return len(self.phrase)
 
+    @property
+    def located(self) -> npt.NDArray[np.bool_]:
+        """Whether the box is known, (e,)."""
+        located: npt.NDArray[np.bool_] = np.all(np.isfinite(self.boxes), axis=1)
+        return located
+
     def take(self, rows: npt.NDArray[np.integer] | npt.NDArray[np.bool_]) -> Examples:
         """Return the examples of `rows`."""
         return Examples(
@@ -94,9 +55,37 @@ class Examples:
 
 
 def split_by_image(examples: Examples, share: float, seed: int) -> tuple[Examples, Examples]:
-    """Return the examples of most images, and those of about a `share` of the images."""
+    """Split so that no image is on both sides; the second part has about a `share` of the images.
+
+    That part has at least one image.
+    """
     images = np.unique(examples.image)
     count = max(1, round(share * len(images)))
-    held = np.random.default_rng(seed).choice(images, count, replace=False)
-    inside = np.isin(examples.image, held)
-    return examples.take(~inside), examples.take(inside)
+    held_out = np.random.default_rng(seed).choice(images, count, replace=False)
+    in_second = np.isin(examples.image, held_out)
+    return examples.take(~in_second), examples.take(in_second)
+
+
+def batches_by_image(
+    examples: Examples, size: int, random: np.random.Generator | None
+) -> Iterator[npt.NDArray[np.int64]]:
+    """Yield rows of about `size` examples, with all examples of an image in one batch.
+
+    Images come in random order if `random` is given, else by number.
+    """
+    by_image = np.argsort(examples.image, kind="stable")
+    starts = np.flatnonzero(np.diff(examples.image[by_image])) + 1
+    rows_of_images = np.split(by_image, starts)
+    order = np.arange(len(rows_of_images))
+    if random is not None:
+        order = random.permutation(len(rows_of_images))
+    batch: list[npt.NDArray[np.int64]] = []
+    collected = 0
+    for number in order.tolist():
+        batch.append(rows_of_images[number])
+        collected += len(rows_of_images[number])
+        if collected >= size:
+            yield np.concatenate(batch)
+            batch, collected = [], 0
+    if batch:
+        yield np.concatenate(batch)

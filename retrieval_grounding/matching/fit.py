@@ -1,4 +1,4 @@
-"""Fitting a matcher: statements about images of an index → examples → training → calibration."""
+"""Fitting a matcher: train its network on statements, then calibrate it on held-out images."""
 
 from __future__ import annotations
 
@@ -8,70 +8,65 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import psutil
 import torch
 
 from ..core.errors import GroundingError
 from ..core.text import counted
-from ..core.types import PathLike, RowKey
-from ..data.expressions import read_expressions
-from ..data.resolve import resolve_images
 from ..models.encoder import Encoder
-from ..storage.catalog import Catalog
 from ..storage.region_store import RegionStore
 from .batch import RegionTensors
 from .calibrate import UNDETECTED, calibrate
-from .dataset import RegionSource, StreamedRegions, split_by_image
-from .load import MATCHER_FILE
-from .matcher import Matcher
-from .model import MatcherConfig, make_model
-from .plots import draw_curve
-from .statements import Statement, make_examples, pseudo_statements, resolved_statements
-from .train_state import TrainingOptions, TrainingRun
+from .dataset import Examples, split_by_image
+from .history import TrainingHistory
+from .model import MatcherConfig
+from .networks import make_model
+from .options import TrainingOptions
+from .region_source import open_regions
+from .statements import Statement, make_examples
 from .trained import TrainedMatcher
 from .trainer import train_model
 from .vocabulary import frequent_words
 
-__all__ = ["Fit", "fit_matcher", "train_index"]
+__all__ = ["Fit", "fit_matcher"]
 
 
 _VALIDATION_SHARE = 0.1
 _CALIBRATION_SHARE = 0.1
-_LEAST_IMAGES = 10
-_LEAST_USES = 8
-_MOST_WORDS = 4000
+_MIN_IMAGES = 10
+_MIN_WORD_COUNT = 8
+_MAX_WORDS = 4000
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted matcher and how it came about.
+    """A fitted matcher and how it was trained.
 
     Parameters
     ----------
     matcher : TrainedMatcher
         Calibrated if the held-out images allow it.
-    run : TrainingRun
-        Learning curve.
+    history : TrainingHistory
+        The learning curve.
     images, expressions : int
-        What was learnt from, held-out images included.
+        How many were used, held-out ones included.
     resident : bool
         Whether all regions stayed on the device.
     """
 
     matcher: TrainedMatcher
-    run: TrainingRun
+    history: TrainingHistory
     images: int
     expressions: int
     resident: bool
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
-        best, calibration = self.run.best, self.matcher.calibration
+        best, calibration = self.history.best, self.matcher.calibration
         return {
             "kind": self.matcher.config.kind,
             "images": self.images,
             "expressions": self.expressions,
-            "epochs": len(self.run.epochs),
+            "epochs": len(self.history.epochs),
             "best_epoch": best.number,
             "validation_acc@0.5": best.accuracy,
             "validation_mean_iou": best.mean_iou,
@@ -95,8 +90,8 @@ def fit_matcher(
 ) -> Fit:
     """Train a matcher on cached features and calibrate it on images that it has not seen.
 
-    Of the images, a tenth decides when training stops and a tenth calibrates. Regions stay on the
-    device if half of its free memory holds them, else they are read from the shards batch by batch.
+    A tenth of the images decides when training stops, and a tenth calibrates. Regions stay on the
+    device if half of its free memory holds them; otherwise each batch is read from the shards.
 
     Parameters
     ----------
@@ -111,120 +106,78 @@ def fit_matcher(
     options : TrainingOptions, optional
         How to train.
     device : str
-        Where.
+        Where to train.
     checkpoint : Path, optional
-        Lets a killed training go on; the caller deletes it afterwards.
+        Lets an interrupted run resume; the caller deletes the file afterwards.
     start : TrainedMatcher, optional
-        Begin with its weights and keep its words and kind, instead of from nothing: for few
-        expressions.
+        Fine-tune this matcher, with its vocabulary and kind, instead of training from scratch.
+        Suited to a few hundred expressions.
     trained_on : str
-        Kept with the matcher, for people.
+        Description of the data, stored with the matcher.
     undetected : float
-        Share of the phrases whose answer calibration takes away: for pseudo-queries, which only
-        name what was detected.
+        Share of the phrases for which calibration removes the target: for pseudo-queries, which
+        only name what was detected.
 
     Raises
     ------
     GroundingError
-        If there are fewer than ten images with statements.
+        If there are statements about fewer than ten images.
+    ModelError
+        If `start` was trained for a different encoder, or the checkpoint does not fit.
     """
     options = options or TrainingOptions()
     keys = list(dict.fromkeys(statement.key for statement in statements))
-    if len(keys) < _LEAST_IMAGES:
+    if len(keys) < _MIN_IMAGES:
         raise GroundingError(
             f"there are expressions for {counted(len(keys), 'image')}, and training needs at least "
-            f"{_LEAST_IMAGES}; give more, or learn from the index itself with --refs pseudo"
+            f"{_MIN_IMAGES}; add more, or learn from the index itself with --refs pseudo"
         )
     examples = make_examples(statements, keys, encoder)
-    regions, resident = _source(store, keys, device)
-    rest, calibrating = split_by_image(examples, _CALIBRATION_SHARE, options.seed)
-    training, validation = split_by_image(
-        rest, _VALIDATION_SHARE / (1 - _CALIBRATION_SHARE), options.seed + 1
-    )
-    texts = [examples.phrases.texts[number] for number in training.phrase]
-    if start is not None:
+    regions = open_regions(store, keys, device)
+    training, validation, calibration = _split(examples, options.seed)
+    if start is None:
+        matcher = _new_matcher(kind, training, encoder, options.seed, device)
+    else:
         start.check(encoder.fingerprint)
-        config, vocabulary = start.config, start.vocabulary
-        model = copy.deepcopy(start.model).requires_grad_(True).to(device)
-    else:
-        vocabulary = frequent_words(texts, _LEAST_USES, _MOST_WORDS) if kind == "residual" else []
-        torch.manual_seed(options.seed)
-        config = MatcherConfig(kind, encoder.dimension, len(vocabulary))
-        model = make_model(config).to(device)
-    run = train_model(model, vocabulary, regions, training, validation, options, checkpoint)
-    matcher = TrainedMatcher(
-        model.requires_grad_(False), config, vocabulary, encoder.fingerprint, None, trained_on
+        matcher = _trainable_copy(start, encoder, device)
+    matcher.trained_on = trained_on
+    history = train_model(
+        matcher.model, matcher.vocabulary, regions, training, validation, options, checkpoint
     )
+    matcher.model.requires_grad_(False)
     matcher.calibration = calibrate(
-        matcher, store, keys, calibrating, options.seed, undetected=undetected
+        matcher, store, keys, calibration, options.seed, undetected=undetected
     )
-    return Fit(matcher, run, len(keys), len(examples), resident)
+    resident = isinstance(regions, RegionTensors)
+    return Fit(matcher, history, len(keys), len(examples), resident)
 
 
-def train_index(
-    catalog: Catalog,
-    encoder: Encoder,
-    source: PathLike | Literal["pseudo"],
-    *,
-    splits: Sequence[str] | None,
-    first_sentence_only: bool,
-    one_object_per_image: bool,
+def _split(examples: Examples, seed: int) -> tuple[Examples, Examples, Examples]:
+    """Return examples for training, validation and calibration, of different images."""
+    rest, calibration = split_by_image(examples, _CALIBRATION_SHARE, seed)
+    validation_share = _VALIDATION_SHARE / (1 - _CALIBRATION_SHARE)
+    training, validation = split_by_image(rest, validation_share, seed + 1)
+    return training, validation, calibration
+
+
+def _new_matcher(
     kind: Literal["residual", "concat"],
-    options: TrainingOptions | None,
+    training: Examples,
+    encoder: Encoder,
+    seed: int,
     device: str,
-    start: Matcher | None,
-) -> Fit:
-    """Fit a matcher and write it into the index, with its learning curve.
-
-    The caller holds the writer's lock. See :meth:`retrieval_grounding.Index.train`.
-    """
-    if start is not None and not isinstance(start, TrainedMatcher):
-        raise GroundingError(
-            "the index answers by cosine, so there is no matcher to fine-tune; train one first"
-        )
-    store = RegionStore(catalog)
-    options = options or TrainingOptions()
-    if source == "pseudo":
-        keys = dict.fromkeys((image.shard, image.row) for image in catalog.images())
-        statements = pseudo_statements(store, keys, options.seed)
-        told = f"pseudo-queries of {counted(len(keys), 'image')}"
-    else:
-        expressions = read_expressions(
-            source,
-            splits=splits,
-            first_sentence_only=first_sentence_only,
-            one_object_per_image=one_object_per_image,
-        )
-        statements = resolved_statements(resolve_images(expressions, catalog.images()))
-        told = f"{expressions}, of which {len(statements)} are about images of the index"
-    checkpoint = catalog.directory / "matcher.training"
-    fit = fit_matcher(
-        store,
-        encoder,
-        statements,
-        kind=kind,
-        options=options,
-        device=device,
-        checkpoint=checkpoint,
-        start=start,
-        trained_on=told,
-        undetected=UNDETECTED if source == "pseudo" else 0.0,
-    )
-    fit.matcher.save(catalog.directory / MATCHER_FILE)
-    fit.run.write_csv(catalog.directory / "matcher-curve.csv")
-    draw_curve(fit.run, catalog.directory / "matcher-curve.png")
-    checkpoint.unlink(missing_ok=True)
-    return fit
+) -> TrainedMatcher:
+    """Return an untrained matcher; the residual network knows the frequent words of `training`."""
+    vocabulary: list[str] = []
+    if kind == "residual":
+        texts = [training.phrases.texts[row] for row in training.phrase]
+        vocabulary = frequent_words(texts, _MIN_WORD_COUNT, _MAX_WORDS)
+    torch.manual_seed(seed)
+    config = MatcherConfig(kind, encoder.dimension, len(vocabulary))
+    return TrainedMatcher(make_model(config).to(device), config, vocabulary, encoder.fingerprint)
 
 
-def _source(store: RegionStore, keys: Sequence[RowKey], device: str) -> tuple[RegionSource, bool]:
-    """Return the regions of `keys`, and whether they are resident on the device."""
-    if store.bytes_of(keys) < _free_memory(device) / 2:
-        return RegionTensors(store.gather(keys), device), True
-    return StreamedRegions(store, keys, device), False
-
-
-def _free_memory(device: str) -> int:
-    if device.startswith("cuda"):
-        return int(torch.cuda.mem_get_info(device)[0])
-    return int(psutil.virtual_memory().available)
+def _trainable_copy(matcher: TrainedMatcher, encoder: Encoder, device: str) -> TrainedMatcher:
+    """Return a matcher with a copy of the network that can be trained, and no calibration."""
+    model = copy.deepcopy(matcher.model).requires_grad_(True).to(device)
+    return TrainedMatcher(model, matcher.config, matcher.vocabulary, encoder.fingerprint)

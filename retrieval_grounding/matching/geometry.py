@@ -1,7 +1,7 @@
-"""Where regions lie: by themselves, among regions of the same label, and towards each other.
+"""Geometric features of regions: of each alone, among its label, and of each pair.
 
-Pairs of regions are what there is most of, so each of their values is a plane (n, n) of its own,
-written in place: a small network's time goes into moving values, not into multiplying them.
+There are more pairs of regions than anything else, so each of their features is a plane (n, n) of
+its own, written in place: a small network spends its time on moving values, not on multiplying.
 """
 
 from __future__ import annotations
@@ -9,106 +9,126 @@ from __future__ import annotations
 import torch
 
 from .batch import ImageBatch
+from .boxes import intersection
 
-__all__ = ["OVERLAP", "PLACE_SIZE", "RELATION_SIZE", "places", "relations"]
+__all__ = [
+    "OVERLAP",
+    "POSITION_FEATURES",
+    "RELATION_FEATURES",
+    "position_features",
+    "relation_features",
+]
 
 
 _ORDINALS = 3
 _RANK_WIDTH = 0.35
-_DUPLICATE = 0.6
-_TINY = 1e-4
+_DUPLICATE_IOU = 0.6
+_MIN_SIDE = 1e-4
 
-PLACE_SIZE = 14 + 4 * 2 * (1 + _ORDINALS) + 2
-"""Number of values that `places` returns for a region."""
+POSITION_FEATURES = 14 + 4 * 2 * (1 + _ORDINALS) + 2
+"""Number of values that `position_features` returns for a region."""
 
-RELATION_SIZE = 9
-"""Number of values that `relations` returns for a pair."""
+RELATION_FEATURES = 9
+"""Number of values that `relation_features` returns for a pair."""
 
-_NEAR, _LARGER, OVERLAP, _INSIDE, _ALIKE = range(4, RELATION_SIZE)  # after shifts
+# Planes 0 to 3 are shifts.
+_PROXIMITY, _SIZE_RATIO, OVERLAP, _COVERED, _SAME_LABEL = range(4, RELATION_FEATURES)
 
 
-def relations(batch: ImageBatch) -> torch.Tensor:
-    """Describe how region j lies towards region i, (RELATION_SIZE, m, n, n).
+def relation_features(batch: ImageBatch) -> torch.Tensor:
+    """Describe where region j is relative to region i, (RELATION_FEATURES, m, n, n).
 
-    Their values are the shift to the right and down, as a share of the image and of the mean
-    side of the two; how near it is, and how much larger; the IoU; the share of i that it covers;
-    and whether it has the same label.
+    The features are the shift to the right and down, as a share of the image and of the mean side
+    of the two; the proximity; the log ratio of their areas; the IoU; the share of i that j covers;
+    and whether both have the same label.
 
     Parameters
     ----------
     batch : ImageBatch
         m images of n regions.
     """
-    corners, centres, sides = _spans(batch)
-    starts, ends = corners[:2], corners[2:]
-    area = sides[0] * sides[1]
-    planes = corners.new_empty(RELATION_SIZE, *area.shape, area.shape[-1])
-    own, other = _pairs(centres)
-    shifts = torch.sub(other, own, out=planes[:2])
-    own, other = _pairs(2 * sides)
-    torch.div(shifts, own + other, out=planes[2:_NEAR]).clamp_(-1, 1)
-    distance = torch.mul(shifts[0], shifts[0], out=planes[_NEAR])
-    distance.addcmul_(shifts[1], shifts[1]).sqrt_().mul_(-8).exp_()
-    own, other = _pairs(area.log() / 4)
-    torch.sub(other, own, out=planes[_LARGER]).clamp_(-1, 1)
-    meeting = torch.minimum(*_pairs(ends)).sub_(torch.maximum(*_pairs(starts))).clamp_(min=0)
-    shared = meeting[0].mul_(meeting[1])
-    own, other = _pairs(area)
-    torch.div(shared, (own + other).sub_(shared), out=planes[OVERLAP])
-    torch.div(shared, own, out=planes[_INSIDE])
-    torch.eq(*_pairs(batch.labels.to(planes.dtype)), out=planes[_ALIKE])
+    corners, centers, sides = _corners_centers_sides(batch)
+    areas = sides[0] * sides[1]
+    planes = corners.new_empty(RELATION_FEATURES, *areas.shape, areas.shape[-1])
+    first, second = _pairs(centers)
+    shifts = torch.sub(second, first, out=planes[:2])
+    first, second = _pairs(2 * sides)
+    torch.div(shifts, first + second, out=planes[2:_PROXIMITY]).clamp_(-1, 1)
+    squares = torch.mul(shifts[0], shifts[0], out=planes[_PROXIMITY])
+    squares.addcmul_(shifts[1], shifts[1]).sqrt_().mul_(-8).exp_()  # exp(-8 · distance)
+    first, second = _pairs(areas.log() / 4)
+    torch.sub(second, first, out=planes[_SIZE_RATIO]).clamp_(-1, 1)
+    shared = intersection(*_pairs(corners))
+    first, second = _pairs(areas)
+    torch.div(shared, (first + second).sub_(shared), out=planes[OVERLAP])
+    torch.div(shared, first, out=planes[_COVERED])
+    torch.eq(*_pairs(batch.labels.to(planes.dtype)), out=planes[_SAME_LABEL])
     return planes
 
 
-def places(batch: ImageBatch, related: torch.Tensor) -> torch.Tensor:
-    """Describe each region's place and size, absolutely and among its like, (PLACE_SIZE, m, n).
+def position_features(batch: ImageBatch, relations: torch.Tensor) -> torch.Tensor:
+    """Describe each region's position and size, absolute and by rank, (POSITION_FEATURES, m, n).
 
-    "The second dog from the left" asks for a rank among the dogs. A rank here counts every other
-    region of the label by the detector's confidence in it and leaves out duplicates of the region
-    itself, so that a doubtful detection shifts it little. Of two regions in the same place, each
-    counts for half.
+    "The second dog from the left" asks for a rank among the dogs. A rank counts every other region
+    of the label by the detector's confidence in it and leaves out duplicates of the region itself,
+    so a doubtful detection shifts it little. Two regions in the same place each count for half.
 
     Parameters
     ----------
     batch : ImageBatch
         m images of n regions.
-    related : tensor of shape (RELATION_SIZE, m, n, n)
-        Of `relations`.
+    relations : tensor of shape (RELATION_FEATURES, m, n, n)
+        From `relation_features`.
     """
-    corners, centres, sides = _spans(batch)
+    corners, centers, sides = _corners_centers_sides(batch)
     width, height = sides
     area = width * height
-    aspects = batch.aspects[:, None].expand_as(area)
-    whole = torch.zeros_like(area)
-    whole[:, 0] = 1
-    single = [area, area.sqrt(), (width * aspects / height).log(), aspects.log(), batch.scores]
+    image_aspect = batch.aspects[:, None].expand_as(area)
+    is_whole_image = torch.zeros_like(area)
+    is_whole_image[:, 0] = 1
+    aspect = (width * image_aspect / height).log()
 
-    counted = batch.scores * batch.present
-    counted[:, 0] = 0  # the whole image
-    weights = (related[OVERLAP] < _DUPLICATE) * counted[:, None]
-    weights *= related[_ALIKE]
-    alone = weights.sum(-1)
-    # From the left, from the top, from the largest, from the lowest edge (the closest).
-    own, other = _pairs(torch.stack([*centres, -area, -corners[3]]))
-    told = (own - other).sign_()  # 1: the other is before it
-    more = told.mul_(weights).sum(-1)
-    ranks = torch.cat([alone + more, alone - more]) / 2
-    bumps = [_bump(ranks, number) for number in range(_ORDINALS)]
-    last = torch.stack([*single, whole, _bump(alone, 0), 1 / (1 + alone)])
-    return torch.cat([corners, centres, sides, 1 / (1 + ranks), *bumps, last])
+    confidence = batch.scores * batch.present
+    confidence[:, 0] = 0  # the whole image
+    weights = (relations[OVERLAP] < _DUPLICATE_IOU) * confidence[:, None]
+    weights *= relations[_SAME_LABEL]
+    others = weights.sum(-1)
+    # Ranks from the left, from the top, from the largest, and from the lowest edge (the closest).
+    first, second = _pairs(torch.stack([*centers, -area, -corners[3]]))
+    order = (first - second).sign_()  # 1 where the second region comes before the first
+    balance = order.mul_(weights).sum(-1)
+    ranks = torch.cat([others + balance, others - balance]) / 2
+
+    ordinals = [_soft_equal(ranks, number) for number in range(_ORDINALS)]
+    single = torch.stack(
+        [
+            area,
+            area.sqrt(),
+            aspect,
+            image_aspect.log(),
+            batch.scores,
+            is_whole_image,
+            _soft_equal(others, 0),
+            1 / (1 + others),
+        ]
+    )
+    return torch.cat([corners, centers, sides, 1 / (1 + ranks), *ordinals, single])
 
 
-def _spans(batch: ImageBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return corners (4, m, n), centres (2, m, n) and sides (2, m, n), which are never zero."""
+def _corners_centers_sides(
+    batch: ImageBatch,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return corners (4, m, n), centers (2, m, n) and sides (2, m, n), which are never zero."""
     corners = batch.boxes.movedim(-1, 0).contiguous()
     starts, ends = corners[:2], corners[2:]
-    return corners, (starts + ends) / 2, (ends - starts).clamp(min=_TINY)
+    return corners, (starts + ends) / 2, (ends - starts).clamp(min=_MIN_SIDE)
 
 
 def _pairs(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return values (..., n) for every pair: those of the region itself, and of the other."""
+    """Return values (..., n) as those of the first and of the second region of every pair."""
     return values[..., :, None], values[..., None, :]
 
 
-def _bump(rank: torch.Tensor, number: int) -> torch.Tensor:
-    return (rank - number).square_().mul_(-0.5 / _RANK_WIDTH**2).exp_()
+def _soft_equal(ranks: torch.Tensor, number: int) -> torch.Tensor:
+    """Return a Gaussian bump, 1 where a rank equals `number`."""
+    return (ranks - number).square_().mul_(-0.5 / _RANK_WIDTH**2).exp_()

@@ -1,7 +1,8 @@
-"""Which matcher answers: the index's own, else the bundled one, else calibrated cosine."""
+"""The choice of matcher: the index's own, else the bundled one, else cosine."""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ __all__ = ["MATCHER_FILE", "bundled_matcher", "load_matcher"]
 
 MATCHER_FILE = "matcher.safetensors"
 
+_log = logging.getLogger(__name__)
+
 
 def load_matcher(
     directory: Path | None,
@@ -25,32 +28,35 @@ def load_matcher(
     device: str,
     cosine_calibration: Calibration | None = None,
 ) -> Matcher:
-    """Return the best matcher there is for embeddings of `encoder`.
+    """Return the best matcher available for embeddings of `encoder`.
 
     Parameters
     ----------
     directory : Path or None
         An index, which may have a matcher of its own.
     encoder : Fingerprint
-        Of the encoder that made the embeddings.
+        The encoder that made the embeddings.
     device : str
         Where the matcher runs.
     cosine_calibration : Calibration, optional
-        For the fallback.
+        Used if no trained matcher fits and regions are ranked by cosine.
 
     Raises
     ------
     ModelError
-        If the index's matcher is damaged or was trained for another encoder.
+        If the index's matcher is damaged or was trained for a different encoder.
     """
     if directory is not None and (directory / MATCHER_FILE).is_file():
         from .trained import TrainedMatcher
 
-        own = TrainedMatcher.load(directory / MATCHER_FILE, device)
-        own.check(encoder)
-        return own
+        matcher = TrainedMatcher.load(directory / MATCHER_FILE, device)
+        matcher.check(encoder)
+        return matcher
     bundled = bundled_matcher(encoder, device)
-    return CosineMatcher(cosine_calibration) if bundled is None else bundled
+    if bundled is not None:
+        return bundled
+    _log.info("no trained matcher fits embeddings of %s; regions are ranked by cosine", encoder)
+    return CosineMatcher(cosine_calibration)
 
 
 def bundled_matcher(encoder: Fingerprint, device: str) -> TrainedMatcher | None:

@@ -1,4 +1,4 @@
-"""Statements: what is said of images of an index, by people or made from it, and as examples."""
+"""Statements: phrases about images of an index, from people or made from its detections."""
 
 from __future__ import annotations
 
@@ -10,32 +10,34 @@ import numpy as np
 from ..core.phrases import Phrases
 from ..core.types import RowKey
 from ..data.resolve import Resolved
+from ..models.checks import encode_phrases
 from ..models.encoder import Encoder
 from ..storage.region_store import RegionStore
 from .dataset import Examples
 from .pseudo.generate import pseudo_queries
-from .pseudo.templates import mirror_phrase
+from .pseudo.mirror import mirror_phrase
 
 __all__ = ["Statement", "make_examples", "pseudo_statements", "resolved_statements"]
 
 
 _IMAGES_PER_TABLE = 1000
 _PHRASES_PER_CALL = 4096
+_UNKNOWN_BOX = (np.nan, np.nan, np.nan, np.nan)
 
 
 @dataclass(frozen=True)
 class Statement:
-    """What somebody says of an image.
+    """A phrase about an image.
 
     Parameters
     ----------
     key : (shard, row)
-        Where the image's regions lie.
+        Address of the image's regions.
     phrase : str
-        The words.
+        The text.
     box : tuple of 4 float, or None
-        Corners of what is meant, as fractions of the image's width and height; None if the
-        phrase holds for the image but nobody knows where.
+        Corners of the target, as fractions of the image's width and height; None if the phrase
+        describes the image but its target has no known box.
     """
 
     key: RowKey
@@ -44,7 +46,7 @@ class Statement:
 
 
 def resolved_statements(resolved: Resolved) -> list[Statement]:
-    """Return expressions of a file as statements."""
+    """Return the expressions of a file as statements."""
     statements = []
     for expression, image in resolved.pairs:
         x1, y1, x2, y2 = expression.box
@@ -54,37 +56,48 @@ def resolved_statements(resolved: Resolved) -> list[Statement]:
 
 
 def pseudo_statements(store: RegionStore, keys: Iterable[RowKey], seed: int) -> list[Statement]:
-    """Return pseudo-queries for the images at `keys`; see :mod:`.referring.pseudo`."""
-    wanted = list(keys)
+    """Return pseudo-queries for the images at `keys`; see :mod:`.pseudo.generate`."""
+    all_keys = list(keys)
     statements: list[Statement] = []
-    for start in range(0, len(wanted), _IMAGES_PER_TABLE):
-        part = wanted[start : start + _IMAGES_PER_TABLE]
-        table = store.gather(part)
+    for start in range(0, len(all_keys), _IMAGES_PER_TABLE):
+        table_keys = all_keys[start : start + _IMAGES_PER_TABLE]
+        table = store.gather(table_keys)
         queries = pseudo_queries(table, seed)
-        whole = table.boxes[table.offsets[queries.images]]
-        boxes = table.boxes[queries.rows] / np.tile(whole[:, 2:], 2)
+        whole_images = table.boxes[table.offsets[queries.images]]
+        boxes = table.boxes[queries.rows] / np.tile(whole_images[:, 2:], 2)
         for image, phrase, box in zip(queries.images, queries.phrases, boxes.tolist(), strict=True):
-            statements.append(Statement(part[image], phrase, tuple(box)))
+            statements.append(Statement(table_keys[image], phrase, tuple(box)))
     return statements
 
 
 def make_examples(
     statements: Sequence[Statement], keys: Sequence[RowKey], encoder: Encoder
 ) -> Examples:
-    """Embed all phrases, and their mirror images, each once; image i lies at ``keys[i]``."""
-    turned = {s.phrase: mirror_phrase(s.phrase) for s in statements}
-    texts = list(dict.fromkeys([*turned, *turned.values()]))
-    parts = [
-        encoder.encode_phrases(texts[start : start + _PHRASES_PER_CALL])
+    """Return statements as training examples.
+
+    Each distinct phrase, mirrored ones included, is embedded once.
+
+    Parameters
+    ----------
+    statements : sequence of Statement
+        One becomes one example.
+    keys : sequence of (shard, row)
+        ``keys[i]`` is the address of image i; those of all statements are among them.
+    encoder : Encoder
+        Embeds the phrases.
+    """
+    mirrored = {statement.phrase: mirror_phrase(statement.phrase) for statement in statements}
+    texts = list(dict.fromkeys([*mirrored, *mirrored.values()]))
+    embeddings = [
+        encode_phrases(encoder, texts[start : start + _PHRASES_PER_CALL])
         for start in range(0, len(texts), _PHRASES_PER_CALL)
     ]
-    place = {key: number for number, key in enumerate(keys)}
-    number = {text: row for row, text in enumerate(texts)}
-    nowhere = (np.nan,) * 4
+    phrase_rows = {text: row for row, text in enumerate(texts)}
+    image_numbers = {key: number for number, key in enumerate(keys)}
     return Examples(
-        Phrases(texts, np.concatenate(parts)),
-        np.array([number[s.phrase] for s in statements], np.int64),
-        np.array([number[turned[s.phrase]] for s in statements], np.int64),
-        np.array([place[s.key] for s in statements], np.int64),
-        np.array([s.box or nowhere for s in statements], np.float32),
+        phrases=Phrases(texts, np.concatenate(embeddings)),
+        phrase=np.array([phrase_rows[s.phrase] for s in statements], np.int64),
+        mirrored=np.array([phrase_rows[mirrored[s.phrase]] for s in statements], np.int64),
+        image=np.array([image_numbers[s.key] for s in statements], np.int64),
+        boxes=np.array([s.box or _UNKNOWN_BOX for s in statements], np.float32).reshape(-1, 4),
     )

@@ -1,11 +1,11 @@
-"""Training a matcher from cached features: listwise inside each image, and yes or no overall."""
+"""The training loop of matcher networks, on cached features."""
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +13,29 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
-from torch.nn import functional
 from torch.utils import deterministic
 
 from ..core.errors import GroundingError
 from ..core.progress import progress_bar
+from .augment import drop_regions, drop_words, jitter_embeddings
 from .batch import ImageBatch
-from .dataset import Examples, RegionSource
-from .losses import LISTWISE_FROM, cosine_loss, listwise_loss, truth_overlap, yes_no_loss
+from .boxes import box_iou, mirror_boxes
+from .dataset import Examples, batches_by_image
+from .history import Epoch, TrainingHistory
+from .losses import listwise_loss, training_loss
 from .model import MatcherModel, PhraseBatch
-from .train_state import Epoch, TrainingOptions, TrainingRun, TrainingState
-from .vocabulary import count_words
+from .negatives import hard_negatives, random_negatives
+from .options import TrainingOptions
+from .region_source import RegionSource
+from .train_state import TrainingState
+from .vocabulary import encode_words
 
 __all__ = ["train_model"]
 
 
-_YES_NO_WEIGHT = 0.3
-_DROPPED_REGIONS = 0.1
-_SILENT_WORDS = 0.1
-_RIVAL_SHARPNESS = 15.0
-_SEEN = 0.08
+_MIRROR_PROBABILITY = 0.5
+
+_log = logging.getLogger(__name__)
 
 
 def train_model(
@@ -43,36 +46,42 @@ def train_model(
     validation: Examples,
     options: TrainingOptions,
     checkpoint: Path | None = None,
-) -> TrainingRun:
+) -> TrainingHistory:
     """Train a network in place and leave it with the weights of its best epoch.
 
     Parameters
     ----------
     model : MatcherModel
-        On the device where it shall train.
+        On the device on which to train.
     vocabulary : list of str
-        Words that it knows.
+        The words that it knows.
     regions : RegionSource
-        Of all images.
+        Regions of all images.
     training, validation : Examples
         Of different images.
     options : TrainingOptions
-        How.
+        How to train.
     checkpoint : Path, optional
-        Written after each epoch; if it exists, training goes on from there, to the same result as
-        without interruption.
+        Written after each epoch. If the file exists, training resumes from it, with the same
+        result as an uninterrupted run.
+
+    Returns
+    -------
+    TrainingHistory
+        The learning curve.
 
     Raises
     ------
     GroundingError
-        If there is nothing to train with.
+        If there are no training examples, or no validation examples with a box.
     ModelError
-        If the checkpoint is of another training.
+        If the checkpoint is damaged or belongs to a different training run.
     """
-    if not len(training) or not len(validation):
+    measurable = int(validation.located.sum())
+    if not len(training) or not measurable:
         raise GroundingError(
-            f"{len(training)} expressions to train with and {len(validation)} to validate with "
-            "are too few; give more expressions, of more images"
+            f"{len(training)} expressions for training and {measurable} with boxes for validation "
+            "are too few; add expressions about more images"
         )
     device = next(model.parameters()).device
     trainer = _Trainer(model, vocabulary, regions, options, device)
@@ -80,39 +89,46 @@ def train_model(
     if checkpoint is not None and checkpoint.exists():
         state.load(checkpoint)
     with (
-        _repeatable(),
+        _deterministic_algorithms(),
         progress_bar("Training", options.epochs, "epochs", options.progress) as advance,
     ):
-        advance(len(state.run.epochs))
+        advance(len(state.history.epochs))
         while not state.finished:
-            number = len(state.run.epochs) + 1
-            loss = trainer.train_epoch(training, state, number)
+            number = len(state.history.epochs) + 1
+            loss = trainer.train_epoch(training, state.optimizer, number)
             measured = trainer.validate(validation)
             state.add(Epoch(number, loss, *measured))
             if checkpoint is not None:
                 state.save(checkpoint)
             advance(1)
+    if state.stopped_early:
+        _log.info(
+            "training stopped early after epoch %d of %d: accuracy was best in epoch %d",
+            len(state.history.epochs),
+            options.epochs,
+            state.history.best.number,
+        )
     model.load_state_dict(state.best_weights)
     model.eval()
-    return state.run
+    return state.history
 
 
 @contextmanager
-def _repeatable() -> Iterator[None]:
-    """Let gradients of rows that are used several times be summed in the same order every time."""
+def _deterministic_algorithms() -> Iterator[None]:
+    """Sum the gradients of rows that are used several times in a fixed order."""
     before = (
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
     )
     memory: Any = deterministic
-    filled = memory.fill_uninitialized_memory
+    fill_before = memory.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True, warn_only=True)
-    memory.fill_uninitialized_memory = False  # filling costs time
+    memory.fill_uninitialized_memory = False  # filling costs time and is not needed here
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-        memory.fill_uninitialized_memory = filled
+        memory.fill_uninitialized_memory = fill_before
 
 
 class _Trainer:
@@ -125,188 +141,116 @@ class _Trainer:
         device: torch.device,
     ) -> None:
         self.model = model
-        self.words = {word: number for number, word in enumerate(vocabulary)}
+        self.word_ids = {word: number for number, word in enumerate(vocabulary)}
         self.regions = regions
         self.options = options
         self.device = device
 
-    def train_epoch(self, examples: Examples, state: TrainingState, number: int) -> float:
-        """Run one epoch, whose random choices depend on its number alone; return the loss."""
+    def train_epoch(
+        self, examples: Examples, optimizer: torch.optim.Optimizer, number: int
+    ) -> float:
+        """Train for one epoch and return the mean loss.
+
+        Random choices depend on the seed and the epoch's number alone, so that a resumed run makes
+        the same ones.
+        """
         random = np.random.default_rng([self.options.seed, number])
         torch.manual_seed(self.options.seed * 1000 + number)
-        batches = list(_image_batches(examples, self.options.batch, random))
-        total = len(batches) * self.options.epochs
+        batches = list(batches_by_image(examples, self.options.batch_size, random))
+        first_step, steps = (number - 1) * len(batches), self.options.epochs * len(batches)
         self.model.train()
         losses = []
-        for place, rows in enumerate(batches):
-            rate = _rate((number - 1) * len(batches) + place, total) * self.options.rate
-            for group in state.optimizer.param_groups:
-                group["lr"] = rate
-            loss = self._loss(examples.take(rows), random)
-            state.optimizer.zero_grad(set_to_none=True)
+        for step, rows in enumerate(batches, first_step):
+            for group in optimizer.param_groups:
+                group["lr"] = self.options.lr * _lr_factor(step, steps)
+            loss = self._training_loss(examples.take(rows), random)
+            optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-            state.optimizer.step()
+            optimizer.step()
             losses.append(loss.detach())
         return float(torch.stack(losses).mean())
 
     @torch.inference_mode()
     def validate(self, examples: Examples) -> tuple[float, float, float]:
-        """Return listwise loss, accuracy at IoU 0.5 and mean IoU."""
+        """Return listwise loss, accuracy at IoU 0.5 and mean IoU of the examples with a box."""
         self.model.eval()
-        examples = examples.take(np.flatnonzero(np.isfinite(examples.boxes).all(1)))
-        losses, overlaps = [], []
-        for rows in _image_batches(examples, self.options.batch, None):
+        examples = examples.take(np.flatnonzero(examples.located))
+        losses, best_ious = [], []
+        for rows in batches_by_image(examples, self.options.batch_size, None):
             batch = examples.take(rows)
-            images, place = np.unique(batch.image, return_inverse=True)
-            table = self.regions.batch(torch.from_numpy(images).to(self.device))
-            said, phrase = self._phrases(batch, batch.phrase)
-            image = torch.from_numpy(place).to(self.device)
-            logits = self.model(said, table, phrase, image).float()
-            iou = truth_overlap(self._tensor(batch.boxes), table.boxes[image])
+            images, image_index = self._images(batch)
+            phrases = self._phrases(batch, batch.phrase)
+            logits = self.model(phrases, images, self._numbers(batch), image_index).float()
+            iou = box_iou(self._tensor(batch.boxes), images.boxes[image_index])
             losses.append(listwise_loss(logits, iou))
-            overlaps.append(iou.gather(1, logits.argmax(1, keepdim=True))[:, 0])
-        iou = torch.cat(overlaps)
-        loss = torch.cat(losses).mean() if losses else iou.new_zeros(())
+            best_ious.append(iou.gather(1, logits.argmax(1, keepdim=True))[:, 0])
+        iou = torch.cat(best_ious)
+        loss = torch.cat(losses).mean()
         return float(loss), float((iou >= 0.5).float().mean()), float(iou.mean())
 
-    def _loss(self, batch: Examples, random: np.random.Generator) -> torch.Tensor:
-        images, place = np.unique(batch.image, return_inverse=True)
-        count = len(images)
-        flipped = random.random(count) < 0.5
-        table = self.regions.batch(torch.from_numpy(images).to(self.device))
-        table = table.mirrored(torch.from_numpy(flipped).to(self.device))
-        if self.options.noise:
-            table = _blurred(table, self.options.noise, random)
-        turned = flipped[place]
-        truths = batch.boxes.copy()
-        truths[turned] = np.array([1, 0, 1, 0]) + truths[turned][:, [2, 1, 0, 3]] * [-1, 1, -1, 1]
-        said, phrase = self._phrases(batch, np.where(turned, batch.mirrored, batch.phrase), random)
-        own = torch.from_numpy(place).to(self.device)
-        truth = self._tensor(truths.astype(np.float32))
-        located = truth.isfinite().all(1)
-        iou = truth_overlap(truth.nan_to_num(), table.boxes[own])
-        table = table.without(self._dropped(table, iou, own, random))
-        image = own
-        if count > 1:
-            other = (place + random.integers(1, count, len(place))) % count
-            asked, rivals = _rival_images(said, table, own, iou, located, random)
-            image = torch.cat([own, torch.from_numpy(other).to(self.device), rivals])
-            phrase = torch.cat([phrase, phrase, phrase[asked]])
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            logits = self.model(said, table, phrase, image).float()
-        overlap = iou.masked_fill(~table.present[own], 0)
-        cosines = torch.einsum("knd,kd->kn", table.embeddings[own], said.embeddings)
-        listwise = torch.where(
-            located,
-            listwise_loss(logits[: len(own)], overlap),
-            cosine_loss(logits[: len(own)], cosines, table.present[own]),
-        )
-        yes_no = yes_no_loss(logits, overlap, located, table.present[image])
-        return listwise.mean() + _YES_NO_WEIGHT * yes_no.sum() / (2 * len(own))
+    def _training_loss(self, batch: Examples, random: np.random.Generator) -> torch.Tensor:
+        """Augment a batch, add negative images, and return its loss."""
+        images, image_index = self._images(batch)
+        count = len(images.present)
+        mirrored_images = self._tensor(random.random(count) < _MIRROR_PROBABILITY)
+        mirrored = mirrored_images[image_index]
+        images = images.mirrored(mirrored_images)
+        if self.options.embedding_jitter:
+            images = jitter_embeddings(images, self.options.embedding_jitter, random)
+        phrase_rows = np.where(mirrored.cpu().numpy(), batch.mirrored, batch.phrase)
+        phrases = self._phrases(batch, phrase_rows, random)
 
-    def _dropped(
-        self, table: ImageBatch, iou: torch.Tensor, own: torch.Tensor, random: np.random.Generator
-    ) -> torch.Tensor:
-        """Choose regions to leave out: none that answers a phrase, and never the whole image."""
-        shape = tuple(table.present.shape)
-        chosen = torch.from_numpy(random.random(shape) < _DROPPED_REGIONS).to(self.device)
-        needed = torch.zeros(shape, device=self.device).index_add_(
-            0, own, (iou >= LISTWISE_FROM).float()
-        )
-        chosen &= needed == 0
-        chosen[:, 0] = False
-        return chosen
+        boxes = self._tensor(batch.boxes)
+        targets = torch.where(mirrored[:, None], mirror_boxes(boxes), boxes)
+        located = targets.isfinite().all(1)
+        iou = box_iou(targets.nan_to_num(), images.boxes[image_index])
+        images = drop_regions(images, iou, image_index, random)
+
+        # Pairs of phrase and image: the examples themselves come first, then the negatives.
+        examples = self._numbers(batch)
+        pair_phrases, pair_images = [examples], [image_index]
+        if count > 1:
+            pair_phrases.append(examples)
+            pair_images.append(random_negatives(image_index, count, random))
+            hard_examples, hard_images = hard_negatives(
+                phrases.embeddings, images, image_index, iou, located, random
+            )
+            pair_phrases.append(hard_examples)
+            pair_images.append(hard_images)
+        phrase_of_pair, image_of_pair = torch.cat(pair_phrases), torch.cat(pair_images)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            logits = self.model(phrases, images, phrase_of_pair, image_of_pair).float()
+        cosines = torch.einsum("end,ed->en", images.embeddings[image_index], phrases.embeddings)
+        return training_loss(logits, cosines, iou, located, images.present[image_of_pair])
+
+    def _images(self, batch: Examples) -> tuple[ImageBatch, torch.Tensor]:
+        """Return the images of a batch, each once, and which of them each example is about."""
+        numbers, image_index = np.unique(batch.image, return_inverse=True)
+        return self.regions.batch(self._tensor(numbers)), self._tensor(image_index)
 
     def _phrases(
         self,
         batch: Examples,
-        numbers: npt.NDArray[np.int64],
-        random: np.random.Generator | None = None,
-    ) -> tuple[PhraseBatch, torch.Tensor]:
-        """Return the phrases of a batch, some without their words, and each example's number."""
-        texts = [batch.phrases.texts[number] for number in numbers]
-        if random is not None:
-            silent = random.random(len(texts)) < _SILENT_WORDS
-            texts = ["" if quiet else text for text, quiet in zip(texts, silent, strict=True)]
-        words, starts = count_words(texts, self.words)
-        said = PhraseBatch(
-            self._tensor(batch.phrases.embeddings[numbers]),
-            words.to(self.device),
-            starts.to(self.device),
-        )
-        return said, torch.arange(len(numbers), device=self.device)
+        rows: npt.NDArray[np.int64],
+        word_dropout: np.random.Generator | None = None,
+    ) -> PhraseBatch:
+        """Return the phrases of `rows`, with word dropout if a generator draws it."""
+        texts: Sequence[str] = [batch.phrases.texts[row] for row in rows]
+        if word_dropout is not None:
+            texts = drop_words(texts, word_dropout)
+        word_ids, offsets = encode_words(texts, self.word_ids)
+        embeddings = self._tensor(batch.phrases.embeddings[rows])
+        return PhraseBatch(embeddings, word_ids.to(self.device), offsets.to(self.device))
 
-    def _tensor(self, array: npt.NDArray[np.float32]) -> torch.Tensor:
+    def _numbers(self, batch: Examples) -> torch.Tensor:
+        return torch.arange(len(batch), device=self.device)
+
+    def _tensor(self, array: npt.NDArray[Any]) -> torch.Tensor:
         return torch.from_numpy(array).to(self.device)
 
 
-def _blurred(table: ImageBatch, noise: float, random: np.random.Generator) -> ImageBatch:
-    """Shift each embedding by the difference of two others, by other amounts in each image."""
-    known = table.embeddings[table.present]
-    shape = table.embeddings.shape[:2]
-    first, second = (
-        known[torch.from_numpy(random.integers(0, len(known), shape)).to(known.device)]
-        for _ in range(2)
-    )
-    amount = noise * torch.from_numpy(random.random((shape[0], 1, 1), np.float32))
-    moved = table.embeddings + amount.to(known.device) * (first - second)
-    moved = functional.normalize(moved, dim=-1).masked_fill(~table.present[..., None], 0)
-    return replace(table, embeddings=moved)
-
-
-def _rival_images(
-    said: PhraseBatch,
-    table: ImageBatch,
-    own: torch.Tensor,
-    iou: torch.Tensor,
-    located: torch.Tensor,
-    random: np.random.Generator,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Choose images that look to cosine like an answer and are none: "orange", where apples lie.
-
-    An image that has a region of the label that the phrase means may be an answer, so it is never
-    chosen; what an unlocated phrase means has no label.
-
-    Returns
-    -------
-    int64 tensors of shape (r,)
-        Numbers of phrases, and their images.
-    """
-    with torch.no_grad():
-        cosine = torch.einsum("pd,mnd->pmn", said.embeddings, table.embeddings)
-        near = cosine.masked_fill(~table.present, -1).amax(-1)
-        meant = iou.argmax(1)
-        label = table.labels[own].gather(1, meant[:, None])
-        seen = table.present & (table.scores > _SEEN)
-        likely = ((table.labels[None] == label[:, None]) & seen).any(-1)
-        likely.scatter_(1, own[:, None], True)
-        drawn = torch.from_numpy(random.gumbel(size=tuple(near.shape)).astype(np.float32))
-        order = (_RIVAL_SHARPNESS * near + drawn.to(near.device)).masked_fill(likely, -torch.inf)
-        asked = torch.nonzero(located & (meant > 0) & ~likely.all(1))[:, 0]
-        return asked, order[asked].argmax(1)
-
-
-def _image_batches(
-    examples: Examples, size: int, random: np.random.Generator | None
-) -> Iterator[npt.NDArray[np.int64]]:
-    """Yield rows of about `size` examples, all of an image together."""
-    order = np.argsort(examples.image, kind="stable")
-    edges = np.flatnonzero(np.diff(examples.image[order])) + 1
-    groups = np.split(order, edges)
-    numbers = np.arange(len(groups)) if random is None else random.permutation(len(groups))
-    batch: list[npt.NDArray[np.int64]] = []
-    gathered = 0
-    for number in numbers.tolist():
-        batch.append(groups[number])
-        gathered += len(groups[number])
-        if gathered >= size:
-            yield np.concatenate(batch)
-            batch, gathered = [], 0
-    if batch:
-        yield np.concatenate(batch)
-
-
-def _rate(step: int, total: int) -> float:
-    rise = max(1, total // 20)
-    return min((step + 1) / rise, 0.505 + 0.495 * math.cos(math.pi * step / total))
+def _lr_factor(step: int, steps: int) -> float:
+    """Return the share of the peak learning rate: linear warm-up, then half a cosine to 1 %."""
+    warm_up = max(1, steps // 20)
+    return min((step + 1) / warm_up, 0.505 + 0.495 * math.cos(math.pi * step / steps))

@@ -1,4 +1,4 @@
-"""Word counts of phrases: what an embedding of meaning says too softly, "left" against "right"."""
+"""Words and word pairs of phrases, which tell "left" from "right" where embeddings hardly do."""
 
 from __future__ import annotations
 
@@ -9,35 +9,43 @@ from itertools import pairwise
 
 import torch
 
-__all__ = ["count_words", "frequent_words", "words_of"]
+__all__ = ["encode_words", "frequent_words", "words_and_bigrams"]
 
 
-def words_of(phrase: str) -> list[str]:
-    """Return the words of a phrase and the pairs of neighbouring words.
+def words_and_bigrams(phrase: str) -> list[str]:
+    """Return the words of a phrase and the pairs of neighboring words, in lower case.
 
     Examples
     --------
-    >>> words_of("2nd dog, left")
+    >>> words_and_bigrams("2nd dog, left")
     ['2nd', 'dog', 'left', '2nd dog', 'dog left']
     """
     words = re.findall(r"\w+", phrase.lower())
     return [*words, *(f"{first} {second}" for first, second in pairwise(words))]
 
 
-def frequent_words(phrases: Iterable[str], least: int, most: int) -> list[str]:
-    """Return the words and pairs that at least `least` phrases use, the `most` frequent first."""
-    counts = Counter(word for phrase in phrases for word in dict.fromkeys(words_of(phrase)))
-    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return [word for word, count in ranked[:most] if count >= least]
+def frequent_words(phrases: Iterable[str], min_count: int, max_words: int) -> list[str]:
+    """Return the words and bigrams that at least `min_count` phrases use.
 
-
-def count_words(
-    phrases: Sequence[str], vocabulary: dict[str, int]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the numbers of known words, and where each phrase's begin: what EmbeddingBag takes."""
-    numbers: list[int] = []
-    starts = []
+    The most frequent come first, at most `max_words` of them.
+    """
+    counts: Counter[str] = Counter()
     for phrase in phrases:
-        starts.append(len(numbers))
-        numbers += [vocabulary[word] for word in words_of(phrase) if word in vocabulary]
-    return torch.tensor(numbers, dtype=torch.int64), torch.tensor(starts, dtype=torch.int64)
+        counts.update(set(words_and_bigrams(phrase)))
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return [word for word, count in ranked[:max_words] if count >= min_count]
+
+
+def encode_words(
+    phrases: Sequence[str], word_ids: dict[str, int]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the ids of known words, and the offset at which each phrase begins.
+
+    They are the two int64 inputs of :class:`torch.nn.EmbeddingBag`. Unknown words are left out.
+    """
+    ids: list[int] = []
+    offsets = []
+    for phrase in phrases:
+        offsets.append(len(ids))
+        ids += [word_ids[word] for word in words_and_bigrams(phrase) if word in word_ids]
+    return torch.tensor(ids, dtype=torch.int64), torch.tensor(offsets, dtype=torch.int64)

@@ -1,13 +1,14 @@
 """Train nano's matcher: pseudo-queries and captions over photographs of the training folder.
 
-No box was drawn by a person. Boxes are those of two detectors, the bundled one and the YOLO that
-taught it, since the matcher serves both.
+No box was drawn by a person. Boxes are those of two detectors, the bundled one and its teacher, a
+YOLO, since the matcher serves both.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,12 @@ from retrieval_grounding.core.region_table import RegionTable
 from retrieval_grounding.core.types import RowKey
 from retrieval_grounding.matching.calibrate import UNDETECTED, calibrate
 from retrieval_grounding.matching.fit import fit_matcher
+from retrieval_grounding.matching.options import TrainingOptions
 from retrieval_grounding.matching.statements import (
     Statement,
     make_examples,
     pseudo_statements,
 )
-from retrieval_grounding.matching.train_state import TrainingOptions
 from retrieval_grounding.storage.catalog import Catalog
 from retrieval_grounding.storage.region_store import RegionStore
 
@@ -36,8 +37,8 @@ _SURE = 0.25
 _SIZE = 384  # the photographs are small
 _BOXES = 25
 _EPOCHS = 14
-_RATE = 1e-3
-_NOISE = 0.35  # the encoder has seen these photographs, and will not have seen the user's
+_LR = 1e-3
+_EMBEDDING_JITTER = 0.35  # the encoder has seen these photographs, unlike those of users
 _UNSEEN = 450
 
 
@@ -60,7 +61,7 @@ class JoinedStores:
         """Return the regions of images as one table, in the order of `keys`."""
         parts = [store.gather([key]) for store, key in map(self._own, keys)]
         names = list(dict.fromkeys(name for part in parts for name in part.label_names))
-        meanings = {
+        label_embeddings = {
             name: part.label_embeddings[code]
             for part in parts
             for code, name in enumerate(part.label_names)
@@ -79,7 +80,7 @@ class JoinedStores:
             colors=np.concatenate([part.colors for part in parts]),
             offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
             label_names=names,
-            label_embeddings=np.array([meanings[name] for name in names], np.float32),
+            label_embeddings=np.array([label_embeddings[name] for name in names], np.float32),
         )
 
     def _own(self, key: RowKey) -> tuple[RegionStore, RowKey]:
@@ -97,15 +98,15 @@ def train_matcher(
     photos : Path
         Folder of photographs with ``captions.tsv``.
     teacher : Path
-        The YOLO that taught the bundled detector.
+        Weights of the YOLO that is the bundled detector's teacher.
     work : Path
-        Where the indexes go; those that are there are used.
+        Folder for the indexes; existing ones are reused.
     output : Path
         The matcher's file.
     device : str
-        Where everything runs.
+        Device for models and training.
     seed : int
-        For every random choice, and as in `held_out_photos`.
+        Seed of every random choice, the same as for `held_out_photos`.
     """
     captions = read_captions(photos / "captions.tsv")
     held_out = held_out_photos(captions, seed)
@@ -118,7 +119,7 @@ def train_matcher(
     folders = {
         "teacher": (str(teacher), chosen),
         "nano": ("nano", again),
-        # The encoder has not seen these, so it is as sure of them as of a user's photographs.
+        # The encoder was not trained on these, so their scores are like those of new photographs.
         "unseen": (
             str(teacher),
             np.random.default_rng(3).choice(sorted(held_out), _UNSEEN, replace=False).tolist(),
@@ -138,32 +139,34 @@ def train_matcher(
             settings=settings,
             device=device,
         )
-    told = defaultdict(list)
+    captions_of = defaultdict(list)
     for caption in captions:
-        told[caption.photo].append(caption)
+        captions_of[caption.photo].append(caption)
     seen = [Catalog(indexes[name].directory) for name in ("teacher", "nano")]
     store = JoinedStores(seen)
-    statements = _statements(store, _keys(store, 0, seen[0]), told, random, seed)
-    # Small detectors mistake one thing for another, so what is said is what the teacher sees.
-    said = defaultdict(list)
+    statements = _statements(store, _keys(store, 0, seen[0]), captions_of, random, seed)
+    # Small detectors confuse classes, so regions of nano get the statements made with the teacher.
+    statements_of = defaultdict(list)
     for statement in statements:
-        said[statement.key].append(statement)
-    photo = {name: key for key, name in _keys(store, 0, seen[0]).items()}
+        statements_of[statement.key].append(statement)
+    key_of = {name: key for key, name in _keys(store, 0, seen[0]).items()}
     for key, name in _keys(store, 1, seen[1]).items():
-        statements += [Statement(key, what.phrase, what.box) for what in said[photo[name]]]
+        statements += [replace(statement, key=key) for statement in statements_of[key_of[name]]]
     print(f"{len(statements)} statements", flush=True)
     encoder = indexes["teacher"].encoder
     fit = fit_matcher(
         store,
         encoder,
         statements,
-        options=TrainingOptions(epochs=_EPOCHS, rate=_RATE, noise=_NOISE, seed=seed),
+        options=TrainingOptions(
+            epochs=_EPOCHS, lr=_LR, embedding_jitter=_EMBEDDING_JITTER, seed=seed
+        ),
         device=device,
         trained_on="pseudo-queries and captions, no human boxes",
     )
     unseen = JoinedStores([Catalog(indexes["unseen"].directory)])
     statements = _statements(
-        unseen, _keys(unseen, 0, Catalog(indexes["unseen"].directory)), told, random, seed
+        unseen, _keys(unseen, 0, Catalog(indexes["unseen"].directory)), captions_of, random, seed
     )
     keys = list(dict.fromkeys(statement.key for statement in statements))
     examples = make_examples(statements, keys, encoder)
@@ -185,14 +188,14 @@ def _keys(store: JoinedStores, number: int, catalog: Catalog) -> dict[RowKey, st
 def _statements(
     store: JoinedStores,
     names: dict[RowKey, str],
-    told: dict[str, list[Caption]],
+    captions_of: dict[str, list[Caption]],
     random: np.random.Generator,
     seed: int,
 ) -> list[Statement]:
-    """Return what captions and pseudo-queries say of photographs."""
+    """Return captions and pseudo-queries of photographs as statements."""
     statements = []
     for key, name in names.items():
-        statements += caption_statements(key, store, told[name], random)
+        statements += caption_statements(key, store, captions_of[name], random)
     return statements + pseudo_statements(store, names, seed)
 
 
@@ -201,8 +204,7 @@ def caption_statements(
 ) -> list[Statement]:
     """Return noun phrases of an image's captions, and one caption.
 
-    A phrase whose noun means one detection and no other has its box; of the others, nobody knows
-    where in the image they are.
+    A phrase gets a box if its noun fits exactly one detection; the boxes of others are not known.
     """
     table = store.gather([key])
     words = class_words()
@@ -211,8 +213,8 @@ def caption_statements(
     phrases = list(dict.fromkeys(p for caption in captions for p in caption.noun_phrases))
     statements = []
     for number in random.permutation(len(phrases))[:_PHRASES]:
-        meant = phrase_class(phrases[number], words)
-        found = [row for row in rows if codes[table.label(row)] in meant]
+        classes = phrase_class(phrases[number], words)
+        found = [row for row in rows if codes[table.label(row)] in classes]
         box = None
         if len(found) == 1 and not is_plural(phrases[number]):
             x1, y1, x2, y2 = (table.boxes[found[0]] / np.tile(table.boxes[0, 2:], 2)).tolist()

@@ -1,1 +1,1 @@
-"""Pseudo-queries: phrases made from what an index holds."""
+"""Pseudo-queries: phrases made from the detections of an index."""

@@ -1,7 +1,8 @@
-"""Pseudo-queries: phrases for regions, made from what an index holds and nothing else.
+"""Pseudo-queries: phrases for regions, made from the contents of an index alone.
 
-Detections → objects (:mod:`.objects`) → what holds for exactly one of them (:mod:`.claims`) → words
-(:mod:`.wording`). No annotation and no image is needed.
+Detections become objects (:mod:`.objects`), objects become claims that hold for exactly one of them
+(:mod:`.claims`), and claims become words (:mod:`.wording`). Neither annotations nor image files are
+needed.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ...core.region_table import RegionTable
+from .claims import Claim, find_claims
 from .objects import find_objects
-from .predicates import Claim, find_claims
-from .templates import label_sets, word_claim
+from .wording import draw_label_sets, word_claim
 
 __all__ = ["PseudoQueries", "describe_image", "pseudo_queries"]
 
@@ -30,14 +31,14 @@ _KIND_WEIGHTS = {
     "color middle": 0.1, "color ordinal": 0.2, "color size": 0.2, "color depth": 0.3,
     "color relation": 0.5,
 }  # fmt: skip
-"""How often each kind is drawn where an image allows it."""
+"""How often each kind is drawn from the claims of an image, relative to the others."""
 
 _SIZE_MENTIONED = 0.2
 
 
 @dataclass(frozen=True)
 class PseudoQueries:
-    """Phrases and the regions that they mean.
+    """Phrases and their target regions.
 
     Parameters
     ----------
@@ -48,9 +49,9 @@ class PseudoQueries:
     phrases : sequence of q str
         Lower case, without punctuation.
     kinds : sequence of q str
-        What a phrase tells by: ``label``, ``color``, ``place``, ``side``, ``corner``,
-        ``middle``, ``ordinal``, ``size``, ``depth``, ``relation``, or ``color`` before one of
-        these.
+        What singles out the target: ``label``, ``color``, ``place``, ``side``, ``corner``,
+        ``middle``, ``ordinal``, ``size``, ``depth``, ``relation``, or one of these after
+        ``color``, such as ``color side``.
     """
 
     images: npt.NDArray[np.int64]
@@ -63,18 +64,18 @@ class PseudoQueries:
 
 
 def pseudo_queries(regions: RegionTable, seed: int, per_image: int = 8) -> PseudoQueries:
-    """Make phrases that mean exactly one region of their image.
+    """Make phrases that describe exactly one region of their image.
 
-    An image's phrases depend on its regions and the seed alone, not on the rest of the table.
+    An image's phrases depend on its regions and the seed, not on the rest of the table.
 
     Parameters
     ----------
     regions : RegionTable
         Labels, scores, boxes and colors are used; embeddings are not.
     seed : int
-        Other seeds draw other phrases.
+        Different seeds draw different phrases.
     per_image : int
-        At most so many phrases for an image; images without a clear object have none.
+        Maximum number of phrases for an image; images without a clear object get none.
     """
     images, rows, phrases, kinds = [], [], [], []
     for image in range(len(regions.offsets) - 1):
@@ -89,38 +90,38 @@ def pseudo_queries(regions: RegionTable, seed: int, per_image: int = 8) -> Pseud
 def describe_image(
     regions: RegionTable, image: int, seed: int, per_image: int = 8
 ) -> list[tuple[Claim, str]]:
-    """Return what is said of one image, and in which words; see :func:`pseudo_queries`."""
-    rows = regions.image(image)
-    rng = Random(zlib.crc32(regions.boxes[rows].tobytes(), seed & 0xFFFFFFFF))
+    """Return claims about one image with their phrases; see :func:`pseudo_queries`."""
+    boxes = regions.boxes[regions.image(image)]
+    rng = Random(zlib.crc32(boxes.tobytes(), seed & 0xFFFFFFFF))
     objects = find_objects(regions, image)
-    sets = label_sets((thing.label for thing in objects if thing.sure), rng)
-    claims = list(find_claims(objects, sets))
+    label_sets = draw_label_sets((thing.label for thing in objects if thing.sure), rng)
+    claims = list(find_claims(objects, label_sets))
     sizes = {
-        (claim.target.row, id(claim.pool)): claim.direction
-        for claim in claims
-        if claim.kind == "size"
+        (claim.target, claim.pool): claim.direction for claim in claims if claim.kind == "size"
     }
-    described: dict[str, Claim] = {}
-    for claim in _mixed(claims, rng):
-        if len(described) >= per_image:
+    claim_of_phrase: dict[str, Claim] = {}
+    for claim in _draw_order(claims, rng):
+        if len(claim_of_phrase) >= per_image:
             break
         size = ""
         if claim.kind not in ("size", "depth") and rng.random() < _SIZE_MENTIONED:
-            size = sizes.get((claim.target.row, id(claim.pool)), "")
-        described.setdefault(word_claim(claim, rng, size), claim)
-    return [(claim, phrase) for phrase, claim in described.items()]
+            size = sizes.get((claim.target, claim.pool), "")
+        phrase = word_claim(claim, rng, size)
+        if phrase not in claim_of_phrase:
+            claim_of_phrase[phrase] = claim
+    return [(claim, phrase) for phrase, claim in claim_of_phrase.items()]
 
 
-def _mixed(claims: Sequence[Claim], rng: Random) -> Iterator[Claim]:
-    """Yield all claims in random order, kinds drawn by their weights."""
+def _draw_order(claims: Sequence[Claim], rng: Random) -> Iterator[Claim]:
+    """Yield all claims in random order, with kinds drawn by their weights."""
     by_kind: dict[str, list[Claim]] = defaultdict(list)
     for claim in claims:
         by_kind[_kind(claim)].append(claim)
     for group in by_kind.values():
         rng.shuffle(group)
     while by_kind:
-        names = list(by_kind)
-        (kind,) = rng.choices(names, [_KIND_WEIGHTS[name] for name in names])
+        kinds = list(by_kind)
+        kind = rng.choices(kinds, [_KIND_WEIGHTS[name] for name in kinds])[0]
         yield by_kind[kind].pop()
         if not by_kind[kind]:
             del by_kind[kind]

@@ -1,22 +1,23 @@
-"""From detections to objects: which boxes are one thing, and how sure that is."""
+"""Objects from detections: which boxes show one thing, and how certain it is."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from ...core.region_table import RegionTable
-from ...core.regions import WHOLE_IMAGE, pairwise_iou
+from ...core.regions import WHOLE_IMAGE, box_areas, pairwise_intersection, pairwise_iou
 
 __all__ = ["DetectedObject", "find_objects"]
 
 
-SURE_SCORE = 0.35  # a box that may be described
-MAYBE_SCORE = 0.15  # a box that may be something, and then makes other descriptions doubtful
+SURE_SCORE = 0.35  # boxes from here on may be described
+MAYBE_SCORE = 0.15  # boxes from here on may show something, which makes other phrases ambiguous
 SAME_OBJECT_IOU = 0.6
 NESTED_SHARE = 0.8
-RIVAL_LABEL = 0.4  # a second label with this share of the first one's score leaves the name open
+RIVAL_LABEL = 0.4  # a second label with this share of the first one's score makes it uncertain
 SMALLEST_AREA, LARGEST_AREA = 0.005, 0.9  # shares of the image
 
 
@@ -31,15 +32,15 @@ class DetectedObject:
     label : str
         Class name of that box.
     labels : frozenset of str
-        Everything that the detector took it for.
+        Class names of all its boxes.
     sure : bool
-        Whether it certainly is there, is one object, and is what `label` says. The others are
-        never described, but what is said of a sure object must be untrue for them too.
+        Whether it certainly exists, is one object, and is what `label` says. Other objects are
+        never described, but a phrase for a sure object must not fit them either.
     doubtful : bool
-        Whether it may well not be there at all.
+        Whether it may well not exist.
     left, top, right, bottom : float
         Edges of the box, 0 to 1.
-    shares : sequence of 11 float
+    shares : list of 11 float
         Shares of the basic colors, 0 to 1.
     """
 
@@ -56,12 +57,12 @@ class DetectedObject:
 
     @property
     def x(self) -> float:
-        """Centre from the left."""
+        """Center, from the left."""
         return (self.left + self.right) / 2
 
     @property
     def y(self) -> float:
-        """Centre from the top."""
+        """Center, from the top."""
         return (self.top + self.bottom) / 2
 
     @property
@@ -85,64 +86,86 @@ def find_objects(table: RegionTable, image: int) -> list[DetectedObject]:
 
     Boxes that overlap by more than `SAME_OBJECT_IOU` are one object, whatever their labels.
     """
-    rows = table.image(image)
-    frame = table.boxes[rows.start]
-    here = np.arange(rows.start + 1, rows.stop)
-    here = here[table.scores[here] >= MAYBE_SCORE]
-    here = here[np.argsort(-table.scores[here], kind="stable")]
-    here = here[[table.label(row) != WHOLE_IMAGE for row in here.tolist()]] if len(here) else here
-    if not len(here):
+    rows = _boxes_by_score(table, image)
+    if not len(rows):
         return []
+    frame = table.boxes[table.image(image).start]
     sides = np.tile(frame[2:] - frame[:2], 2)
-    boxes = (table.boxes[here] - np.tile(frame[:2], 2)) / sides
-    same = (pairwise_iou(boxes, boxes) > SAME_OBJECT_IOU).tolist()
-    nested = (_covered(boxes) > NESTED_SHARE).tolist()
-    labels = [table.label(row) for row in here.tolist()]
-    scores = table.scores[here].tolist()
-    shares = (table.colors[here] / 255).tolist()
+    boxes = (table.boxes[rows] - np.tile(frame[:2], 2)) / sides
+    labels = [table.label(row) for row in rows.tolist()]
+    scores = table.scores[rows].tolist()
+    shares = (table.colors[rows] / 255).tolist()
     corners = boxes.tolist()
 
-    groups: list[list[int]] = []
-    whole = []  # whether a group is an object by itself
-    for box in range(len(here)):
-        home = next((group for group in groups if same[group[0]][box]), None)
-        if home is not None:
-            home.append(box)
-            continue
-        # A part of another box of its class, or a box around several: one of the two is wrong.
-        apart = not any(
-            nested[group[0]][box] and labels[group[0]] == labels[box] for group in groups
-        )
-        if apart or scores[box] >= SURE_SCORE:
-            groups.append([box])
-            whole.append(apart)
     objects = []
-    for group, apart in zip(groups, whole, strict=True):
+    for group, separate in _group_boxes(boxes, labels, scores):
         best = group[0]
         left, top, right, bottom = corners[best]
         rivals = [box for box in group if labels[box] != labels[best]]
         sure = (
-            apart
+            separate
             and scores[best] >= SURE_SCORE
             and SMALLEST_AREA <= (right - left) * (bottom - top) <= LARGEST_AREA
             and all(scores[box] < RIVAL_LABEL * scores[best] for box in rivals)
         )
-        named = frozenset(labels[box] for box in group)
-        row = int(here[best])
-        doubtful = scores[best] < SURE_SCORE
         objects.append(
             DetectedObject(
-                row, labels[best], named, sure, doubtful, left, top, right, bottom, shares[best]
+                row=int(rows[best]),
+                label=labels[best],
+                labels=frozenset(labels[box] for box in group),
+                sure=sure,
+                doubtful=scores[best] < SURE_SCORE,
+                left=left,
+                top=top,
+                right=right,
+                bottom=bottom,
+                shares=shares[best],
             )
         )
     return objects
 
 
-def _covered(boxes: np.ndarray) -> np.ndarray:
-    """Return which share of the smaller box of each pair lies in the larger one, (n, n)."""
-    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-    shared = (high - low).clip(min=0).prod(-1)
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(-1)
-    covered: np.ndarray = shared / np.maximum(np.minimum.outer(areas, areas), 1e-9)
-    return covered
+def _boxes_by_score(table: RegionTable, image: int) -> npt.NDArray[np.int64]:
+    """Return the rows of an image's detections, the most confident first, without faint ones."""
+    region_rows = table.image(image)
+    rows = np.arange(region_rows.start + 1, region_rows.stop)
+    rows = rows[table.scores[rows] >= MAYBE_SCORE]
+    rows = rows[np.argsort(-table.scores[rows], kind="stable")]
+    detections = [row for row in rows.tolist() if table.label(row) != WHOLE_IMAGE]
+    return np.array(detections, np.int64)
+
+
+def _group_boxes(
+    boxes: npt.NDArray[np.float32], labels: list[str], scores: list[float]
+) -> list[tuple[list[int], bool]]:
+    """Group boxes, the most confident first, into objects.
+
+    Returns
+    -------
+    list of (group, separate)
+        The numbers of an object's boxes, and whether it is separate from the others: it is not if
+        it is a part of a larger box of its class, or a box around smaller ones, so that one of the
+        two is wrong. Such boxes are left out unless they are confident.
+    """
+    same = (pairwise_iou(boxes, boxes) > SAME_OBJECT_IOU).tolist()
+    nested = (_covered_shares(boxes) > NESTED_SHARE).tolist()
+    groups: list[tuple[list[int], bool]] = []
+    for box, label in enumerate(labels):
+        own_group = next((group for group, _ in groups if same[group[0]][box]), None)
+        if own_group is not None:
+            own_group.append(box)
+            continue
+        separate = not any(
+            nested[group[0]][box] and labels[group[0]] == label for group, _ in groups
+        )
+        if separate or scores[box] >= SURE_SCORE:
+            groups.append(([box], separate))
+    return groups
+
+
+def _covered_shares(boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.floating]:
+    """Return the share of the smaller box of each pair that the larger one covers, (n, n)."""
+    areas = box_areas(boxes)
+    smaller = np.maximum(np.minimum.outer(areas, areas), 1e-9)
+    shares: npt.NDArray[np.floating] = pairwise_intersection(boxes, boxes) / smaller
+    return shares

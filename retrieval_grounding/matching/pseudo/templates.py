@@ -1,26 +1,26 @@
-"""Words for claims: nouns for class names, wordings for each kind, and mirrored phrases.
+"""Words for claims, as data: nouns for class names, and patterns for each kind of claim.
 
-A wording is a pattern: ``(a|b|)`` is one of its alternatives, ``{n}`` the noun phrase, ``{d}`` the
-direction, ``{r}`` the noun phrase of the other object. What people say more often stands twice.
+In a pattern ``(a|b|)`` stands for one of its alternatives, ``{n}`` for the noun phrase, ``{w}`` for
+the noun alone, ``{d}`` for the direction, ``{v}`` and ``{s}`` for the vertical and horizontal part
+of a corner, ``{o}`` for an ordinal, ``{c}`` for a color, ``{l}`` for a relation, and ``{r}`` for
+the noun of the other object. What people say more often is listed more than once.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
-from functools import cache
-from random import Random
-
-from .predicates import Claim, Pool
-
-__all__ = ["label_sets", "mirror_phrase", "word_claim"]
-
-
-def _lists(table: dict[str, str]) -> dict[frozenset[str], tuple[str, ...]]:
-    return {frozenset(key.split(",")): tuple(words.split(",")) for key, words in table.items()}
+__all__ = [
+    "COLOR_PATTERNS",
+    "COLOR_PATTERNS_PERSON",
+    "NOUNS",
+    "ORDINAL_WORDS",
+    "PATTERNS",
+    "RELATION_WORDS",
+    "SIZE_WORDS",
+    "VERTICAL_WORDS",
+]
 
 
-_NOUNS = _lists({
+_NOUNS_BY_LABELS = {
     # The detector does not tell women from men, so these words must not come to mean anything.
     "person": "person,person,person,person,person,guy,guy,man,man,man,woman,woman,lady,girl,boy,"
     "kid,dude,human",
@@ -43,18 +43,22 @@ _NOUNS = _lists({
     "skateboard,surfboard,snowboard": "board", "couch,chair": "seat", "bear,teddy bear": "bear",
     "bird,cat,dog,horse,sheep,cow,elephant,bear,zebra,giraffe": "animal",
     "pizza,donut,cake,sandwich,hot dog": "food",
-})  # fmt: skip
-_SHARED_NOUNS = tuple(labels for labels in _NOUNS if len(labels) > 1)
-_SHARED_NOUN_RATE = 0.3
+}  # fmt: skip
 
-_THING_COLORS = ("{c} {w}",)
-_CLOTHES = (
+NOUNS: dict[frozenset[str], tuple[str, ...]] = {
+    frozenset(labels.split(",")): tuple(words.split(","))
+    for labels, words in _NOUNS_BY_LABELS.items()
+}
+"""Nouns by the class names that they cover."""
+
+COLOR_PATTERNS = ("{c} {w}",)
+COLOR_PATTERNS_PERSON = (
     "{w} in {c}", "{w} in {c}", "{w} in (a |){c} (shirt|shirt|jacket|top|coat)",
     "{w} wearing (a |){c} (shirt|shirt|jacket|top)", "{w} wearing {c}", "{w} with {c} (shirt|top)",
     "{c} shirt {w}", "{c} (shirt|shirt|jacket|coat)", "{c} shirt",
 )  # fmt: skip
 
-_WORDINGS: dict[str, tuple[str, ...]] = {
+PATTERNS: dict[str, tuple[str, ...]] = {
     "label": ("(the |a |){n}", "{n}"),
     "side": ("(the |){d} {n}", "{d} {n}", "(the |){d}( |-|)most {n}", "{n} furthest (to the |){d}"),
     "side half": (
@@ -112,7 +116,7 @@ _WORDINGS: dict[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 
-_RELATION_WORDS: dict[str, tuple[str, ...]] = {
+RELATION_WORDS: dict[str, tuple[str, ...]] = {
     "left of": ("to the left of", "on the left of", "left of", "on the left side of"),
     "right of": ("to the right of", "on the right of", "right of", "on the right side of"),
     "above": ("above", "above", "over"),
@@ -126,145 +130,9 @@ _RELATION_WORDS: dict[str, tuple[str, ...]] = {
     "with": ("with", "with", "that has"),
     "carried by": ("held by", "of", "carried by"),
 }
-_PARKED = frozenset("car,truck,bus,bicycle,motorcycle".split(","))
-_PARKED_RATE = 0.3
-_BESIDE = ("left of", "right of", "next to")
-
-_ORDINALS = {1: ("first", "1st"), 2: ("second", "2nd"), 3: ("third", "3rd")}
-_VERTICAL_WORDS = {"top": ("top", "top", "upper"), "bottom": ("bottom", "bottom", "lower")}
-_SIZE_WORDS = {
+ORDINAL_WORDS = {1: ("first", "1st"), 2: ("second", "2nd"), 3: ("third", "3rd")}
+VERTICAL_WORDS = {"top": ("top", "top", "upper"), "bottom": ("bottom", "bottom", "lower")}
+SIZE_WORDS = {
     "largest": ("big", "large"), "smallest": ("small", "little"),
     "tallest": ("tall",), "shortest": ("short",),
 }  # fmt: skip
-_BARE_RATE = 0.25
-_FAR_EDGE = 0.3
-
-
-def label_sets(labels: Iterable[str], rng: Random) -> list[frozenset[str]]:
-    """Return the sets of class names, met by any of `labels`, that some noun covers.
-
-    Of the nouns for several classes ("animal") only some are drawn: they are rarely used.
-    """
-    present = sorted(set(labels))
-    sets = [frozenset([label]) for label in present]
-    for shared in _SHARED_NOUNS:
-        if not shared.isdisjoint(present) and rng.random() < _SHARED_NOUN_RATE:
-            sets.append(shared)
-    return sets
-
-
-def word_claim(claim: Claim, rng: Random, size: str = "") -> str:
-    """Return a phrase for a claim, drawn from all that say the same.
-
-    Parameters
-    ----------
-    claim : Claim
-        What is said.
-    rng : random.Random
-        Draws the words.
-    size : str
-        A size by which the object stands out of the pool as well (``"largest"``), to be mentioned.
-    """
-    pool = claim.pool
-    patterns = _patterns(claim)
-    bare = pool.everything and (pool.color or claim.kind != "label") and rng.random() < _BARE_RATE
-    word = "one" if bare else rng.choice(_nouns(pool.labels))
-    if bare and not pool.color and not size:
-        patterns += _WORDINGS.get(f"{_family(claim)} bare", ())
-    noun = _noun_phrase(pool, word, rng)
-    if size:
-        noun = f"{rng.choice(_SIZE_WORDS[size])} {noun}"
-    first, _, second = claim.direction.partition(" ")
-    link = rng.choice(_RELATION_WORDS.get(claim.direction, ("",)))
-    if claim.direction in _BESIDE and pool.labels <= _PARKED and rng.random() < _PARKED_RATE:
-        link = f"parked {link}"
-    phrase = rng.choice(_variants(rng.choice(patterns))).format(
-        n=noun,
-        w=word,
-        d=claim.direction,
-        v=rng.choice(_VERTICAL_WORDS.get(first, ("",))),
-        s=second,
-        o=rng.choice(_ORDINALS.get(claim.rank, ("",))),
-        l=link,
-        r=rng.choice(_nouns(claim.reference.labels)) if claim.reference else "",
-    )
-    return _fix_articles(phrase)
-
-
-def _family(claim: Claim) -> str:
-    if claim.kind in ("size", "depth"):
-        return claim.direction
-    if claim.kind in ("side", "place"):
-        return "side" if claim.direction in ("left", "right") else "vertical"
-    return claim.kind
-
-
-def _patterns(claim: Claim) -> tuple[str, ...]:
-    """Return the wordings that are true of the claim."""
-    family = _family(claim)
-    patterns = () if claim.kind == "place" else _WORDINGS[family]
-    if claim.kind in ("side", "place"):
-        target = claim.target
-        distance = {
-            "left": target.x, "right": 1 - target.x, "top": target.y, "bottom": 1 - target.y,
-        }[claim.direction]  # fmt: skip
-        if distance < 0.5:  # the left one of two may still stand on the right
-            patterns += _WORDINGS[f"{family} half"]
-        if distance < _FAR_EDGE and len(claim.pool.sure) > 2:
-            patterns += _WORDINGS.get(f"{family} far", ())
-    if len(claim.pool.maybe) == 2:
-        patterns += _WORDINGS.get(f"{family} of two", ())
-    return patterns
-
-
-def _nouns(labels: frozenset[str]) -> tuple[str, ...]:
-    return _NOUNS.get(labels) or tuple(labels)  # other detectors' classes speak for themselves
-
-
-def _noun_phrase(pool: Pool, word: str, rng: Random) -> str:
-    if not pool.color:
-        return word
-    patterns = _CLOTHES if "person" in pool.labels else _THING_COLORS
-    color = rng.choice(("gray", "grey")) if pool.color == "gray" else pool.color
-    return rng.choice(_variants(rng.choice(patterns))).format(w=word, c=color)
-
-
-@cache
-def _variants(pattern: str) -> tuple[str, ...]:
-    """Return all that a pattern stands for; of nested alternatives the inner ones come first.
-
-    >>> _variants("(the |){n}(s|)")
-    ('the {n}s', 'the {n}', '{n}s', '{n}')
-    """
-    inner = re.search(r"\(([^()]*)\)", pattern)
-    if not inner:
-        return (pattern,)
-    return tuple(
-        variant
-        for choice in inner[1].split("|")
-        for variant in _variants(pattern[: inner.start()] + choice + pattern[inner.end() :])
-    )
-
-
-def _fix_articles(phrase: str) -> str:
-    """Write "an orange" for "a orange", and leave out what a plural or "one" cannot have."""
-    phrase = re.sub(r"\ban? (?=(?:skis|scissors|one)\b)", "", phrase)
-    return re.sub(r"\ba (?=[aeiou])", "an ", phrase)
-
-
-_SWAP = {"left": "right", "right": "left", "Left": "Right", "Right": "Left",
-         "LEFT": "RIGHT", "RIGHT": "LEFT"}  # fmt: skip
-_SIDE_WORD = re.compile(
-    r"\b(left|right|Left|Right|LEFT|RIGHT)(?=\b|(?i:most|hand|side|ward|wards)\b)"
-)
-
-
-def mirror_phrase(phrase: str) -> str:
-    """Swap left and right, as for a mirrored image; doing it twice gives the phrase back.
-
-    Examples
-    --------
-    >>> mirror_phrase("second guy from left in a bright shirt, Right of the leftmost car")
-    'second guy from right in a bright shirt, Left of the rightmost car'
-    """
-    return _SIDE_WORD.sub(lambda match: _SWAP[match[1]], phrase)
