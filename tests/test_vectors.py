@@ -337,6 +337,7 @@ def messages(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
     return [(record.levelname, record.getMessage()) for record in caplog.records]
 
 
+@pytest.mark.slow
 def test_a_lost_vector_index_is_logged_and_rebuilt(folder, caplog):
     reindexed(folder, "ivf", recall=0.5)
     (folder / "vectors.faiss").unlink()
