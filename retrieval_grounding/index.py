@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -34,6 +35,7 @@ from .models.device import resolve_device
 from .models.encoder import Encoder
 from .search.rank import filter_by_probability
 from .search.retriever import Retriever
+from .search.unknown import discount_unknown
 from .storage.catalog import Catalog
 from .storage.lock import writer_lock
 from .storage.rows import ImageRow
@@ -82,11 +84,11 @@ class Index:
         self.build_report: BuildReport | None = None
         self._catalog = Catalog(self.directory)
         self._device = device
-        name = encoder if isinstance(encoder, str) else None
+        name = os.fspath(encoder) if isinstance(encoder, (str, os.PathLike)) else None
         self._encoder = Lazy(lambda: load_index_encoder(self._catalog, name, device))
         self._matcher = Lazy(lambda: load_index_matcher(self._catalog, resolve_device(device)))
         self._retriever = Lazy(lambda: Retriever(self._catalog, resolve_device(device)))
-        if encoder is not None and not isinstance(encoder, str):
+        if encoder is not None and not isinstance(encoder, (str, os.PathLike)):
             check_encoder(self._catalog, encoder)
             self._encoder.set(encoder)
 
@@ -175,6 +177,7 @@ class Index:
         queries = Phrases(texts, encode_phrases(self.encoder, texts))
         search = self._retriever.get().search
         found = search(queries, matcher or self.matcher, top, candidates, exact)
+        found = discount_unknown(self.encoder, texts, found)
         found = [filter_by_probability(hits, min_probability) for hits in found]
         return found[0] if isinstance(phrases, str) else found
 
@@ -363,8 +366,8 @@ class Index:
         self,
         *,
         repair: bool = False,
-        detector: Detector | None = None,
-        clip: Encoder | None = None,
+        detector: str | Detector | None = None,
+        clip: str | Encoder | None = None,
         options: BuildOptions | None = None,
     ) -> VerifyReport:
         """Check that catalog, shards and vector index are what was written, and agree.
@@ -374,7 +377,7 @@ class Index:
         repair : bool
             Keep what is intact, and embed damaged images again.
         detector, clip : optional
-            For a repair: the model objects that built the index, if it was built with objects.
+            For a repair: the models that built the index, where it cannot name them itself.
         options : BuildOptions, optional
             For embedding, and whether to show progress.
 

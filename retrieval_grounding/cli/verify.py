@@ -9,7 +9,7 @@ import typer
 
 from ..core.text import counted
 from .logs import Verbose
-from .options import Device, IndexDirectory, Json
+from .options import DetectorName, Device, IndexClip, IndexDirectory, Json
 from .output import note, print_json, print_table
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ def verify(
         bool,
         typer.Option("--repair", help="Embed damaged images again; keep everything else."),
     ] = False,
+    detector: DetectorName = None,
+    clip: IndexClip = None,
     device: Device = "auto",
     as_json: Json = False,
     verbose: Verbose = 0,
@@ -34,7 +36,7 @@ def verify(
     """
     from ..index import Index
 
-    report = Index.open(index, device=device).verify(repair=repair)
+    report = Index.open(index, device=device).verify(repair=repair, detector=detector, clip=clip)
     if as_json:
         print_json(
             {
