@@ -23,7 +23,7 @@ class Matcher(Protocol):
 
     Examples
     --------
-    A matcher that prefers large regions, whatever the phrase:
+    A matcher that prefers large regions and ignores the phrase:
 
     >>> class LargestFirst:
     ...     name = "largest"
