@@ -36,6 +36,7 @@ _CROPS_WORTH_CONVERTING = 64
 
 _CACHED_PHRASES = 1 << 16
 _SHORTEST_STEM = 3
+_FEW_PHRASES = 4
 _FUNCTION_WORDS = frozenset(
     "a an and are at by for from in is it of on or that the to with".split()
 )
@@ -244,7 +245,11 @@ class OpenClipEncoder:
             known = {phrase: self._phrases[phrase] for phrase in cleaned if phrase in self._phrases}
             missing = [phrase for phrase in dict.fromkeys(cleaned) if phrase not in known]
             if missing:
-                known.update(zip(missing, self._embed_text(missing), strict=True))
+                few = self.device == "cpu" and len(missing) <= _FEW_PHRASES
+                embed = functools.partial(self._embed_text, missing)
+                # A few are not worth PyTorch's threads, which would spin beside what comes next.
+                embeddings = cpu_pool().run(embed) if few else embed()
+                known.update(zip(missing, embeddings, strict=True))
             for phrase, embedding in known.items():
                 self._phrases[phrase] = embedding
                 self._phrases.move_to_end(phrase)
