@@ -20,6 +20,7 @@ from .options import (
     MaxBoxes,
     PresetName,
     ShardImages,
+    Wait,
     detector_settings,
 )
 from .output import note
@@ -60,6 +61,7 @@ def build(
         bool,
         typer.Option("--dry-run", help="Report what would be done, without decoding or writing."),
     ] = False,
+    wait: Wait = 0.0,
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
@@ -90,6 +92,7 @@ def build(
             settings=detector_settings(confidence, iou, max_boxes),
             device=device,
             options=options,
+            timeout=wait,
         )
     except BuildInterrupted as stopped:
         show_build(stopped.report, directory, as_json)
