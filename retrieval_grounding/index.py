@@ -19,8 +19,8 @@ from .indexing.model_spec import encoder_fingerprint
 from .matching.matcher import CosineMatcher, Matcher
 from .models.checks import encode_phrases
 from .models.encoder import Encoder
-from .search.rank import filter_by_probability
 from .search.opened import OpenedIndex
+from .search.rank import filter_by_probability
 from .storage.catalog import Catalog
 from .storage.lock import writer_lock
 from .storage.rows import ImageRow

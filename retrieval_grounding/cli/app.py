@@ -15,7 +15,7 @@ from .evaluate import evaluate
 from .info import info, models
 from .logs import Verbose
 from .maintain import compact, reindex, remove
-from .output import BrokenOutput, end_like_a_broken_pipe, note, prepare_streams, say
+from .output import BrokenOutputError, end_like_a_broken_pipe, note, prepare_streams, say
 from .search import ground, query
 from .train import train
 from .verify import verify
@@ -45,7 +45,7 @@ def main() -> None:
     prepare_streams()
     try:
         app()
-    except BrokenOutput:
+    except BrokenOutputError:
         end_like_a_broken_pipe()
     except GroundingError as error:
         if isinstance(error.__cause__, BrokenPipeError):

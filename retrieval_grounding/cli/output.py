@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from ..core.errors import GroundingError
 
 __all__ = [
-    "BrokenOutput",
+    "BrokenOutputError",
     "end_like_a_broken_pipe",
     "note",
     "prepare_streams",
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 
-class BrokenOutput(Exception):
+class BrokenOutputError(Exception):
     """Whoever read stdout has closed it, as ``head`` does."""
 
 
@@ -45,7 +45,7 @@ def prepare_streams() -> None:
             except OSError:
                 # Writing to this stdout fails, so that results are not lost without an error.
                 os.open(os.devnull, os.O_WRONLY if number == 2 else os.O_RDONLY)
-        sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: PTH123, SIM115
+        sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = sys.stderr or io.StringIO()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -57,7 +57,7 @@ def say(text: str = "") -> None:
 
     Raises
     ------
-    BrokenOutput
+    BrokenOutputError
         If its reader has closed it.
     GroundingError
         If it cannot be written for another reason.
@@ -68,7 +68,7 @@ def say(text: str = "") -> None:
         with contextlib.suppress(OSError, ValueError):  # what is in the buffer cannot be written
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
-            raise BrokenOutput from error
+            raise BrokenOutputError from error
         raise GroundingError(f"cannot write to stdout: {error.strerror or error}") from error
 
 
