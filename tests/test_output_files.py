@@ -97,7 +97,7 @@ def test_a_pipe_and_a_device_are_written_to_and_stay(write, tmp_path):
     link = tmp_path / "null"
     link.symlink_to("/dev/null")
     action(link)
-    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")
@@ -107,7 +107,7 @@ def test_a_full_disk_is_one_sentence(write, tmp_path):
     link.symlink_to("/dev/full")
     with pytest.raises(GroundingError, match=r"^cannot write .*: No space left on device$"):
         action(link)
-    assert stat.S_ISCHR(os.stat("/dev/full").st_mode)
+    assert stat.S_ISCHR(Path("/dev/full").stat().st_mode)
 
 
 def test_a_failure_leaves_the_old_file_and_nothing_else(write, tmp_path, monkeypatch):

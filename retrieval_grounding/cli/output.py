@@ -44,7 +44,8 @@ def prepare_streams() -> None:
                 os.fstat(number)
             except OSError:
                 # Writing to this stdout fails, so that results are not lost without an error.
-                os.open(os.devnull, os.O_WRONLY if number == 2 else os.O_RDONLY)
+                opened = os.open(os.devnull, os.O_WRONLY if number == 2 else os.O_RDONLY)
+                os.set_inheritable(opened, True)
         sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = sys.stderr or io.StringIO()
     for stream in (sys.stdout, sys.stderr):

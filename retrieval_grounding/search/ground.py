@@ -130,5 +130,6 @@ def ground(
     )
     queries = Phrases(cleaned, encode_phrases(encoder, cleaned))
     matcher = load_matcher(None, encoder.fingerprint, resolve_device(device))
-    hits = [best for [best] in rank_regions(queries, str(Path(image).absolute()), table, matcher, top=1)]
+    path = str(Path(image).absolute())
+    hits = [best for [best] in rank_regions(queries, path, table, matcher, top=1)]
     return hits[0] if isinstance(phrases, str) else hits
