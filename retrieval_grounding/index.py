@@ -312,6 +312,8 @@ class Index(Maintenance):
         return describe_index(catalog, self.matcher, opened.device, facts, snapshot.device)
 
     def __repr__(self) -> str:
+        if self._opened.closed:
+            return f"<Index {str(self.directory)!r}: closed>"
         counts = self._catalog.counts()
         held = f"{counted(counts['images'], 'image')}, {counted(counts['regions'], 'region')}"
         name = self._catalog.setting("clip") or encoder_fingerprint(self._catalog).name

@@ -266,6 +266,20 @@ def soak(folder: Path, seconds: float) -> dict[str, Any]:
     }
 
 
+def cycle(folder: Path, count: int) -> dict[str, Any]:
+    """Open an index, query it and close it, again and again."""
+    writer = Writer(folder)
+    writer.index.close()
+    first = {}
+    for number in range(100 + count):
+        if number == 100:
+            first = usage()
+        with rg.Index(writer.directory, encoder=ColorEncoder()) as index:
+            index.query("red")
+    growth = grown(first)
+    return {"leaked descriptors": growth["descriptors"], "grown MiB": growth["bytes"] >> 20}
+
+
 def leaked_files(directory: Path) -> list[str]:
     """Return the files that do not belong to an index."""
     index = rg.Index(directory, encoder=ColorEncoder())
@@ -289,9 +303,13 @@ def is_sound(report: dict[str, Any]) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--cycles", type=int, help="Only open, query and close this often.")
     arguments = parser.parse_args()
     os.environ["RETRIEVAL_GROUNDING_CONFIG"] = tempfile.mkdtemp()
     with tempfile.TemporaryDirectory() as folder:
+        if arguments.cycles:
+            sys.stdout.write(f"{json.dumps(cycle(Path(folder), arguments.cycles))}\n")
+            return
         report = soak(Path(folder), 60 * arguments.minutes)
     sys.stdout.write(f"{json.dumps(report, indent=2)}\n")
     sys.exit(0 if is_sound(report) else 1)

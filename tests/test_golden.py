@@ -72,8 +72,8 @@ def terminal(photos, tmp_path, monkeypatch, capsys):
         "open",
         lambda directory, device="cpu": rg.Index(directory, encoder=models["clip"]),
     )
-    monkeypatch.setattr(rg.Index, "verify", lambda index, repair: verify(
-        index, repair=repair, **models
+    monkeypatch.setattr(rg.Index, "verify", lambda index, repair, timeout: verify(
+        index, repair=repair, timeout=timeout, **models
     ))  # fmt: skip
     monkeypatch.chdir(tmp_path)
 

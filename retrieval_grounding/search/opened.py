@@ -36,6 +36,11 @@ class OpenedIndex:
     device : str
         Where the models run.
 
+    Attributes
+    ----------
+    closed : bool
+        Whether it has been closed.
+
     Raises
     ------
     StoreError
@@ -47,7 +52,7 @@ class OpenedIndex:
     def __init__(self, directory: Path, encoder: str | Encoder | None, device: str) -> None:
         self.directory = directory
         self._device = device
-        self._closed = False
+        self.closed = False
         self._inherited: list[Catalog | None] = []
         self._forked_with_gpu = False
         name = encoder if isinstance(encoder, str) else None
@@ -76,7 +81,7 @@ class OpenedIndex:
     @property
     def catalog(self) -> Catalog:
         """The catalog, for reading."""
-        if self._closed:
+        if self.closed:
             raise StoreError(f"the index {self.directory} is closed; open it again")
         return self._catalog.get()
 
@@ -133,7 +138,7 @@ class OpenedIndex:
 
     def close(self) -> None:
         """Close all files; may be called again."""
-        self._closed = True
+        self.closed = True
         retriever, catalog = self._retriever.peek(), self._catalog.peek()
         if retriever is not None:
             retriever.close()
