@@ -21,6 +21,7 @@ from .models.checks import encode_phrases
 from .models.encoder import Encoder
 from .search.opened import OpenedIndex
 from .search.rank import filter_by_probability
+from .search.unknown import discount_unknown
 from .storage.catalog import Catalog
 from .storage.lock import writer_lock
 from .storage.rows import ImageRow
@@ -71,7 +72,7 @@ class Index(Maintenance):
     ) -> None:
         self.directory = Path(directory).absolute()
         self.build_report: BuildReport | None = None
-        self._encoder_given, self._device = encoder, device
+        self._device = device
         self._opened = OpenedIndex(self.directory, encoder, device)
 
     @classmethod
@@ -109,12 +110,12 @@ class Index(Maintenance):
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if self._encoder_given is not None and not isinstance(self._encoder_given, str):
+        if self._opened.has_encoder_object:
             raise GroundingError(
                 f"the index {self.directory} uses an encoder object, so it cannot be pickled; "
                 "pass its path and open it in the other process"
             )
-        return _reopen, (self.directory, self._encoder_given, self._device)
+        return _reopen, (self.directory, self._opened.encoder_name, self._device)
 
     @overload
     def query(
@@ -189,6 +190,7 @@ class Index(Maintenance):
         queries = Phrases(texts, encode_phrases(self.encoder, texts))
         search = self._opened.retriever.search
         found = search(queries, matcher or self.matcher, top, candidates, exact, skip_missing)
+        found = discount_unknown(self.encoder, texts, found)
         found = [filter_by_probability(hits, min_probability) for hits in found]
         return found[0] if isinstance(phrases, str) else found
 

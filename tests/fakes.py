@@ -74,7 +74,7 @@ class ColorEncoder:
 class PixelEncoder:
     """Embeds a region by its shrunken pixels and a phrase by its words, which have no meaning.
 
-    Cosine is chance here: whatever a matcher gets right, it has learnt.
+    Cosine is chance here: whatever a matcher gets right, it has learned.
     """
 
     fingerprint = Fingerprint("pixels", "weights-1", "none")
@@ -119,7 +119,7 @@ def _color_vector(color: Sequence[float]) -> np.ndarray:
 def draw_squares(
     path: Path, squares: dict[str, tuple[int, int, int, int]], size: tuple[int, int] = (80, 60)
 ) -> Path:
-    """Write a grey PNG with one filled rectangle for each color name."""
+    """Write a gray PNG with one filled rectangle for each color name."""
     image = Image.new("RGB", size, BACKGROUND)
     for name, box in squares.items():
         image.paste(COLORS[name], box)

@@ -192,7 +192,8 @@ def test_ctrl_c_ends_with_130_and_no_traceback(place, tmp_path, presses):
     process = subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED, "build", place / "photos", "--index", tmp_path / "i",
          "--batch-images", "1"],
-        stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": search_path()},
+        stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": search_path()},
     )  # fmt: skip
     while b"detecting" not in process.stderr.readline():
         assert process.poll() is None

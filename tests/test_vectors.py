@@ -337,6 +337,7 @@ def messages(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
     return [(record.levelname, record.getMessage()) for record in caplog.records]
 
 
+@pytest.mark.slow
 def test_a_lost_vector_index_is_logged_and_rebuilt(folder, caplog):
     reindexed(folder, "ivf", recall=0.5)
     path = vectors_file(folder)
@@ -391,3 +392,25 @@ def test_gpus_give_the_same_hits(folder):
     index = copy_to_gpus(stored, DIMENSION, "cuda")
     _, found = index.search(phrases(), 10)
     np.testing.assert_array_equal(found, stored.search(phrases(), 10)[1])
+
+
+def test_a_few_queries_leave_no_threads_of_faiss_spinning(monkeypatch):
+    faiss = import_faiss()
+    index = FaissIndex.create("flat", 8)
+    random = np.random.default_rng(0)
+    index.add(random.normal(size=(50, 8)).astype(np.float32), np.arange(50))
+    used = []
+
+    class Watched:
+        ntotal = 50
+
+        def search(self, queries, k, params=None):
+            used.append(faiss.omp_get_max_threads())
+            return np.zeros((len(queries), k), np.float32), np.zeros((len(queries), k), np.int64)
+
+    monkeypatch.setattr(index, "_index", Watched())
+    usual = faiss.omp_get_max_threads()
+    for count in (1, 4, 64):
+        index.search(random.normal(size=(count, 8)).astype(np.float32), 3)
+        assert faiss.omp_get_max_threads() == usual
+    assert used == [1, 1, usual]

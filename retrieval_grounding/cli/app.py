@@ -14,7 +14,7 @@ from .demo import demo
 from .evaluate import evaluate
 from .info import info, models
 from .logs import Verbose
-from .maintain import compact, reindex, remove
+from .maintain import compact, reindex, relocate, remove
 from .output import BrokenOutputError, end_like_a_broken_pipe, note, prepare_streams, say
 from .search import ground, query
 from .train import train
@@ -31,6 +31,7 @@ app = typer.Typer(
 
 _COMMANDS = (
     build, info, models, demo, query, ground, train, evaluate, remove, compact, verify, reindex,
+    relocate,
 )  # fmt: skip
 for _command in _COMMANDS:
     app.command()(_command)

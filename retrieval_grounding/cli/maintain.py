@@ -1,4 +1,4 @@
-"""The commands ``remove``, ``compact`` and ``reindex``."""
+"""The commands ``remove``, ``compact``, ``reindex`` and ``relocate``."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import typer
 
 from ..core.text import counted
 from .logs import Verbose
-from .options import IndexDirectory, Json, ShardImages, Wait
+from .options import DetectorName, Device, IndexClip, IndexDirectory, Json, ShardImages, Wait
 from .output import print_json, print_table, say
 
-__all__ = ["compact", "reindex", "remove"]
+__all__ = ["compact", "reindex", "relocate", "remove"]
 
 _LABELS = {
     "kind": "vector index",
@@ -92,6 +92,7 @@ def reindex(
         float,
         typer.Option(help="Share of the exact search's candidates to find, 0 to 1."),
     ] = 0.98,
+    clip: IndexClip = None,
     wait: Wait = 0.0,
     as_json: Json = False,
     verbose: Verbose = 0,
@@ -103,7 +104,7 @@ def reindex(
     from ..index import Index
 
     kind: Any = vectors  # reindex checks it
-    facts = Index.open(index).reindex(kind, recall, timeout=wait)
+    facts = Index.open(index, encoder=clip).reindex(kind, recall, timeout=wait)
     if as_json:
         print_json({"index": str(index), **facts})
         return
@@ -112,3 +113,25 @@ def reindex(
         ("", ""),
         [(labels[key], str(value)) for key, value in facts.items() if value is not None],
     )
+
+
+def relocate(
+    index: IndexDirectory,
+    detector: DetectorName = None,
+    clip: IndexClip = None,
+    device: Device = "auto",
+    wait: Wait = 0.0,
+    as_json: Json = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Record where the weights that built an index are now, after checking that they are the same.
+
+    Example: retrieval-grounding relocate indexes/pictures --clip /models/my-clip
+    """
+    from ..indexing.relocate import relocate_models
+
+    recorded = relocate_models(index, detector, clip, device, wait)
+    if as_json:
+        print_json({"index": str(index), **recorded})
+    else:
+        say(f"{index}: " + ", ".join(f"{key} {name}" for key, name in recorded.items()))

@@ -21,6 +21,7 @@ __all__ = [
     "Device",
     "FirstSentence",
     "Html",
+    "IndexClip",
     "IndexDirectory",
     "Iou",
     "Json",
@@ -94,6 +95,14 @@ ClipName = Annotated[
     str | None,
     typer.Option(
         "--clip", help="MODEL:PRETRAINED, MODEL:FILE, hf-hub:ORG/NAME, a folder, or nano."
+    ),
+]
+IndexClip = Annotated[
+    str | None,
+    typer.Option(
+        "--clip",
+        help="The CLIP model that built the index, if the index names weights of your own or they "
+        "have moved. Naming it is consent to load it.",
     ),
 ]
 Confidence = Annotated[

@@ -17,6 +17,7 @@ from .options import (
     DetectorName,
     Device,
     Html,
+    IndexClip,
     IndexDirectory,
     Iou,
     Json,
@@ -45,6 +46,7 @@ def query(
     skip_missing: Annotated[
         bool, typer.Option("--skip-missing", help="Leave out images whose files are gone.")
     ] = False,
+    clip: IndexClip = None,
     device: Device = "auto",
     html: Html = None,
     as_json: Json = False,
@@ -57,7 +59,7 @@ def query(
     from ..index import Index
 
     _hint_at_quotes(phrases)
-    found = Index.open(index, device=device).query(
+    found = Index.open(index, encoder=clip, device=device).query(
         phrases,
         top=top,
         candidates=candidates,

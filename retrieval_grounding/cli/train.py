@@ -8,7 +8,7 @@ import typer
 
 from ..core.text import counted
 from .logs import Verbose
-from .options import Device, FirstSentence, IndexDirectory, Json, OneObject, Split, Wait
+from .options import Device, FirstSentence, IndexClip, IndexDirectory, Json, OneObject, Split, Wait
 from .output import print_json, print_table, say
 
 __all__ = ["train"]
@@ -38,6 +38,7 @@ def train(
     ] = 256,
     lr: Annotated[float, typer.Option("--lr", "--rate", min=0, help="Peak learning rate.")] = 3e-3,
     seed: Annotated[int, typer.Option(help="Seed for all random choices.")] = 0,
+    clip: IndexClip = None,
     device: Device = "auto",
     wait: Wait = 0.0,
     as_json: Json = False,
@@ -56,7 +57,7 @@ def train(
     from ..index import Index
     from ..matching.options import TrainingOptions
 
-    fit = Index.open(index, device=device).train(
+    fit = Index.open(index, encoder=clip, device=device).train(
         refs,
         kind="concat" if kind == "concat" else "residual",
         splits=split,

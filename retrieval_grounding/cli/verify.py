@@ -9,7 +9,7 @@ import typer
 
 from ..core.text import counted
 from .logs import Verbose
-from .options import Device, IndexDirectory, Json, Wait
+from .options import DetectorName, Device, IndexClip, IndexDirectory, Json, Wait
 from .output import note, print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ def verify(
         bool,
         typer.Option("--repair", help="Embed damaged images again; keep everything else."),
     ] = False,
+    detector: DetectorName = None,
+    clip: IndexClip = None,
     device: Device = "auto",
     wait: Wait = 0.0,
     as_json: Json = False,
@@ -35,7 +37,9 @@ def verify(
     """
     from ..index import Index
 
-    report = Index.open(index, device=device).verify(repair=repair, timeout=wait)
+    report = Index.open(index, device=device).verify(
+        repair=repair, detector=detector, clip=clip, timeout=wait
+    )
     if as_json:
         print_json(
             {

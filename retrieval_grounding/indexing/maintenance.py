@@ -129,8 +129,8 @@ class Maintenance(ABC):
         self,
         *,
         repair: bool = False,
-        detector: Detector | None = None,
-        clip: Encoder | None = None,
+        detector: str | Detector | None = None,
+        clip: str | Encoder | None = None,
         options: BuildOptions | None = None,
         timeout: float = 0.0,
     ) -> VerifyReport:
@@ -141,7 +141,7 @@ class Maintenance(ABC):
         repair : bool
             Keep what is intact, and embed damaged images again.
         detector, clip : optional
-            For a repair: the model objects that built the index, if it was built with objects.
+            For a repair: the models that built the index, where it cannot name them itself.
         options : BuildOptions, optional
             For embedding, and whether to show progress.
 

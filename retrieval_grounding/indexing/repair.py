@@ -26,8 +26,8 @@ __all__ = ["repair_index"]
 
 def repair_index(
     directory: Path,
-    detector: Detector | None,
-    encoder: Encoder | None,
+    detector: str | Detector | None,
+    encoder: str | Encoder | None,
     device: str,
     options: BuildOptions,
     timeout: float = 0.0,
@@ -41,7 +41,7 @@ def repair_index(
     directory : Path
         Folder of the index.
     detector, encoder : optional
-        The model objects that built the index, if it was built with objects.
+        The models that built the index, by name or as objects; what it names itself if left out.
     device : str
         Where models run.
     options : BuildOptions

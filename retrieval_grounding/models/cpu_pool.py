@@ -57,6 +57,10 @@ class CpuPool:
             return [function(items[0])]
         return list(self._pool.map(function, items))
 
+    def run(self, function: Callable[[], Result]) -> Result:
+        """Return ``function()``, called in one of the threads: for work too small to be split."""
+        return self._pool.submit(function).result()
+
 
 _pools: dict[int, CpuPool] = {}
 _lock = ForkSafeLock()

@@ -10,7 +10,12 @@ from pathlib import Path
 from ..core.errors import GroundingError, StoreError
 from ..core.fork import renew_after_fork
 from ..core.lazy import Lazy
-from ..indexing.model_spec import check_encoder, load_index_encoder, load_index_matcher
+from ..indexing.model_spec import (
+    absolute_model,
+    check_encoder,
+    load_index_encoder,
+    load_index_matcher,
+)
 from ..matching.load import MATCHER_FILE
 from ..matching.matcher import Matcher
 from ..models.device import resolve_device
@@ -40,6 +45,10 @@ class OpenedIndex:
     ----------
     closed : bool
         Whether it has been closed.
+    encoder_name : str or None
+        The encoder that was given by name.
+    has_encoder_object : bool
+        Whether it was given as an object.
 
     Raises
     ------
@@ -55,10 +64,14 @@ class OpenedIndex:
         self.closed = False
         self._inherited: list[Catalog | None] = []
         self._forked_with_gpu = False
-        name = encoder if isinstance(encoder, str) else None
+        self.encoder_name: str | None = None
+        if isinstance(encoder, (str, os.PathLike)):  # absolute before the current folder changes
+            self.encoder_name = absolute_model(os.fspath(encoder))
+        self.has_encoder_object = encoder is not None and self.encoder_name is None
+        name = self.encoder_name
         self._encoder = Lazy(lambda: load_index_encoder(self.catalog, name, self.device))
         self._open_files()
-        if encoder is not None and not isinstance(encoder, str):
+        if encoder is not None and not isinstance(encoder, (str, os.PathLike)):
             check_encoder(self.catalog, encoder)
             self._encoder.set(encoder)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from ..core.errors import StoreError
 from ..core.hits import Hit
 from ..core.phrases import Phrases
+from ..core.threads import WORTH_THREADS, single_thread
 from ..matching.matcher import Matcher
 from ..storage.catalog import Catalog
 from ..storage.region_store import RegionStore
@@ -73,8 +75,10 @@ class Retriever:
         hits: list[list[Hit]] = []
         for start in range(0, len(phrases), _PHRASES_AT_ONCE):
             part = phrases[start : start + _PHRASES_AT_ONCE]
-            found = self.candidates(part, max(candidates, top), exact)
-            hits += self._rank(part, found, matcher, top, skip_missing)
+            small = len(part) < WORTH_THREADS and not exact
+            with single_thread() if small else contextlib.nullcontext():
+                found = self.candidates(part, max(candidates, top), exact)
+                hits += self._rank(part, found, matcher, top, skip_missing)
         return hits
 
     def snapshot(self) -> Snapshot:
