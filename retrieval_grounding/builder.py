@@ -45,6 +45,7 @@ def build(
     settings: DetectorSettings | None = None,
     device: str = "auto",
     options: BuildOptions | None = None,
+    timeout: float = 0.0,
 ) -> Index:
     """Build an index over images, or update one with what is new or has changed.
 
@@ -66,6 +67,8 @@ def build(
         Where the models run: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
     options : BuildOptions, optional
         Batch size, shard size, workers, progress, pruning.
+    timeout : float
+        Seconds to wait while a different writer is at work; ``math.inf`` waits without a limit.
 
     Returns
     -------
@@ -77,20 +80,20 @@ def build(
     SourceError
         If a source does not exist or no image is found.
     StoreLockedError
-        If another process is writing to the index.
+        If a different writer is still at work after `timeout` seconds.
     ModelError
         If weights cannot be loaded, or are not those that built the existing index.
     BuildInterrupted
         After Ctrl-C, once everything that was embedded has been committed.
     """
-    directory, options = Path(directory), options or BuildOptions()
+    directory, options = Path(directory).absolute(), options or BuildOptions()
     sources = as_list(sources)
     paths = find_images(sources)
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"{directory} cannot be created: {error.strerror}") from error
-    with writer_lock(directory):
+    with writer_lock(directory, timeout):
         if Catalog.exists(directory):
             catalog = Catalog(directory, writable=True)
             spec = recorded_spec(catalog, preset, detector, clip, settings)

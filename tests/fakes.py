@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,8 @@ from PIL import Image
 from retrieval_grounding.core.phrases import clean_phrase
 from retrieval_grounding.core.regions import Regions
 from retrieval_grounding.models.encoder import Fingerprint
+from retrieval_grounding.storage.catalog import Catalog
+from retrieval_grounding.storage.vectors.load import vectors_path
 
 COLORS = {
     "red": (220, 20, 20),
@@ -100,6 +103,12 @@ class PixelEncoder:
 
     def _word(self, word: str) -> np.ndarray:
         return np.random.default_rng(zlib.crc32(word.encode())).normal(size=self.dimension)
+
+
+def vectors_file(folder: Path) -> Path:
+    """Return the file of an index's vectors, which may be missing."""
+    with contextlib.closing(Catalog(folder)) as catalog:
+        return vectors_path(catalog)
 
 
 def _color_vector(color: Sequence[float]) -> np.ndarray:

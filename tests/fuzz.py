@@ -26,7 +26,7 @@ from functools import partial
 from pathlib import Path
 
 from bad_images import sound_images
-from fakes import ColorEncoder, SquareDetector, draw_squares
+from fakes import ColorEncoder, SquareDetector, draw_squares, vectors_file
 from kill_writers import use_one_thread
 
 import retrieval_grounding as rg
@@ -201,7 +201,7 @@ def fuzz_stores(folder: Path, count: int, seed: int = 0) -> None:
         draw_squares(photos / f"{number}.png", {"red": (0, 0, 9 + number, 9)})
     models = {"detector": SquareDetector(), "clip": ColorEncoder()}
     rg.build(photos, index, options=OPTIONS, **models)
-    files = ["catalog.sqlite"] * 3 + ["vectors.faiss"]
+    files = ["catalog.sqlite"] * 3 + [vectors_file(index).name]
     files += [f"shards/{path.name}" for path in (index / "shards").iterdir()]
     sound = {file: (index / file).read_bytes() for file in set(files)}
 

@@ -72,8 +72,8 @@ def terminal(photos, tmp_path, monkeypatch, capsys):
         "open",
         lambda directory, **_: rg.Index(directory, encoder=models["clip"]),
     )
-    monkeypatch.setattr(rg.Index, "verify", lambda index, repair, **_: verify(
-        index, repair=repair, **models
+    monkeypatch.setattr(rg.Index, "verify", lambda index, repair, timeout, **_: verify(
+        index, repair=repair, timeout=timeout, **models
     ))  # fmt: skip
     monkeypatch.chdir(tmp_path)
 

@@ -20,6 +20,7 @@ from .options import (
     MaxBoxes,
     PresetName,
     ShardImages,
+    Wait,
     detector_settings,
 )
 from .output import note
@@ -60,6 +61,7 @@ def build(
         bool,
         typer.Option("--dry-run", help="Report what would be done, without decoding or writing."),
     ] = False,
+    wait: Wait = 0.0,
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
@@ -88,7 +90,7 @@ def build(
         show_build(report, directory, as_json, dry_run=True)
         return
     try:
-        built = build_index(sources, directory, options=options, **models)
+        built = build_index(sources, directory, options=options, timeout=wait, **models)
     except BuildInterrupted as stopped:
         show_build(stopped.report, directory, as_json)
         note("stopped: everything reported above is saved; build again to resume")

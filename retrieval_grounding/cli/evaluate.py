@@ -9,7 +9,7 @@ import typer
 
 from .logs import Verbose
 from .options import Device, FirstSentence, Html, IndexClip, IndexDirectory, Json, OneObject, Split
-from .output import note, print_json, print_table
+from .output import note, print_json, print_table, say
 
 __all__ = ["evaluate"]
 
@@ -67,12 +67,12 @@ def evaluate(
     if as_json:
         print_json(report.as_dict())
         return
-    typer.echo(report.summary)
+    say(report.summary)
     for table in report.tables():
-        typer.echo(f"\n{table.title}")
+        say(f"\n{table.title}")
         print_table(table.header, table.rows, header_in_pipe=True)
     for line in ("", *report.notes):
-        typer.echo(line)
+        say(line)
     if html is not None:
         note(f"Wrote the HTML page {html}")
 

@@ -8,8 +8,8 @@ import typer
 
 from ..core.text import counted
 from .logs import Verbose
-from .options import Device, FirstSentence, IndexClip, IndexDirectory, Json, OneObject, Split
-from .output import print_json, print_table
+from .options import Device, FirstSentence, IndexClip, IndexDirectory, Json, OneObject, Split, Wait
+from .output import print_json, print_table, say
 
 __all__ = ["train"]
 
@@ -40,6 +40,7 @@ def train(
     seed: Annotated[int, typer.Option(help="Seed for all random choices.")] = 0,
     clip: IndexClip = None,
     device: Device = "auto",
+    wait: Wait = 0.0,
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
@@ -64,6 +65,7 @@ def train(
         one_object_per_image=one_object,
         fine_tune=fine_tune,
         options=TrainingOptions(epochs=epochs, batch_size=batch_size, lr=lr, seed=seed),
+        timeout=wait,
     )
     if as_json:
         print_json(fit.as_dict() | {"index": str(index), "trained_on": fit.matcher.trained_on})
@@ -80,7 +82,7 @@ def train(
         for epoch in fit.history.epochs
     ]
     print_table(header, rows, header_in_pipe=True)
-    typer.echo(
+    say(
         f"{index}: trained on {counted(fit.expressions, 'expression')} about "
         f"{counted(fit.images, 'image')}; kept epoch {fit.history.best.number}"
     )

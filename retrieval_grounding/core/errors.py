@@ -56,4 +56,4 @@ class StoreError(GroundingError):
 
 
 class StoreLockedError(StoreError):
-    """Another process is writing to the index."""
+    """A different writer, in this process or in another one, is at work on the index."""

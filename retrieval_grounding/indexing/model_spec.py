@@ -26,6 +26,7 @@ __all__ = [
     "LoadModels",
     "ModelSpec",
     "Models",
+    "absolute_model",
     "check_encoder",
     "check_named",
     "checked_loader",
@@ -76,8 +77,8 @@ def new_spec(
     """Return the models for a new index, or for none: the preset's unless others are given."""
     chosen = get_preset(preset or DEFAULT_PRESET)
     return ModelSpec(
-        _absolute(chosen.detector if detector is None else detector),
-        _absolute(chosen.clip if encoder is None else encoder),
+        absolute_model(chosen.detector if detector is None else detector),
+        absolute_model(chosen.clip if encoder is None else encoder),
         settings or DetectorSettings(),
     )
 
@@ -115,7 +116,7 @@ def recorded_spec(
             f"{catalog.directory} was built with {recorded}, not with {settings}; "
             "leave the settings out to use its own, or build a new index"
         )
-    return ModelSpec(_absolute(detector), _absolute(encoder), recorded)
+    return ModelSpec(absolute_model(detector), absolute_model(encoder), recorded)
 
 
 def checked_loader(catalog: Catalog, spec: ModelSpec, device: str) -> LoadModels:
@@ -178,7 +179,7 @@ def load_index_encoder(catalog: Catalog, given: str | None, device: str) -> Enco
         If the index was built with an object, its name needs the user's consent, or the weights
         are missing or are not those that built the index.
     """
-    name = catalog.setting("clip") if given is None else _absolute(given)
+    name = catalog.setting("clip") if given is None else absolute_model(given)
     if not isinstance(name, str):
         raise ModelError(
             f"{catalog.directory} was built with an encoder object; "
@@ -197,7 +198,7 @@ def consent_to(
     directory: Path, detector: str | Detector | None, encoder: str | Encoder | None
 ) -> None:
     """Remember which weights the user has named for an index; objects and None need nothing."""
-    detector, encoder = _absolute(detector), _absolute(encoder)
+    detector, encoder = absolute_model(detector), absolute_model(encoder)
     if isinstance(detector, str):
         remember_consent(directory, "detector", detector)
     if isinstance(encoder, str):
@@ -235,7 +236,7 @@ def _preset_of(preset: str | None, spec: ModelSpec) -> str | None:
     return chosen.name if (spec.detector, spec.encoder) == (chosen.detector, chosen.clip) else None
 
 
-def _absolute(model: T) -> T:
+def absolute_model(model: T) -> T:
     """Make the path of local weights absolute, so that the index can be opened from any folder."""
     if isinstance(model, os.PathLike):
         return cast(T, os.path.abspath(model))  # noqa: PTH100

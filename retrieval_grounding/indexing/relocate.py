@@ -14,7 +14,7 @@ __all__ = ["relocate_models"]
 
 
 def relocate_models(
-    directory: Path, detector: str | None, encoder: str | None, device: str
+    directory: Path, detector: str | None, encoder: str | None, device: str, timeout: float = 0.0
 ) -> dict[str, str]:
     """Record new names of the models that built an index, once they have proved to be the same.
 
@@ -30,7 +30,7 @@ def relocate_models(
     """
     if detector is None and encoder is None:
         raise ModelError("say where the weights are now: --clip NAME, --detector NAME, or both")
-    with write_session(directory) as catalog:
+    with write_session(directory, timeout) as catalog:
         spec = recorded_spec(catalog, detector=detector, encoder=encoder)
         checked_loader(catalog, spec, device)()
         names: dict[str, str | Detector | Encoder] = {

@@ -30,6 +30,7 @@ def repair_index(
     encoder: str | Encoder | None,
     device: str,
     options: BuildOptions,
+    timeout: float = 0.0,
 ) -> VerifyReport:
     """Repair what verifying finds, and verify again.
 
@@ -45,8 +46,10 @@ def repair_index(
         Where models run.
     options : BuildOptions
         For embedding, and whether to show progress.
+    timeout : float
+        Seconds to wait for a different writer.
     """
-    with write_session(directory) as catalog:
+    with write_session(directory, timeout) as catalog:
         report = verify_index(catalog, options.progress)
         spec = recorded_spec(catalog, detector=detector, encoder=encoder)
         _repair(catalog, report, checked_loader(catalog, spec, device), options)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from ..core.fork import ForkSafeLock
 from ..core.phrases import clean_phrase
 from ..core.regions import Regions
 from .clip_weights import hash_weights, load_open_clip
@@ -90,7 +90,7 @@ class OpenClipEncoder:
             model.visual = fuse_batch_norm(model.visual, self._example())
         self._model = model.to(self.device).to(memory_format=torch.channels_last)
         self._phrases: OrderedDict[str, FloatArray] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._tower: Any = self._model.visual
         self._converted = False
         self.dimension = len(self.encode_phrases(["a"])[0])

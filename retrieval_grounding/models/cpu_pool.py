@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from ..core.fork import ForkSafeLock
+
 __all__ = ["CpuPool", "cpu_pool"]
 
 Item = TypeVar("Item")
@@ -61,7 +63,7 @@ class CpuPool:
 
 
 _pools: dict[int, CpuPool] = {}
-_lock = threading.Lock()
+_lock = ForkSafeLock()
 
 
 def cpu_pool() -> CpuPool:

@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image
 
 from ..core.errors import ModelError
+from ..core.fork import ForkSafeLock
 from ..core.regions import Regions
 from ._quiet import quiet_libraries
 from .cpu_pool import cpu_pool
@@ -82,7 +83,7 @@ class UltralyticsDetector:
         network = (network.half() if self._half else network).to(self.device)
         self._network = network.to(memory_format=torch.channels_last)
         self._own = threading.local()
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     def detect(self, images: Sequence[Image.Image]) -> list[Regions]:
         """Return the regions of each image, most confident first after the whole image.
