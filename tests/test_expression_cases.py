@@ -38,7 +38,7 @@ def write(path: Path, *records: dict) -> Path:
 def evaluate(index: rg.Index, monkeypatch, *arguments: str):
     monkeypatch.setattr(
         rg.Index, "open",
-        lambda directory, device="cpu": rg.Index(directory, encoder=ColorEncoder(), device=device),
+        lambda directory, **_: rg.Index(directory, encoder=ColorEncoder(), device="cpu"),
     )  # fmt: skip
     return CliRunner().invoke(app, ["evaluate", str(index.directory), *arguments])
 

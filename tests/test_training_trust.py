@@ -470,7 +470,7 @@ def test_a_matcher_of_your_own_is_blamed_by_name(index, refs, matcher, problem):
 def command(index, monkeypatch) -> Callable[..., object]:
     monkeypatch.setattr(
         rg.Index, "open",
-        lambda directory, device="cpu": rg.Index(directory, encoder=ColorEncoder(), device=device),
+        lambda directory, **_: rg.Index(directory, encoder=ColorEncoder(), device="cpu"),
     )  # fmt: skip
 
     def run(*arguments: str):

@@ -226,7 +226,15 @@ def test_a_damaged_calibration_is_found_and_removed(folder, value):
     assert opened(folder).query("red", top=1)[0].label == "red"
 
 
-@pytest.mark.parametrize("value", [7, {"kind": "flat", "shards": "x"}, {"wanted": "annoy"}])
+@pytest.mark.parametrize(
+    "value",
+    [
+        7,
+        {"kind": "flat", "shards": "x"},
+        {"kind": "flat", "file": "/etc/passwd"},
+        {"wanted": "annoy"},
+    ],
+)
 def test_damaged_settings_of_the_vector_index_are_found_and_rebuilt(folder, value):
     set_setting(folder, "vectors", value)
     assert faults(folder) == [("catalog.sqlite", "vectors")]

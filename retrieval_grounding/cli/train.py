@@ -12,13 +12,15 @@ from .logs import Verbose
 from .options import (
     Device,
     FirstSentence,
+    IndexClip,
     IndexDirectory,
     Json,
     OneObject,
     Split,
+    Wait,
     check_index_first,
 )
-from .output import note, print_json, print_table
+from .output import note, print_json, print_table, say
 
 if TYPE_CHECKING:
     from ..matching.fit import Fit
@@ -50,7 +52,9 @@ def train(
     ] = 256,
     lr: Annotated[float, typer.Option("--lr", "--rate", min=0, help="Peak learning rate.")] = 3e-3,
     seed: Annotated[int, typer.Option(help="Seed for all random choices.")] = 0,
+    clip: IndexClip = None,
     device: Device = "auto",
+    wait: Wait = 0.0,
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
@@ -70,7 +74,7 @@ def train(
     from ..matching.options import TrainingOptions
 
     check_index_first(index, [refs])
-    fit = Index.open(index, device=device).train(
+    fit = Index.open(index, encoder=clip, device=device).train(
         refs,
         kind="concat" if kind == "concat" else "residual",
         splits=split,
@@ -78,6 +82,7 @@ def train(
         one_object_per_image=one_object,
         fine_tune=fine_tune,
         options=TrainingOptions(epochs=epochs, batch_size=batch_size, lr=lr, seed=seed),
+        timeout=wait,
     )
     if as_json:
         print_json(fit.as_dict() | {"index": str(index), "trained_on": fit.matcher.trained_on})
@@ -103,16 +108,16 @@ def _print_fit(index: Path, fit: Fit) -> None:
     ]
     print_table(header, rows, header_in_pipe=True)
     for comparison in fit.comparisons:
-        typer.echo(
+        say(
             f"held out: mean IoU {comparison.mean_iou:.3f}, Acc@0.5 {comparison.accuracy:.3f}; "
             f"{comparison.name}: {comparison.other_mean_iou:.3f}, {comparison.other_accuracy:.3f} "
             f"({counted(comparison.expressions, 'expression')} about "
             f"{counted(comparison.images, 'image')})"
         )
     for text in fit.notes:
-        typer.echo(f"note: {text}")
+        say(f"note: {text}")
     kept = f"; kept epoch {best.number}" if fit.installed and best is not None else ""
-    typer.echo(
+    say(
         f"{index}: trained on {counted(fit.expressions, 'expression')} about "
         f"{counted(fit.images, 'image')}{kept}"
     )

@@ -9,8 +9,8 @@ import typer
 
 from ..core.text import counted
 from .logs import Verbose
-from .options import Device, IndexDirectory, Json
-from .output import note, print_json, print_table, printable
+from .options import DetectorName, Device, IndexClip, IndexDirectory, Json, Wait
+from .output import note, print_json, print_table, printable, say
 
 if TYPE_CHECKING:
     from ..core.reports import Fault, VerifyReport
@@ -27,7 +27,10 @@ def verify(
             help="Embed damaged images again, move a damaged matcher aside, keep the rest.",
         ),
     ] = False,
+    detector: DetectorName = None,
+    clip: IndexClip = None,
     device: Device = "auto",
+    wait: Wait = 0.0,
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
@@ -37,7 +40,9 @@ def verify(
     """
     from ..index import Index
 
-    report = Index.open(index, device=device).verify(repair=repair)
+    report = Index.open(index, device=device).verify(
+        repair=repair, detector=detector, clip=clip, timeout=wait
+    )
     if as_json:
         print_json(
             {
@@ -69,9 +74,7 @@ def _print_report(index: Path, report: VerifyReport) -> None:
             f"{counted(report.embedded, 'image')} embedded again, "
             f"{len(report.lost)} lost"
         )
-    typer.echo(
-        f"{index}: {counted(report.images, 'image')} in {counted(report.shards, 'shard')}, {state}"
-    )
+    say(f"{index}: {counted(report.images, 'image')} in {counted(report.shards, 'shard')}, {state}")
     for title, faults in (("fault", report.faults), ("repaired", report.repaired)):
         if faults:
             rows = [(fault.where, fault.kind, fault.detail, fault.repair) for fault in faults]
@@ -79,6 +82,6 @@ def _print_report(index: Path, report: VerifyReport) -> None:
     if report.lost:
         print_table(("lost",), [(path,) for path in report.lost], header_in_pipe=True)
     for text in report.notes:
-        typer.echo(f"note: {printable(text)}")
+        say(f"note: {printable(text)}")
     if report.faults and not report.repaired:
         note(f"to repair: retrieval-grounding verify {index} --repair")

@@ -25,10 +25,14 @@ __all__ = ["compact_index", "rewrite_shards"]
 
 
 def compact_index(
-    directory: Path, load_encoder: Callable[[], Encoder], max_unused: float, shard_images: int
+    directory: Path,
+    load_encoder: Callable[[], Encoder],
+    max_unused: float,
+    shard_images: int,
+    timeout: float = 0.0,
 ) -> CompactReport:
     """Rewrite shards that are partly unused, and merge small ones; see `Index.compact`."""
-    with write_session(directory, load_encoder) as catalog:
+    with write_session(directory, timeout, load_encoder) as catalog:
         numbers = _choose_shards(catalog, max_unused, shard_images)
         return rewrite_shards(catalog, numbers, shard_images)
 

@@ -21,6 +21,7 @@ def remove_images(
     load_encoder: Callable[[], Encoder],
     paths: Iterable[PathLike],
     pattern: str | None,
+    timeout: float = 0.0,
 ) -> int:
     """Remove images named by path, by a folder above them, or by a glob pattern.
 
@@ -36,7 +37,7 @@ def remove_images(
     StoreError
         If one of `paths` or the pattern does not name an image of the index.
     """
-    with write_session(directory, load_encoder) as catalog:
+    with write_session(directory, timeout, load_encoder) as catalog:
         chosen = _matching(catalog, paths, pattern)
         catalog.commit(removed=chosen)
     return len(chosen)

@@ -19,8 +19,7 @@ from ..matching.install import (
 from ..matching.trained import TrainedMatcher
 from ..storage.catalog import CATALOG_FILE, Catalog
 from ..storage.files import TEMPORARY_SUFFIX, as_store_error, file_checksum
-from ..storage.vectors.load import VECTORS_FILE
-from ..storage.vectors.metadata import VectorMetadata, read_metadata, write_metadata
+from ..storage.vectors.metadata import VECTORS_FILES, VectorMetadata, read_metadata, write_metadata
 from .model_spec import encoder_fingerprint
 
 __all__ = ["ASIDE_SUFFIX", "check_matcher", "check_settings", "folder_notes", "repair_files"]
@@ -32,7 +31,7 @@ _SHARDS = "shards"
 _MATCHER_FILES = (MATCHER_FILE, *CURVE_FILES)
 _KNOWN = frozenset(
     (
-        CATALOG_FILE, f"{CATALOG_FILE}-journal", VECTORS_FILE, _SHARDS, ".writer.lock",
+        CATALOG_FILE, f"{CATALOG_FILE}-journal", _SHARDS, ".writer.lock",
         ".writer.json", CHECKPOINT_FILE, *_MATCHER_FILES,
     )
 )  # fmt: skip
@@ -87,9 +86,9 @@ def folder_notes(catalog: Catalog) -> list[str]:
     directory = catalog.directory
     notes = []
     try:
-        recorded = recorded_checksums(catalog)
-    except StoreError:
-        recorded = {}
+        recorded, vectors = recorded_checksums(catalog), read_metadata(catalog).file
+    except StoreError:  # reported by check_settings
+        recorded, vectors = {}, ""
     for name in _MATCHER_FILES:
         if name in recorded and not os.path.lexists(directory / name):
             notes.append(f"{name}: it was trained here, and is gone")
@@ -101,9 +100,10 @@ def folder_notes(catalog: Catalog) -> list[str]:
     for folder, known in ((directory, _KNOWN), (directory / _SHARDS, shards)):
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             name = path.relative_to(directory).as_posix()
-            if path.name in known:
+            if path.name in known or name == vectors:
                 continue
             leftover = path.name.startswith(".") and path.name.endswith(TEMPORARY_SUFFIX)
+            leftover |= VECTORS_FILES.fullmatch(name) is not None
             if path.name.removesuffix(ASIDE_SUFFIX) in _MATCHER_FILES:
                 notes.append(f"{name}: moved aside by a repair")
             elif leftover or (folder != directory and path.suffix == ".h5"):
