@@ -627,14 +627,6 @@ def test_an_empty_index_can_be_reindexed(tmp_path, photos, models, kind):
     assert rg.Index.open(tmp_path / "index", encoder=ColorEncoder()).query("red", top=1)
 
 
-def test_the_preset_is_recorded_only_if_it_was_used(tmp_path, photos, models):
-    assert rg.build(photos, tmp_path / "own", options=BUILD, **models).info()["preset"] is None
-    nano = rg.build(photos, tmp_path / "nano", options=BUILD)
-    assert nano.info()["preset"] == "nano"
-    mixed = rg.build(photos, tmp_path / "mixed", options=BUILD, detector=SquareDetector())
-    assert mixed.info()["preset"] is None
-
-
 def test_arguments_in_the_wrong_order_are_named(index, refs, tmp_path):
     image = tmp_path / "photo.png"
     Image.new("RGB", (9, 9)).save(image)
