@@ -70,10 +70,10 @@ class Index(Maintenance):
     def __init__(
         self, directory: PathLike, *, encoder: str | Encoder | None = None, device: str = "auto"
     ) -> None:
-        self.directory = Path(directory).absolute()
         self.build_report: BuildReport | None = None
         self._device = device
-        self._opened = OpenedIndex(self.directory, encoder, device)
+        self._opened = OpenedIndex(Path(directory), encoder, device)
+        self.directory = self._opened.directory
 
     @classmethod
     def open(
