@@ -56,6 +56,16 @@ def build(
     prune: Annotated[
         bool, typer.Option("--prune", help="Remove images whose files have been deleted.")
     ] = False,
+    check_content: Annotated[
+        bool,
+        typer.Option(
+            "--check-content",
+            help="Read every file, and find changes that left its size and time as they were.",
+        ),
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Embed all PHOTOS again, even if nothing has changed.")
+    ] = False,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Report what would be done, without decoding or writing."),
@@ -74,7 +84,12 @@ def build(
     directory = index or Path("indexes") / (Path(sources[0]).absolute().stem or "images")
     given: dict[str, Any] = {"workers": workers} if workers else {}
     options = BuildOptions(
-        batch_images=batch_images, shard_images=shard_images, prune=prune, **given
+        batch_images=batch_images,
+        shard_images=shard_images,
+        prune=prune,
+        check_content=check_content,
+        force=force,
+        **given,
     )
     if dry_run:
         report = preview_build(sources, directory, options=options)

@@ -51,6 +51,11 @@ class BuildOptions:
         Whether to show a progress bar; None shows it on a terminal.
     prune : bool
         Remove images whose files have been deleted. Otherwise they are only reported.
+    check_content : bool
+        Read every file, and find changes that left its size and modification time as they were.
+        Otherwise only files with a new size or time are read.
+    force : bool
+        Embed every file again, even if it has not changed, and replace its regions.
     """
 
     batch_images: int = 16
@@ -58,6 +63,8 @@ class BuildOptions:
     workers: int = field(default_factory=lambda: min(8, os.cpu_count() or 1))
     progress: bool | None = None
     prune: bool = False
+    check_content: bool = False
+    force: bool = False
 
 
 @dataclass

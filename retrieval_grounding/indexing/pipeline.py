@@ -41,7 +41,7 @@ def add_images(
         After Ctrl-C, once everything that was embedded has been committed.
     """
     started = time.perf_counter()
-    found = scan(catalog, paths, folders)
+    found = _scan(catalog, paths, folders, options)
     report = _start_report(found, paths)
     changes: Counter[Change] = Counter()
     if found.outdated:
@@ -83,7 +83,7 @@ def preview_images(
     count as added here.
     """
     started = time.perf_counter()
-    found = Scan(todo=list(paths)) if catalog is None else scan(catalog, paths, folders)
+    found = Scan(todo=list(paths)) if catalog is None else _scan(catalog, paths, folders, options)
     report = _start_report(found, paths)
     changes: Counter[Change] = Counter()
     with (
@@ -101,6 +101,12 @@ def preview_images(
     _set_changes(report, changes)
     report.seconds = time.perf_counter() - started
     return report
+
+
+def _scan(
+    catalog: Catalog, paths: Sequence[str], folders: Sequence[str], options: BuildOptions
+) -> Scan:
+    return scan(catalog, paths, folders, check_content=options.check_content, force=options.force)
 
 
 def _start_report(found: Scan, paths: Sequence[str]) -> BuildReport:
@@ -123,9 +129,16 @@ def _add_batch(
             failed = SkippedFile(item.path, "out-of-memory", detail, item.size, item.mtime_ns)
             _skip(failed, found, writer, report)
         else:
+            copies = found.copies(item.content_hash, place)
             change, gone = found.assign(item.path, place)
-            writer.link(item, place, touched=change == "unchanged", instead_of=gone)
+            for path, file in copies:
+                if path != gone:
+                    copy = LoadedImage(path, file.size, file.mtime_ns, item.content_hash, None)
+                    writer.link(copy, place, touched=False, instead_of=None)
             changes[change] += 1
+            same = change == "unchanged"
+            if not (same and found.known[item.path][:2] == (item.size, item.mtime_ns)):
+                writer.link(item, place, touched=same, instead_of=gone)
 
 
 def _skip(file: SkippedFile, found: Scan, writer: ShardWriter, report: BuildReport) -> None:
