@@ -32,6 +32,7 @@ __all__ = [
     "decode_with_notes",
     "hash_content",
     "load_image",
+    "load_plugins",
 ]
 
 
@@ -136,7 +137,7 @@ def decode_image(data: bytes) -> Image.Image:
     return decode_with_notes(data).image
 
 
-def decode_with_notes(data: bytes, allow: Callable[[int], None] | None = None) -> DecodedImage:
+def decode_with_notes(data: bytes, allow: Callable[[int, int], None] | None = None) -> DecodedImage:
     """Decode an image as :func:`decode_image` does, and report what was guessed or repaired.
 
     Parameters
@@ -144,13 +145,13 @@ def decode_with_notes(data: bytes, allow: Callable[[int], None] | None = None) -
     data : bytes
         The whole file.
     allow : callable, optional
-        Called before pixels are decoded, with the bytes of memory that this will take; it may
-        raise an error.
+        Called before pixels are decoded, with the bytes of memory that this will take and the
+        number of pixels; it may raise an error.
     """
     if not data:
         raise ImageError("empty", "the file has no bytes")
     try:
-        return _decode(data, allow or (lambda need: None))
+        return _decode(data, allow)
     except ImageError:
         raise
     except UnidentifiedImageError as error:
@@ -164,14 +165,15 @@ def decode_with_notes(data: bytes, allow: Callable[[int], None] | None = None) -
         raise ImageError(reason, str(error) or type(error).__name__) from error
 
 
-def _decode(data: bytes, allow: Callable[[int], None]) -> DecodedImage:
+def _decode(data: bytes, allow: Callable[[int, int], None] | None) -> DecodedImage:
     file = io.BytesIO(data)
     with _open(file) as image:
         width, height = image.size
         if width * height > MAX_PIXELS:
             raise ImageError("too-large", _claims(width, height))
         jpeg = JpegData(data) if image.format in ("JPEG", "MPO") else None
-        allow(decoding_bytes(image, data, jpeg))
+        if allow is not None:
+            allow(decoding_bytes(image, data, jpeg), width * height)
         stored = stored_mode(image)
         scale_transparency(image, stored)
         notes = load_pixels(image, file, jpeg)
@@ -184,12 +186,13 @@ def _decode(data: bytes, allow: Callable[[int], None]) -> DecodedImage:
 
 
 def _open(file: io.BytesIO) -> ImageFile.ImageFile:
-    image: ImageFile.ImageFile = _pillow_open()(file, formats=_formats())
+    image: ImageFile.ImageFile = _pillow_open()(file, formats=load_plugins())
     return image
 
 
 @cache
-def _formats() -> tuple[str, ...]:
+def load_plugins() -> tuple[str, ...]:
+    """Import Pillow's plugins for the formats that are opened, and return their names."""
     for plugin in dict.fromkeys(_PLUGINS.values()):  # Image.init() takes twice as long
         with contextlib.suppress(ImportError):  # some versions of Pillow lack AVIF
             importlib.import_module(f"PIL.{plugin}ImagePlugin")

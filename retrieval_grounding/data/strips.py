@@ -9,7 +9,7 @@ from PIL import Image
 __all__ = ["STRIP_PIXELS", "strips"]
 
 
-STRIP_PIXELS = 1 << 22
+STRIP_PIXELS = 1 << 20
 """Pixels of a strip, at most, unless a single row has more."""
 
 

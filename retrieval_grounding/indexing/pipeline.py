@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from ..core.errors import BuildInterrupted
 from ..core.interrupt import graceful_interrupt
 from ..core.progress import progress_bar
-from ..core.reports import BuildOptions, BuildReport, SkippedFile
+from ..core.reports import BuildOptions, BuildReport, FileNote, SkippedFile
 from ..data.images import TRANSIENT_REASONS
-from ..data.prefetch import LoadedImage, batches, read_ahead
+from ..data.prefetch import LoadedImage, read_ahead, read_batches
 from ..storage.catalog import Catalog
 from .model_spec import LoadModels
 from .scan import Change, Scan, scan
@@ -50,10 +50,17 @@ def add_images(
     with (
         graceful_interrupt() as stopping,
         progress_bar("Indexing", len(found.todo), "images", options.progress) as advance,
-        contextlib.closing(read_ahead(found.todo, found.places, options.workers)) as files,
         contextlib.closing(
-            writer.embed_ahead(batches(files, options.batch_images), found.places)
-        ) as embedded,
+            read_batches(
+                found.todo,
+                found.places,
+                options.workers,
+                count=options.batch_images,
+                memory=options.memory,
+                stopping=stopping,
+            )
+        ) as groups,
+        contextlib.closing(writer.embed_ahead(groups, found.places)) as embedded,
     ):
         for batch in embedded:
             _add_batch(batch, found, writer, report, changes)
@@ -129,6 +136,7 @@ def _add_batch(
             failed = SkippedFile(item.path, "out-of-memory", detail, item.size, item.mtime_ns)
             _skip(failed, found, writer, report)
         else:
+            report.notes += [FileNote(item.path, *note) for note in item.notes]
             copies = found.copies(item.content_hash, place)
             change, gone = found.assign(item.path, place)
             for path, file in copies:
