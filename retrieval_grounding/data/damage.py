@@ -28,6 +28,9 @@ _MARKS: dict[str, tuple[_Value, _Value]] = {
 """For each mode, two values that the last pixel has before it is decoded."""
 
 
+_CHUNK = 1 << 20
+
+
 def load_pixels(
     image: ImageFile.ImageFile, file: io.BytesIO, jpeg: JpegData | None
 ) -> list[ImageNote]:
@@ -52,13 +55,15 @@ def load_pixels(
 
 
 def _load_jpeg(image: ImageFile.ImageFile, file: io.BytesIO, jpeg: JpegData) -> Iterator[ImageNote]:
+    tail = jpeg.tail
+
     def read(count: int) -> bytes:
         position = file.tell()
-        return file.read(min(count, jpeg.tail - position) if position < jpeg.tail else count)
+        return file.read(min(_CHUNK, tail - position) if position < tail else count)
 
     image.load_read = read  # type: ignore[attr-defined]
     image.load()
-    finished_early = file.tell() <= jpeg.tail
+    finished_early = file.tell() <= tail
     if (missing := jpeg.missing_intervals()) > 0:
         yield _damaged("{} of the picture is missing or wrong", missing)
     elif jpeg.plain and has_gray_corner(image) and (missing := gray_tail(jpeg)) > 0:

@@ -26,7 +26,7 @@ from typing import IO, Any
 
 from ..core.errors import ImageError
 from .images import decode_with_notes, load_plugins
-from .limits import end_limits, limit_decoding, limit_process
+from .limits import Limits
 
 __all__ = ["READY", "YES", "main"]
 
@@ -52,7 +52,7 @@ def main(timeout: float) -> None:
     load_plugins()
     if (avif := sys.modules.get("PIL.AvifImagePlugin")) is not None:
         vars(avif)["DEFAULT_MAX_THREADS"] = 1  # other processes use the other cores
-    limit_process()
+    limits = Limits(timeout)
     # OSError: the building process is gone, so no one reads the results.
     with Path(os.devnull).open("wb") as null, contextlib.suppress(OSError):
         results.write(READY)
@@ -60,18 +60,18 @@ def main(timeout: float) -> None:
         for descriptor in (1, 2):  # silences C libraries; errors are reported as results
             os.dup2(null.fileno(), descriptor)
         while (data := _read_file(files)) is not None:
-            limit_decoding(len(data), timeout)
-            _decode(data, files, results, timeout)
-            end_limits()
+            limits.start(len(data))
+            _decode(data, files, results, limits)
+            limits.stop()
 
 
-def _decode(data: bytes, files: IO[bytes], results: IO[bytes], timeout: float) -> None:
+def _decode(data: bytes, files: IO[bytes], results: IO[bytes], limits: Limits) -> None:
     def allow(need: int, pixels: int) -> None:
         _write(results, {"need": need, "pixels": pixels})
-        end_limits()  # there may be no memory for now
+        limits.stop()  # there may be no memory for now
         if files.read(1) != YES:
             raise _ForgottenError("too-large", "there is not enough memory")
-        limit_decoding(need, timeout)
+        limits.start(need)
 
     try:
         image, notes = decode_with_notes(data, allow)

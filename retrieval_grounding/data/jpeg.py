@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from PIL import Image, ImageChops
 
@@ -35,7 +36,7 @@ class _Scan:
     coefficients: range
     bits_left: int
     start: int
-    end: int
+    end: int = -1
 
 
 @dataclass
@@ -70,20 +71,25 @@ class JpegData:
         """Whether the first scan has the whole picture, which is then decoded row by row."""
         channels = len(self.factors)
         return (
-            not self.progressive
-            and bool(self.scans)
-            and (len(self.scans[0].components) == channels)
+            not self.progressive and bool(self.scans) and len(self.scans[0].components) == channels
         )
 
     @property
+    def tail(self) -> int:
+        """Where the last bytes of a plain picture start, without which it cannot be complete.
+
+        A guess, because to find the end takes time: in a file with more than one picture, it is
+        too late.
+        """
+        if not self.plain:
+            return len(self.data)
+        end = self.data.rfind(b"\xff\xd9", self.scans[0].start)
+        return max(0, (end if end >= 0 else len(self.data)) - _SLACK)
+
+    @cached_property
     def end(self) -> int:
         """Where the data of a plain picture end."""
-        return self.scans[0].end if self.scans else len(self.data)
-
-    @property
-    def tail(self) -> int:
-        """Where the last bytes of a plain picture start, without which it cannot be complete."""
-        return max(0, self.end - _SLACK) if self.plain else len(self.data)
+        return self._end_of_scan(self.scans[0].start)
 
     @property
     def buffered_bytes_per_pixel(self) -> float:
@@ -100,7 +106,7 @@ class JpegData:
             return 0.0
         expected = -(-self._units() // self.restart_interval) - 1
         scan = self.scans[0]
-        found = sum(1 for _ in _RESTART.finditer(self.data, scan.start, scan.end))
+        found = sum(1 for _ in _RESTART.finditer(self.data, scan.start, self.end))
         return max(0, expected - found) / (expected + 1)
 
     def missing_coefficients(self) -> float:
@@ -118,13 +124,16 @@ class JpegData:
 
     def holes(self) -> float:
         """Return the share of the data that is zero where no encoder writes so many zeros."""
-        details = [scan for scan in self.scans if scan.coefficients.start > 0]
-        if self.plain and not self.flat_zeros:
-            details = self.scans[:1]
-        if not any(self.data.find(_HOLE, scan.start, scan.end) >= 0 for scan in details):
+        if self.plain:
+            parts = [] if self.flat_zeros else [(self.scans[0].start, len(self.data))]
+        else:
+            parts = [(s.start, s.end) for s in self.scans if s.coefficients.start > 0]
+        if not any(self.data.find(_HOLE, start, end) >= 0 for start, end in parts):
             return 0.0
-        zeros = sum(self.data.count(_HOLE, scan.start, scan.end) for scan in details)
-        return zeros * len(_HOLE) / sum(scan.end - scan.start for scan in details)
+        if self.plain:
+            parts = [(self.scans[0].start, self.end)]
+        zeros = sum(self.data.count(_HOLE, start, end) for start, end in parts)
+        return zeros * len(_HOLE) / sum(end - start for start, end in parts)
 
     def _units(self) -> int:
         """Return the number of coded units of a plain picture."""
@@ -157,11 +166,10 @@ class JpegData:
                 self._read_tables(body)
             elif marker == _SCAN:
                 start = at + 2 + length
-                found = _MARKER.search(data, start)
-                end = found.start() if found else len(data)
-                while data[end - 1] == 0xFF:  # fill bytes
-                    end -= 1
-                self.scans.append(self._read_scan(body, start, end))
+                self.scans.append(self._read_scan(body, start))
+                if self.plain:  # the rest takes time, and is rarely needed
+                    return
+                self.scans[-1].end = end = self._end_of_scan(start)
                 at = end
                 continue
             elif marker not in _SEGMENTS:
@@ -182,18 +190,25 @@ class JpegData:
             self.flat_zeros &= body[at + 17] == 0
             at += 17 + sum(body[at + 1 : at + 17])
 
-    def _read_scan(self, body: bytes, start: int, end: int) -> _Scan:
+    def _end_of_scan(self, start: int) -> int:
+        found = _MARKER.search(self.data, start)
+        end = found.start() if found else len(self.data)
+        while self.data[end - 1] == 0xFF:  # fill bytes
+            end -= 1
+        return end
+
+    def _read_scan(self, body: bytes, start: int) -> _Scan:
         count = body[0]
         first, last, bits = body[1 + 2 * count : 4 + 2 * count]
         components = tuple(body[1 : 1 + 2 * count : 2])
-        return _Scan(components, range(first, min(last, 63) + 1), bits & 15, start, end)
+        return _Scan(components, range(first, min(last, 63) + 1), bits & 15, start)
 
 
 def has_gray_corner(image: Image.Image) -> bool:
-    """Return whether the last pixel of a decoded JPEG is about as gray as missing blocks are."""
+    """Return whether the last pixel of a decoded JPEG has the gray of missing blocks."""
     last = image.getpixel((image.width - 1, image.height - 1))
     bands = last if isinstance(last, tuple) else (last,)
-    return all(value is not None and 112 <= value <= 144 for value in bands)
+    return all(value is not None and 127 <= value <= 128 for value in bands)
 
 
 def gray_tail(jpeg: JpegData) -> float:
@@ -212,14 +227,14 @@ def gray_tail(jpeg: JpegData) -> float:
 def left_over(jpeg: JpegData) -> float:
     """Return the share of a plain picture's data that is left when all rows are decoded."""
     scan = jpeg.scans[0]
-    length = scan.end - scan.start
+    length = jpeg.end - scan.start
     file = io.BytesIO(jpeg.data)
     with Image.open(file, formats=("JPEG",)) as image:
         _shrink(image)
         steps = max(_SLACK, length // 200)
         image.load_read = lambda count: file.read(min(count, steps))  # type: ignore[attr-defined]
         image.load()
-    unused = jpeg.data[file.tell() : scan.end]
+    unused = jpeg.data[file.tell() : jpeg.end]
     padded = len(unused) < 512 and not unused.strip(b"\0")  # by the encoder
     return 0.0 if padded else len(unused) / max(1, length)
 

@@ -11,7 +11,6 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Container, Generator, Sequence
-from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -165,6 +164,15 @@ def _settled(mtime_ns: int) -> int:
     return -1 if time.time_ns() - mtime_ns < _SETTLED_NS else mtime_ns
 
 
+def _is_done(future: Future[LoadedImage | SkippedFile]) -> bool:
+    """Wait for a short time; return whether the result, or an error, is there."""
+    try:
+        future.exception(_POLL_SECONDS)
+    except TimeoutError:
+        return False
+    return True
+
+
 def _skip(file: SkippedFile) -> SkippedFile:
     _LOGGER.debug("skipped %s: %s (%s)", file.path, file.reason, file.detail)
     return file
@@ -271,8 +279,7 @@ def _read_ahead(
             if not pending:
                 return
             stalls = 0
-            while not pending[0].done():
-                futures.wait([pending[0]], _POLL_SECONDS)
+            while not _is_done(pending[0]):
                 if stopping():
                     return
                 if budget.waits(next_turn):
