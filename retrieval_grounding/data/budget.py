@@ -59,6 +59,11 @@ class MemoryBudget:
         with self._changed:
             return self._waiting and turn == self._turn
 
+    def wait_for_turn(self, turn: int) -> None:
+        """Wait until all images that come earlier have what they need."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or turn == self._turn)
+
     def take(self, turn: int, size: int) -> None:
         """Wait until it is the turn of an image and there are `size` bytes, and take them.
 
@@ -75,8 +80,8 @@ class MemoryBudget:
                 f"decoding it takes {_amount(size)} of memory, and {_amount(self._largest)} may be "
                 "used; raise that with --memory",
             )
+        self.wait_for_turn(turn)
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or turn == self._turn)
             self._waiting = True
             self._changed.wait_for(lambda: self._closed or self._fits(size))
             self._waiting = self._exceed = False

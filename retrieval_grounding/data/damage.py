@@ -43,14 +43,9 @@ def load_pixels(
     """
     if jpeg is not None:
         return list(_load_jpeg(image, file, jpeg))
-    data = file.getvalue()
     if image.format == "PNG":
-        return _load_png(image, data)
-    image.load()
-    if image.format == "GIF" and _gif_ends_early(data):
-        return [_truncated("the lower {} of the picture is missing", _flat_tail(image))]
-    if image.format == "JPEG2000" and (missing := _missing_from_jp2(data)):
-        return [_truncated("{} of its data is missing", missing)]
+        return _load_png(image, file.getvalue())
+    image.load()  # decoders of other formats refuse what is incomplete
     return []
 
 
@@ -110,40 +105,6 @@ def _flat_tail(image: Image.Image) -> float:
     plain = Image.new("RGBA", small.size, last)
     different = ImageChops.difference(colors, plain).getbbox(alpha_only=False)
     return 1 - different[3] / small.height if different else 1.0
-
-
-def _gif_ends_early(data: bytes) -> bool:
-    """Return whether a GIF ends before the data of its first frame do."""
-    at = 13 + _color_table_bytes(data[10])
-    try:
-        while data[at] == 0x21:  # an extension
-            at = _after_blocks(data, at + 2)
-        if data[at] == 0x2C:
-            _after_blocks(data, at + 11 + _color_table_bytes(data[at + 9]))
-    except IndexError:
-        return True
-    return False
-
-
-def _color_table_bytes(flags: int) -> int:
-    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
-
-
-def _after_blocks(data: bytes, at: int) -> int:
-    while size := data[at]:
-        at += 1 + size
-    return at + 1
-
-
-def _missing_from_jp2(data: bytes) -> float:
-    """Return the share of a JPEG 2000 codestream that a file lacks."""
-    at = 0
-    while data[4:8] == b"jP  " and at + 8 <= len(data):
-        length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
-        if kind == b"jp2c" or length < 8:
-            return max(0.0, (at + length - len(data)) / length) if length >= 8 else 0.0
-        at += length
-    return 0.0
 
 
 def _truncated(text: str, share: float) -> ImageNote:

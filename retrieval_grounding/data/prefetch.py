@@ -11,6 +11,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Container, Generator, Sequence
+from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -33,6 +34,8 @@ _MAX_BATCH_PIXELS = 64_000_000
 
 _FILES_PER_THREAD = 8
 """One process decodes this many files before a second one would have started."""
+
+_LARGE_FILE_BYTES = 1 << 25
 
 _POLL_SECONDS = 0.05
 
@@ -126,6 +129,8 @@ class _Reader:
         size, mtime_ns = size_and_time(path)
         try:
             path.encode("utf-8")
+            if size > _LARGE_FILE_BYTES:  # only one such file is read at a time
+                self._budget.wait_for_turn(turn)
             data = read_image_bytes(path)
             digest = hash_content(data)
             if not self._decode or digest in self._known:
@@ -168,7 +173,7 @@ def _is_done(future: Future[LoadedImage | SkippedFile]) -> bool:
     """Wait for a short time; return whether the result, or an error, is there."""
     try:
         future.exception(_POLL_SECONDS)
-    except TimeoutError:
+    except futures.TimeoutError:
         return False
     return True
 

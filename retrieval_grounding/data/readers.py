@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import json
 import zlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ..core.errors import ExpressionError
 from .records import Record
@@ -54,7 +55,7 @@ def _unpacked_limit(path: Path) -> int:
     return min(_MAX_UNPACKED_BYTES, suspicious)
 
 
-def _lines(path: Path, file: IO[bytes], limit: int | None) -> Iterator[bytes]:
+def _lines(path: Path, file: io.BufferedIOBase, limit: int | None) -> Iterator[bytes]:
     """Yield the lines of a file, of which only one is in memory."""
     total = 0
     while line := file.readline(_MAX_LINE_BYTES + 1):
