@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from ..core.interrupt import graceful_interrupt
 from ..core.progress import progress_bar
-from ..core.reports import BuildInterrupted, BuildOptions, BuildReport, SkippedFile
+from ..core.reports import BuildInterrupted, BuildOptions, BuildReport, FileNote, SkippedFile
 from ..data.images import TRANSIENT_REASONS
-from ..data.prefetch import LoadedImage, batches, read_ahead
+from ..data.prefetch import LoadedImage, read_ahead, read_batches
 from ..storage.catalog import Catalog
 from .model_spec import LoadModels
 from .scan import Change, Scan, scan
@@ -40,7 +40,7 @@ def add_images(
         After Ctrl-C, once everything that was embedded has been committed.
     """
     started = time.perf_counter()
-    found = scan(catalog, paths, folders)
+    found = _scan(catalog, paths, folders, options)
     report = _start_report(found, paths)
     changes: Counter[Change] = Counter()
     if found.outdated:
@@ -49,10 +49,17 @@ def add_images(
     with (
         graceful_interrupt() as stopping,
         progress_bar("Indexing", len(found.todo), "images", options.progress) as advance,
-        contextlib.closing(read_ahead(found.todo, found.places, options.workers)) as files,
         contextlib.closing(
-            writer.embed_ahead(batches(files, options.batch_images), found.places)
-        ) as embedded,
+            read_batches(
+                found.todo,
+                found.places,
+                options.workers,
+                count=options.batch_images,
+                memory=options.memory,
+                stopping=stopping,
+            )
+        ) as groups,
+        contextlib.closing(writer.embed_ahead(groups, found.places)) as embedded,
     ):
         for batch in embedded:
             _add_batch(batch, found, writer, report, changes)
@@ -82,7 +89,7 @@ def preview_images(
     count as added here.
     """
     started = time.perf_counter()
-    found = Scan(todo=list(paths)) if catalog is None else scan(catalog, paths, folders)
+    found = Scan(todo=list(paths)) if catalog is None else _scan(catalog, paths, folders, options)
     report = _start_report(found, paths)
     changes: Counter[Change] = Counter()
     with (
@@ -100,6 +107,12 @@ def preview_images(
     _set_changes(report, changes)
     report.seconds = time.perf_counter() - started
     return report
+
+
+def _scan(
+    catalog: Catalog, paths: Sequence[str], folders: Sequence[str], options: BuildOptions
+) -> Scan:
+    return scan(catalog, paths, folders, check_content=options.check_content, force=options.force)
 
 
 def _start_report(found: Scan, paths: Sequence[str]) -> BuildReport:
@@ -122,9 +135,17 @@ def _add_batch(
             failed = SkippedFile(item.path, "out-of-memory", detail, item.size, item.mtime_ns)
             _skip(failed, found, writer, report)
         else:
+            report.notes += [FileNote(item.path, *note) for note in item.notes]
+            copies = found.copies(item.content_hash, place)
             change, gone = found.assign(item.path, place)
-            writer.link(item, place, touched=change == "unchanged", instead_of=gone)
+            for path, file in copies:
+                if path != gone:
+                    copy = LoadedImage(path, file.size, file.mtime_ns, item.content_hash, None)
+                    writer.link(copy, place, touched=False, instead_of=None)
             changes[change] += 1
+            same = change == "unchanged"
+            if not (same and found.known[item.path][:2] == (item.size, item.mtime_ns)):
+                writer.link(item, place, touched=same, instead_of=gone)
 
 
 def _skip(file: SkippedFile, found: Scan, writer: ShardWriter, report: BuildReport) -> None:

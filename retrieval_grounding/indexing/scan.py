@@ -6,6 +6,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 from ..core.reports import SkippedFile
@@ -42,6 +43,8 @@ class Scan:
         Images of the index that have been deleted from the folders.
     outdated : list of str
         Skipped files that no longer exist and need not be reported again.
+    replaced : dict of str to RowKey
+        Where the regions of each content were stored that is embedded again, by content hash.
     """
 
     known: dict[str, KnownFile] = field(default_factory=dict)
@@ -51,11 +54,16 @@ class Scan:
     todo: list[str] = field(default_factory=list)
     missing: set[str] = field(default_factory=set)
     outdated: list[str] = field(default_factory=list)
+    replaced: dict[str, RowKey] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._paths_at: dict[RowKey, list[str]] = defaultdict(list)
         for path, file in self.known.items():
             self._paths_at[file.key].append(path)
+
+    @cached_property
+    def _to_read(self) -> frozenset[str]:
+        return frozenset(self.todo)
 
     def assign(self, path: str, place: RowKey) -> tuple[Change, str | None]:
         """Record that a file's regions are stored at `place`.
@@ -83,8 +91,30 @@ class Scan:
         holders.append(path)
         return change, gone
 
+    def copies(self, content_hash: str, place: RowKey) -> list[tuple[str, KnownFile]]:
+        """Return the files to link to `place` as well, where a content was embedded again.
 
-def scan(catalog: Catalog, paths: Sequence[str], folders: Sequence[str]) -> Scan:
+        They have the content, but the build does not name them.
+        """
+        former = self.replaced.pop(content_hash, None)
+        if former is None:
+            return []
+        paths = [path for path in self._paths_at[former] if path not in self._to_read]
+        for path in paths:
+            self._paths_at[former].remove(path)
+            self._paths_at[place].append(path)
+            self.known[path] = KnownFile(*self.known[path][:2], *place)
+        return [(path, self.known[path]) for path in paths]
+
+
+def scan(
+    catalog: Catalog,
+    paths: Sequence[str],
+    folders: Sequence[str],
+    *,
+    check_content: bool = False,
+    force: bool = False,
+) -> Scan:
     """Compare files with the catalog by size and time, without reading them.
 
     Parameters
@@ -95,7 +125,12 @@ def scan(catalog: Catalog, paths: Sequence[str], folders: Sequence[str]) -> Scan
         The files found, as returned by :func:`retrieval_grounding.find_images`.
     folders : sequence of str
         Absolute paths of the folders that were searched.
+    check_content : bool
+        Read every file, whether or not its size and time have changed.
+    force : bool
+        Read every file, and treat every content as new.
     """
+    read_all = check_content or force
     with catalog.reading():
         found = Scan(catalog.known_files())
         bad = {file.path: file for file in catalog.skipped()}
@@ -105,11 +140,11 @@ def scan(catalog: Catalog, paths: Sequence[str], folders: Sequence[str]) -> Scan
             found.todo.append(path)
             continue
         size, mtime_ns = size_and_time(path)
-        if known is not None and known[:2] == (size, mtime_ns):
+        if known is not None and not read_all and known[:2] == (size, mtime_ns):
             found.unchanged += 1
         elif known is not None and size < 0 and not os.path.lexists(path):
             found.missing.add(path)  # a list still names it
-        elif failed is not None and _still_bad(failed, size, mtime_ns):
+        elif failed is not None and not read_all and _still_bad(failed, size, mtime_ns):
             found.still_bad.append(failed)
         else:
             found.todo.append(path)
@@ -118,7 +153,8 @@ def scan(catalog: Catalog, paths: Sequence[str], folders: Sequence[str]) -> Scan
     found.missing.update(_gone(found.known.keys() - present, inside))
     found.outdated = _gone(bad.keys() - present, inside)
     if found.todo:
-        found.places = catalog.rows_by_content()
+        rows = catalog.rows_by_content()
+        found.places, found.replaced = ({}, rows) if force else (rows, {})
     return found
 
 
