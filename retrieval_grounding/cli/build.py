@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ..core.errors import BuildInterrupted
-from .build_report import show_build
+from .build_report import fail_if_unusable, show_build
 from .logs import Verbose
 from .options import (
     ClipName,
@@ -21,6 +21,7 @@ from .options import (
     PresetName,
     ShardImages,
     detector_settings,
+    index_directory,
 )
 from .output import note
 
@@ -37,6 +38,8 @@ def build(
         typer.Option(
             "--index",
             "-i",
+            parser=index_directory,
+            metavar="PATH",
             help="Directory of the index (default: indexes/NAME, with the name of the first "
             "PHOTOS).",
         ),
@@ -56,6 +59,30 @@ def build(
     prune: Annotated[
         bool, typer.Option("--prune", help="Remove images whose files have been deleted.")
     ] = False,
+    allow_empty: Annotated[
+        bool,
+        typer.Option(
+            "--allow-empty",
+            help="With --prune: also if a source has no images left; it could be a mount point.",
+        ),
+    ] = False,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GLOB", help="Leave out, as in .gitignore; repeatable."),
+    ] = None,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GLOB",
+            help="Search what is left out by default or by .rgignore files; repeatable.",
+        ),
+    ] = None,
+    follow_links: Annotated[
+        bool, typer.Option("--follow-links", help="Search folders to which links point.")
+    ] = False,
+    restore: Annotated[
+        bool, typer.Option("--restore", help="Add images again that 'remove' removed.")
+    ] = False,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Report what would be done, without decoding or writing."),
@@ -70,15 +97,25 @@ def build(
     from ..builder import build as build_index
     from ..builder import preview_build
     from ..core.reports import BuildOptions
+    from ..indexing.place import default_directory
 
-    directory = index or Path("indexes") / (Path(sources[0]).absolute().stem or "images")
+    directory = index or default_directory(sources)
     given: dict[str, Any] = {"workers": workers} if workers else {}
     options = BuildOptions(
-        batch_images=batch_images, shard_images=shard_images, prune=prune, **given
+        batch_images=batch_images,
+        shard_images=shard_images,
+        prune=prune,
+        allow_empty=allow_empty,
+        restore=restore,
+        exclude=tuple(exclude or ()),
+        include=tuple(include or ()),
+        follow_links=follow_links,
+        **given,
     )
     if dry_run:
         report = preview_build(sources, directory, options=options)
         show_build(report, directory, as_json, dry_run=True)
+        fail_if_unusable(report)
         return
     try:
         built = build_index(
@@ -100,3 +137,4 @@ def build(
         raise typer.Exit(130) from None
     assert built.build_report is not None
     show_build(built.build_report, directory, as_json, images=len(built))
+    fail_if_unusable(built.build_report)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..core.paths import expand_home
 from ..models.presets import PRESETS
 
 if TYPE_CHECKING:
@@ -30,10 +31,20 @@ __all__ = [
     "ShardImages",
     "Split",
     "detector_settings",
+    "index_directory",
 ]
 
 
-IndexDirectory = Annotated[Path, typer.Argument(help="Directory of the index.", metavar="INDEX")]
+def index_directory(text: str) -> Path:
+    """Return the path of an index; shells leave the ``~`` in ``--index=~/x`` as it is."""
+    if not text:
+        raise typer.BadParameter("an empty path names no index")
+    return Path(expand_home(text))
+
+
+IndexDirectory = Annotated[
+    Path, typer.Argument(help="Directory of the index.", metavar="INDEX", parser=index_directory)
+]
 Device = Annotated[str, typer.Option(help="Where the models run: auto, cpu, cuda or cuda:N.")]
 Html = Annotated[
     Path | None, typer.Option("--html", help="Also write an HTML page with pictures to this file.")
