@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -108,7 +109,9 @@ class ImageNames:
 
 
 def _slashes(path: str) -> str:
-    return path.replace("\\", "/")
+    """Return a path with slashes, and with accents in one of their two Unicode forms."""
+    slashed = path.replace("\\", "/")
+    return slashed if slashed.isascii() else unicodedata.normalize("NFC", slashed)
 
 
 def _file_name(path: str) -> str:
