@@ -36,8 +36,10 @@ def progress_bar(
     if shown is False:
         yield lambda steps: None
         return
-    terminal = sys.stderr is not None and sys.stderr.isatty()
-    with (_bar if terminal else _lines)(description, total, unit) as advance:
+    from rich.console import Console
+
+    show = _bar if Console(stderr=True).is_terminal else _lines
+    with show(description, total, unit) as advance:
         yield advance
 
 
