@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ..core.reports import BuildInterrupted
-from .build_report import show_build
+from .build_report import fail_if_unusable, show_build
 from .logs import Verbose
 from .options import (
     ClipName,
@@ -23,6 +23,7 @@ from .options import (
     ShardImages,
     Wait,
     detector_settings,
+    index_directory,
 )
 from .output import note
 
@@ -55,6 +56,8 @@ def build(
         typer.Option(
             "--index",
             "-i",
+            parser=index_directory,
+            metavar="PATH",
             help="Directory of the index (default: indexes/NAME, with the name of the first "
             "PHOTOS).",
         ),
@@ -92,6 +95,30 @@ def build(
     force: Annotated[
         bool, typer.Option("--force", help="Embed all PHOTOS again, even if nothing has changed.")
     ] = False,
+    allow_empty: Annotated[
+        bool,
+        typer.Option(
+            "--allow-empty",
+            help="With --prune: also if a source has no images left; it could be a mount point.",
+        ),
+    ] = False,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GLOB", help="Leave out, as in .gitignore; repeatable."),
+    ] = None,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GLOB",
+            help="Search what is left out by default or by .rgignore files; repeatable.",
+        ),
+    ] = None,
+    follow_links: Annotated[
+        bool, typer.Option("--follow-links", help="Search folders to which links point.")
+    ] = False,
+    restore: Annotated[
+        bool, typer.Option("--restore", help="Add images again that 'remove' removed.")
+    ] = False,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Report what would be done, without decoding or writing."),
@@ -107,8 +134,9 @@ def build(
     from ..builder import build as build_index
     from ..builder import preview_build
     from ..core.reports import BuildOptions
+    from ..indexing.place import default_directory
 
-    directory = index or Path("indexes") / (Path(sources[0]).absolute().stem or "images")
+    directory = index or default_directory(sources)
     given: dict[str, Any] = {"workers": workers} if workers else {}
     if memory is not None:
         given["memory"] = _size(memory)
@@ -118,6 +146,11 @@ def build(
         prune=prune,
         check_content=check_content,
         force=force,
+        allow_empty=allow_empty,
+        restore=restore,
+        exclude=tuple(exclude or ()),
+        include=tuple(include or ()),
+        follow_links=follow_links,
         **given,
     )
     models: dict[str, Any] = {
@@ -130,6 +163,7 @@ def build(
     if dry_run:
         report = preview_build(sources, directory, options=options, **models)
         show_build(report, directory, as_json, dry_run=True)
+        fail_if_unusable(report)
         return
     try:
         built = build_index(sources, directory, options=options, timeout=wait, **models)
@@ -142,3 +176,4 @@ def build(
         raise typer.Exit(130) from None
     assert built.build_report is not None
     show_build(built.build_report, directory, as_json, images=len(built))
+    fail_if_unusable(built.build_report)

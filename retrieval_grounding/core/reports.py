@@ -89,6 +89,16 @@ class BuildOptions:
         Otherwise only files with a new size or time are read.
     force : bool
         Embed every file again, even if it has not changed, and replace its regions.
+    allow_empty : bool
+        Believe that a source without any image has been emptied. Otherwise it may be the mount
+        point of a drive that is not connected, and its images are kept even if `prune`.
+    restore : bool
+        Add images again that :meth:`Index.remove` removed.
+    exclude, include : tuple of str
+        What to leave out, and what to search although it would be left out; see
+        :func:`find_images`.
+    follow_links : bool
+        Also search folders to which links point.
     """
 
     batch_images: int = 16
@@ -99,6 +109,11 @@ class BuildOptions:
     prune: bool = False
     check_content: bool = False
     force: bool = False
+    allow_empty: bool = False
+    restore: bool = False
+    exclude: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
+    follow_links: bool = False
 
     def __post_init__(self) -> None:
         for name in ("batch_images", "shard_images", "workers"):
@@ -113,7 +128,7 @@ class BuildReport:
     Parameters
     ----------
     found : int
-        Files that the sources name.
+        Files with an image's name that were found and not left out.
     unchanged, added, updated, moved, duplicates : int
         How many of them are in the index as they were, are new, have changed, were known under a
         path that no longer exists, or are new copies of an image that is already in the index
@@ -123,8 +138,16 @@ class BuildReport:
     notes : list of FileNote
         Files that were indexed in this build although their decoder had to guess or to repair
         something.
+    left_out : list of SkippedFile
+        Folders that were not searched and files that were not considered, and why: hidden ones,
+        folders of machines, unreadable folders, excluded and removed images.
+    other_files : int
+        Files that were found and do not have an image's name.
     missing : list of str
         Images of the index whose files have been deleted.
+    unreachable : list of str
+        Images of the index that cannot be looked up now, for example because a drive is not
+        connected. They are never removed.
     pruned : bool
         Whether the missing images were removed from the index.
     embedded, regions : int
@@ -141,7 +164,10 @@ class BuildReport:
     duplicates: int = 0
     skipped: list[SkippedFile] = field(default_factory=list)
     notes: list[FileNote] = field(default_factory=list)
+    left_out: list[SkippedFile] = field(default_factory=list)
+    other_files: int = 0
     missing: list[str] = field(default_factory=list)
+    unreachable: list[str] = field(default_factory=list)
     pruned: bool = False
     embedded: int = 0
     regions: int = 0

@@ -13,9 +13,10 @@ from ..core.progress import progress_bar
 from ..core.reports import BuildInterrupted, BuildOptions, BuildReport, FileNote, SkippedFile
 from ..data.images import TRANSIENT_REASONS
 from ..data.prefetch import LoadedImage, read_ahead, read_batches
+from ..data.sources import Collection
 from ..storage.catalog import Catalog
 from .model_spec import LoadModels
-from .scan import Change, Scan, scan
+from .scan import Change, Scan, remember_mounts, scan
 from .shard_writer import ShardWriter
 
 __all__ = ["add_images", "preview_images"]
@@ -25,12 +26,11 @@ _log = logging.getLogger(__name__)
 
 def add_images(
     catalog: Catalog,
-    paths: Sequence[str],
-    folders: Sequence[str],
+    collection: Collection,
     load_models: LoadModels,
     options: BuildOptions,
 ) -> BuildReport:
-    """Bring an index up to date with `paths`, the files found in `folders`.
+    """Bring an index up to date with a collection.
 
     The caller holds the writer's lock. Models are loaded only if there is something to embed.
 
@@ -40,11 +40,11 @@ def add_images(
         After Ctrl-C, once everything that was embedded has been committed.
     """
     started = time.perf_counter()
-    found = _scan(catalog, paths, folders, options)
-    report = _start_report(found, paths)
+    found = scan(catalog, collection, options)
+    report = _start_report(found, collection)
     changes: Counter[Change] = Counter()
-    if found.outdated:
-        catalog.commit(removed=found.outdated)
+    catalog.commit(removed=found.outdated, skipped=found.unusable)
+    remember_mounts(catalog, collection, options)
     writer = ShardWriter(catalog, load_models, options.shard_images)
     with (
         graceful_interrupt() as stopping,
@@ -68,7 +68,7 @@ def add_images(
             if stopping():
                 break
         if not stopping():  # otherwise files that only moved would count as deleted
-            report.missing = sorted(found.missing)
+            report.missing, report.unreachable = sorted(found.missing), sorted(found.unreachable)
             writer.remove(report.missing if options.prune else [])
             report.pruned = options.prune
         writer.commit()
@@ -81,7 +81,7 @@ def add_images(
 
 
 def preview_images(
-    catalog: Catalog | None, paths: Sequence[str], folders: Sequence[str], options: BuildOptions
+    catalog: Catalog | None, collection: Collection, options: BuildOptions
 ) -> BuildReport:
     """Return what :func:`add_images` would do, without decoding images or writing anything.
 
@@ -89,8 +89,8 @@ def preview_images(
     count as added here.
     """
     started = time.perf_counter()
-    found = Scan(todo=list(paths)) if catalog is None else _scan(catalog, paths, folders, options)
-    report = _start_report(found, paths)
+    found = scan(catalog, collection, options)
+    report = _start_report(found, collection)
     changes: Counter[Change] = Counter()
     with (
         progress_bar("Comparing", len(found.todo), "images", options.progress) as advance,
@@ -103,20 +103,21 @@ def preview_images(
                 place = found.places.setdefault(item.content_hash, (-1, len(found.places)))
                 changes[found.assign(item.path, place)[0]] += 1
             advance(1)
-    report.missing, report.pruned = sorted(found.missing), options.prune
+    report.missing, report.unreachable = sorted(found.missing), sorted(found.unreachable)
+    report.pruned = options.prune
     _set_changes(report, changes)
     report.seconds = time.perf_counter() - started
     return report
 
 
-def _scan(
-    catalog: Catalog, paths: Sequence[str], folders: Sequence[str], options: BuildOptions
-) -> Scan:
-    return scan(catalog, paths, folders, check_content=options.check_content, force=options.force)
-
-
-def _start_report(found: Scan, paths: Sequence[str]) -> BuildReport:
-    return BuildReport(found=len(paths), unchanged=found.unchanged, skipped=list(found.still_bad))
+def _start_report(found: Scan, collection: Collection) -> BuildReport:
+    return BuildReport(
+        found=found.found,
+        unchanged=found.unchanged,
+        skipped=[*found.still_bad, *found.unusable],
+        left_out=[*collection.left_out, *found.removed],
+        other_files=collection.other_files,
+    )
 
 
 def _add_batch(

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from ..core.errors import StoreError
 from ..core.fork import HeldOverForks
-from .files import as_store_error, sync_folder
+from .files import as_store_error, sync_folder, temporary_path
 from .migrations import migrate
 
 __all__ = ["Database", "database_uri"]
@@ -56,7 +56,7 @@ class Database:
     @staticmethod
     def create(path: Path, schema: str, settings: dict[str, Any]) -> None:
         """Create the file in one step, with the tables of `schema` and JSON `settings`."""
-        temporary = path.with_name(f".{path.name}.partial")
+        temporary = temporary_path(path)
         with as_store_error(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -12,17 +13,30 @@ from typing import BinaryIO
 from ..core.errors import StoreError
 
 __all__ = [
-    "TEMPORARY_SUFFIX",
     "as_store_error",
     "atomic_path",
     "atomic_write_bytes",
     "file_checksum",
     "folder_size",
+    "is_temporary",
     "sync_folder",
+    "temporary_path",
 ]
 
+_TEMPORARY = re.compile(
+    r"\.rg-.+\.\d+\.partial(-journal)?"
+    r"|\.(\d{6,}\.h5|vectors\.faiss|\.writer\.json)\.\d+\.partial"  # before the prefix rg-
+)
 
-TEMPORARY_SUFFIX = ".partial"
+
+def temporary_path(path: Path) -> Path:
+    """Return the temporary name beside `path` under which this process writes it."""
+    return path.with_name(f".rg-{path.name.lstrip('.')}.{os.getpid()}.partial")
+
+
+def is_temporary(name: str) -> bool:
+    """Return whether a file name is one that :func:`temporary_path` makes, or once made."""
+    return _TEMPORARY.fullmatch(name) is not None
 
 
 @contextlib.contextmanager
@@ -31,7 +45,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     If the block raises, the temporary file is removed and `path` stays as it was.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+    temporary = temporary_path(path)
     try:
         yield temporary
         with temporary.open("rb+") as file:

@@ -108,6 +108,8 @@ def write_shard(
             "label_embeddings": vectors,
             "image_offsets": offsets,
             "image_sizes": sizes,
+            # Only for an index that has lost its catalog.
+            "content_hashes": np.array([record.content_hash.encode() for record in records]),
         },
         {
             "format_version": FORMAT_VERSION,

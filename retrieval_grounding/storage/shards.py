@@ -51,6 +51,9 @@ class ShardReader:
         Regions of image i are rows ``image_offsets[i]`` to ``image_offsets[i + 1]``.
     image_sizes : int32 array of shape (m, 2)
         Width and height.
+    content_hashes : list of m str, or None
+        Hashes of the images' files; the catalog's are those in use. None in shards of releases that
+        stored them in the catalog only.
     detector, encoder : str
         Fingerprints.
 
@@ -84,6 +87,9 @@ class ShardReader:
                 self.label_embeddings: npt.NDArray[np.float16] = file["label_embeddings"][:]
                 self.image_offsets: npt.NDArray[np.int64] = file["image_offsets"][:]
                 self.image_sizes: npt.NDArray[np.int32] = file["image_sizes"][:]
+                self.content_hashes: list[str] | None = None
+                if "content_hashes" in file:
+                    self.content_hashes = [bytes(h).decode() for h in file["content_hashes"][:]]
                 columns = _map_columns(path, file)
             self.embeddings = columns["embeddings"]
             self.boxes = columns["boxes"]
@@ -167,6 +173,8 @@ class ShardReader:
             raise ValueError("labels and their embeddings differ in number")
         if self.image_sizes.shape != (len(offsets) - 1, 2):
             raise ValueError("offsets and sizes of images differ in number")
+        if self.content_hashes is not None and len(self.content_hashes) != len(offsets) - 1:
+            raise ValueError("hashes and sizes of images differ in number")
         if offsets[0] != 0 or offsets[-1] != regions or (np.diff(offsets) < 1).any():
             raise ValueError("the offsets of images are not in order")
         if regions and not 0 <= self.labels.min() <= self.labels.max() < len(names):

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from ...core.progress import progress_bar
 from ..catalog import Catalog
-from ..files import TEMPORARY_SUFFIX, as_store_error, file_checksum, sync_folder
+from ..files import as_store_error, file_checksum, sync_folder, temporary_path
 from ..open_shards import OpenShards
 from .exact import ShardVectors
 from .faiss_index import FaissIndex
@@ -208,7 +208,7 @@ class _VectorWriter:
     def _save(self, index: FaissIndex) -> tuple[str, str]:
         """Write the index beside the current file; return its checksum and its name."""
         folder = self._catalog.directory
-        draft = folder / f".vectors{TEMPORARY_SUFFIX}"
+        draft = temporary_path(folder / "vectors")
         with as_store_error(folder / "vectors.faiss"):
             index.save(draft)
             checksum = file_checksum(draft)
