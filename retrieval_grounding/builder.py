@@ -89,13 +89,14 @@ def build(
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"{directory} cannot be created: {error.strerror}") from error
-    with writer_lock(directory):
+    with writer_lock(directory) as lock:
         if Catalog.exists(directory):
-            catalog = Catalog(directory, writable=True)
+            catalog = Catalog(directory, writable=True, lock=lock)
             spec = recorded_spec(catalog, preset, detector, clip, settings)
         else:
             spec = new_spec(preset, detector, clip, settings)
-            catalog = Catalog.create(directory, spec_settings(preset, spec, spec.load(device)))
+            settings_of_index = spec_settings(preset, spec, spec.load(device))
+            catalog = Catalog.create(directory, settings_of_index, lock=lock)
             consent_to(directory, spec.detector, spec.encoder)
         with contextlib.closing(catalog):
             sweep_leftovers(catalog)

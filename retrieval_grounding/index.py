@@ -266,7 +266,7 @@ class Index:
         """
         from .matching.train_index import train_index
 
-        with writer_lock(self.directory):
+        with writer_lock(self.directory) as lock:
             fit = train_index(
                 self._catalog,
                 self.encoder,
@@ -278,6 +278,7 @@ class Index:
                 first_sentence_only=first_sentence_only,
                 one_object_per_image=one_object_per_image,
                 start=self.matcher if fine_tune else None,
+                before_saving=lock.check,
             )
         self._matcher.set(fit.matcher)
         return fit

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import typer
+
+from ..core.strict_json import json_text
 
 __all__ = ["note", "print_json", "print_table", "printable", "shown_path"]
 
@@ -59,5 +60,5 @@ def note(text: str) -> None:
 
 def print_json(value: Any) -> None:
     """Print a value as indented JSON; bytes of a path that are not valid UTF-8 are escaped."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
+    text = json_text(value, indent=2, ensure_ascii=False)
     typer.echo(text.encode("utf-8", "backslashreplace").decode("utf-8"))

@@ -194,13 +194,10 @@ def consent_to(
 
 def load_index_matcher(catalog: Catalog, device: str) -> Matcher:
     """Load an index's own matcher, else the bundled one, else cosine with its calibration."""
-    calibration = catalog.setting("cosine_calibration")
-    return load_matcher(
-        catalog.directory,
-        encoder_fingerprint(catalog),
-        device,
-        Calibration(**calibration) if calibration else None,
+    calibration = catalog.parse_setting(
+        "cosine_calibration", lambda value: Calibration(**value) if value else None
     )
+    return load_matcher(catalog.directory, encoder_fingerprint(catalog), device, calibration)
 
 
 def spec_settings(preset: str | None, spec: ModelSpec, models: Models) -> dict[str, Any]:

@@ -203,6 +203,7 @@ class ShardWriter:
         """Write the shard, then the catalog: a shard exists once the catalog has committed it."""
         shard: NewShard | None = None
         if self._records:
+            self._catalog.check_lock()
             detector, encoder = self._get_models()
             shard = write_shard(
                 self._catalog.directory / "shards",

@@ -26,7 +26,10 @@ def write_session(directory: Path) -> Iterator[Catalog]:
         If another process is writing to it.
     """
     Catalog(directory).close()  # if this is not an index, fail before creating a lock file
-    with writer_lock(directory), contextlib.closing(Catalog(directory, writable=True)) as catalog:
+    with (
+        writer_lock(directory) as lock,
+        contextlib.closing(Catalog(directory, writable=True, lock=lock)) as catalog,
+    ):
         sweep_leftovers(catalog)
         yield catalog
         sync_vectors(catalog)

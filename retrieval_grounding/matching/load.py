@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..models.encoder import Fingerprint
 from ..models.presets import bundled_path
+from ..storage.files import is_regular
 from .calibration import Calibration
 from .matcher import CosineMatcher, Matcher
 
@@ -45,8 +46,10 @@ def load_matcher(
     ------
     ModelError
         If the index's matcher is damaged or was trained for a different encoder.
+    StoreError
+        If it is not a regular file.
     """
-    if directory is not None and (directory / MATCHER_FILE).is_file():
+    if directory is not None and is_regular(directory / MATCHER_FILE):
         from .trained import TrainedMatcher
 
         matcher = TrainedMatcher.load(directory / MATCHER_FILE, device)

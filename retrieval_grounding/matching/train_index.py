@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from ..core.errors import GroundingError
@@ -37,10 +37,12 @@ def train_index(
     options: TrainingOptions | None,
     device: str,
     start: Matcher | None,
+    before_saving: Callable[[], None],
 ) -> Fit:
     """Fit a matcher and write it into the index, with its learning curve.
 
-    The caller holds the writer's lock. See :meth:`retrieval_grounding.Index.train`.
+    The caller holds the writer's lock, which `before_saving` checks. See
+    :meth:`retrieval_grounding.Index.train`.
     """
     if start is not None and not isinstance(start, TrainedMatcher):
         raise GroundingError(
@@ -76,6 +78,7 @@ def train_index(
         trained_on=trained_on,
         undetected=undetected,
     )
+    before_saving()
     fit.matcher.save(catalog.directory / MATCHER_FILE)
     fit.history.write_csv(catalog.directory / "matcher-curve.csv")
     plot_history(fit.history, catalog.directory / "matcher-curve.png")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,26 +10,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from ..core.errors import ModelError
 from ..core.phrases import Phrases
 from ..core.region_table import RegionTable
+from ..core.strict_json import json_text
 from ..models.cpu_pool import cpu_pool
 from ..models.encoder import Fingerprint
 from ..storage.files import atomic_path
 from .batch import ImageBatch, RegionTensors
 from .calibration import Calibration
 from .grouping import group_images
+from .matcher_file import FORMAT, read_matcher_file
 from .model import MatcherConfig, MatcherModel, PhraseBatch
-from .networks import make_model
 from .vocabulary import encode_words
 
 __all__ = ["TrainedMatcher"]
 
 
-_FORMAT = 2
 _PAIRS_PER_PASS = 256
 
 
@@ -142,7 +140,7 @@ class TrainedMatcher:
     def save(self, path: Path) -> None:
         """Write the matcher in one atomic step, with weights in float16."""
         description: dict[str, Any] = {
-            "format": _FORMAT,
+            "format": FORMAT,
             "config": self.config.as_dict(),
             "vocabulary": self.vocabulary,
             "encoder": self.encoder.as_dict(),
@@ -154,7 +152,7 @@ class TrainedMatcher:
             for name, value in self.model.state_dict().items()
         }
         with atomic_path(path) as temporary:
-            temporary.write_bytes(save(tensors, {"matcher": json.dumps(description)}))
+            temporary.write_bytes(save(tensors, {"matcher": json_text(description)}))
 
     @classmethod
     def load(cls, path: Path, device: str) -> TrainedMatcher:
@@ -164,38 +162,18 @@ class TrainedMatcher:
         ------
         ModelError
             If the file is missing, damaged, not a matcher, or of a different release.
+        StoreError
+            If it is not a regular file.
         """
-        try:
-            with safe_open(path, "pt") as file:
-                description = json.loads((file.metadata() or {})["matcher"])
-                tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-            if description["format"] > _FORMAT:
-                raise ModelError(f"{path} is from a newer release; upgrade retrieval_grounding")
-            if description["format"] < _FORMAT:
-                raise ModelError(
-                    f"{path} is from an older release with a different network; train it again "
-                    "with 'retrieval-grounding train'"
-                )
-            config = MatcherConfig(**description["config"])
-            model = make_model(config)
-            model.load_state_dict(tensors)
-            vocabulary = [str(word) for word in description["vocabulary"]]
-            if len(vocabulary) != config.words:
-                raise ValueError(f"{len(vocabulary)} words for a network with {config.words}")
-            calibration = description["calibration"]
-            return cls(
-                model.eval().requires_grad_(False).to(device),
-                config,
-                vocabulary,
-                Fingerprint(**description["encoder"]),
-                Calibration(**calibration) if calibration else None,
-                str(description["trained_on"]),
-            )
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise ModelError(
-                f"{path} is not a matcher of this release ({error}); train one with "
-                "'retrieval-grounding train'"
-            ) from error
+        stored = read_matcher_file(path)
+        return cls(
+            stored.model.to(device),
+            stored.config,
+            stored.vocabulary,
+            stored.encoder,
+            stored.calibration,
+            stored.trained_on,
+        )
 
     def _phrase_batch(self, phrases: Phrases) -> PhraseBatch:
         word_ids, offsets = encode_words(phrases.texts, self._word_ids)

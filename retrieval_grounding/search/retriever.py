@@ -9,6 +9,7 @@ import numpy as np
 from ..core.errors import StoreError
 from ..core.hits import Hit
 from ..core.phrases import Phrases
+from ..matching import checks
 from ..matching.matcher import Matcher
 from ..storage.catalog import Catalog
 from ..storage.region_store import RegionStore
@@ -108,8 +109,8 @@ class Retriever:
         regions = candidates.regions
         if regions is None:
             return [[] for _ in phrases.texts]
-        scores = matcher.score_pairs(phrases, regions, candidates.phrase_rows)
-        probabilities = matcher.probabilities(scores)
+        scores = checks.score_pairs(matcher, phrases, regions, candidates.phrase_rows)
+        probabilities = checks.probabilities(matcher, scores)
         best = best_regions(scores, regions.offsets)
         keys, starts = candidates.keys, regions.offsets.tolist()
         ranked = []

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from ...core.errors import StoreError
 from ..catalog import Catalog
-from ..files import file_checksum
+from ..files import file_checksum, open_regular
 from .faiss_index import FaissIndex
 from .kinds import Kind
 from .metadata import VectorMetadata, read_metadata
@@ -42,7 +42,7 @@ def load_vectors(
     if metadata.kind is None:
         return None
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             if file_checksum(file) != metadata.checksum:
                 raise StoreError("its checksum is wrong")
             file.seek(0)

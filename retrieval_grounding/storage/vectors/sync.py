@@ -55,7 +55,7 @@ def sync_vectors(
     """
     metadata = read_metadata(catalog)
     path = catalog.directory / VECTORS_FILE
-    if metadata.generation == catalog.generation and path.is_file():
+    if metadata.generation == catalog.generation and path.is_file() and not path.is_symlink():
         return
     _VectorWriter(catalog, metadata, phrases, progress).run()
 
@@ -198,6 +198,7 @@ class _VectorWriter:
 
     def _save(self, index: FaissIndex) -> str:
         path = self._catalog.directory / VECTORS_FILE
+        self._catalog.check_lock()
         with as_store_error(path):
             index.save(path)
             return file_checksum(path)
