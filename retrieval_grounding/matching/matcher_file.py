@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,9 +58,9 @@ def read_matcher_file(path: Path) -> MatcherFile:
             description = parse_json((file.metadata() or {})["matcher"])
             _check_format(path, description["format"])
             config = _parse_config(description["config"])
-            with torch.device("meta"):  # shapes without memory
-                model = make_model(config)
-            model.load_state_dict(_read_tensors(file, model), assign=True)
+            _check_size(file, config)
+            model = make_model(config)
+            model.load_state_dict(_read_tensors(file, model))
         vocabulary = _parse_vocabulary(description["vocabulary"], config.words)
         encoder = {name: _text(part) for name, part in description["encoder"].items()}
         calibration = description["calibration"]
@@ -103,6 +104,17 @@ def _parse_config(value: dict[str, Any]) -> MatcherConfig:
     if config.width < 2 or config.width % 2 or not config.dimension:
         raise ValueError("the size of its network is impossible")
     return config
+
+
+def _check_size(file: Any, config: MatcherConfig) -> None:
+    """Refuse a network that needs far more memory than the file has numbers."""
+    stored = sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+    # The largest layers have at least so many weights, and the others are not much larger.
+    needed = config.width * (config.dimension + config.width)
+    if config.kind == "residual":
+        needed += config.words * config.width
+    if needed > stored:
+        raise ValueError(f"its network has more than {stored} weights")
 
 
 def _read_tensors(file: Any, model: MatcherModel) -> dict[str, torch.Tensor]:
