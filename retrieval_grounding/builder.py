@@ -15,6 +15,7 @@ from .core.types import PathLike
 from .data.sources import as_list, find_images, source_folders
 from .index import Index
 from .indexing.model_spec import (
+    check_named,
     checked_loader,
     consent_to,
     new_spec,
@@ -44,6 +45,7 @@ def build(
     settings: DetectorSettings | None = None,
     device: str = "auto",
     options: BuildOptions | None = None,
+    timeout: float = 0.0,
 ) -> Index:
     """Build an index over images, or update one with what is new or has changed.
 
@@ -65,6 +67,8 @@ def build(
         Where the models run: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
     options : BuildOptions, optional
         Batch size, shard size, workers, progress, pruning.
+    timeout : float
+        Seconds to wait while a different writer is at work; ``math.inf`` waits without a limit.
 
     Returns
     -------
@@ -76,20 +80,20 @@ def build(
     SourceError
         If a source does not exist or no image is found.
     StoreLockedError
-        If another process is writing to the index.
+        If a different writer is still at work after `timeout` seconds.
     ModelError
         If weights cannot be loaded, or are not those that built the existing index.
     BuildInterrupted
         After Ctrl-C, once everything that was embedded has been committed.
     """
-    directory, options = Path(directory), options or BuildOptions()
+    directory, options = Path(directory).absolute(), options or BuildOptions()
     sources = as_list(sources)
     paths = find_images(sources)
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"{directory} cannot be created: {error.strerror}") from error
-    with writer_lock(directory) as lock:
+    with writer_lock(directory, timeout) as lock:
         if Catalog.exists(directory):
             catalog = Catalog(directory, writable=True, lock=lock)
             spec = recorded_spec(catalog, preset, detector, clip, settings)
@@ -101,6 +105,7 @@ def build(
         with contextlib.closing(catalog):
             sweep_leftovers(catalog)
             load = checked_loader(catalog, spec, device)
+            check_named(catalog, spec, load)
             report = add_images(catalog, paths, source_folders(sources), load, options)
             phrases = phrase_source(catalog, lambda: load().encoder)
             sync_vectors(catalog, phrases, options.progress)
@@ -115,19 +120,35 @@ def preview_build(
     sources: PathLike | Iterable[PathLike],
     directory: PathLike,
     *,
+    preset: str | None = None,
+    detector: str | Detector | None = None,
+    clip: str | Encoder | None = None,
+    settings: DetectorSettings | None = None,
+    device: str = "auto",
     options: BuildOptions | None = None,
 ) -> BuildReport:
     """Return what :func:`build` would do; nothing is decoded, embedded or written.
 
     New and changed files are read for their content hashes. Damage is found only by decoding, so
-    new damaged files count as added.
+    new damaged files count as added. Parameters are those of :func:`build`; models are loaded only
+    if they are given and are not those that the index names.
 
     Raises
     ------
     SourceError
         If a source does not exist or no image is found.
+    ModelError
+        If the models do not exist, or are not those that built the existing index.
     """
     sources = as_list(sources)
     paths, directory = find_images(sources), Path(directory)
     catalog = Catalog(directory) if Catalog.exists(directory) else None
+    given = (preset, detector, clip, settings)
+    if given == (None, None, None, None):
+        pass  # nothing to check, and an index built with objects can be previewed without them
+    elif catalog is None:
+        new_spec(*given).load(device)
+    else:
+        spec = recorded_spec(catalog, *given)
+        check_named(catalog, spec, checked_loader(catalog, spec, device))
     return preview_images(catalog, paths, source_folders(sources), options or BuildOptions())

@@ -91,11 +91,16 @@ def vectors_setting(**changes: object) -> Change:
     return change
 
 
+def vectors_of(index: Path) -> Path:
+    [path] = index.glob("vectors*.faiss")
+    return path
+
+
 def replaced_by(name: str, kind: str) -> Change:
     """Put a link or a special file in the place of a file."""
 
     def change(index: Path, outside: Path) -> None:
-        path = index / name
+        path = vectors_of(index) if name == "vectors" else index / name
         if kind == "link":
             if path.exists():
                 shutil.move(path, outside / "target")
@@ -235,7 +240,7 @@ def values(name: str, rows: object, value: object) -> Change:
     def change(index: Path, _: Path) -> None:
         with h5py.File(index / SHARD, "r+") as file:
             file[name][rows] = value
-        (index / "vectors.faiss").unlink()
+        vectors_of(index).unlink()
         seal(index)
 
     return change
@@ -306,7 +311,7 @@ def faiss(data: Callable[[bytes], bytes], **metadata: object) -> Change:
     """Change the vector index; the checksum in the catalog agrees."""
 
     def change(index: Path, outside: Path) -> None:
-        path = index / "vectors.faiss"
+        path = vectors_of(index)
         path.write_bytes(data(path.read_bytes()))
         vectors_setting(checksum=file_checksum(path), **metadata)(index, outside)
 
@@ -326,7 +331,7 @@ def claim_half_a_terabyte(data: bytes) -> bytes:
 
 def faiss_rows(make: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]) -> Change:
     def change(index: Path, outside: Path) -> None:
-        path = index / "vectors.faiss"
+        path = vectors_of(index)
         old = FaissIndex.load("flat", path, 4)
         rows, ids = make(old.embeddings(0, len(old)).astype(np.float32), old.ids)
         new = FaissIndex.create("flat", 4)
@@ -534,7 +539,7 @@ CASES: dict[str, dict[str, Change]] = {
         "offsets are negative": values("image_offsets", 0, -1),
     },
     "others": {
-        **{f"vectors are a {kind}": replaced_by("vectors.faiss", kind) for kind in SPECIAL},
+        **{f"vectors are a {kind}": replaced_by("vectors", kind) for kind in SPECIAL},
         **{f"matcher is a {kind}": replaced_by("matcher.safetensors", kind) for kind in SPECIAL},
         **{f"lock is a {kind}": replaced_by(".writer.lock", kind) for kind in SPECIAL},
         **{f"claim is a {kind}": replaced_by(".writer.json", kind) for kind in SPECIAL},

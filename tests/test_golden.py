@@ -70,10 +70,10 @@ def terminal(photos, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
         rg.Index,
         "open",
-        lambda directory, device="cpu": rg.Index(directory, encoder=models["clip"]),
+        lambda directory, **_: rg.Index(directory, encoder=models["clip"]),
     )
-    monkeypatch.setattr(rg.Index, "verify", lambda index, repair: verify(
-        index, repair=repair, **models
+    monkeypatch.setattr(rg.Index, "verify", lambda index, repair, timeout, **_: verify(
+        index, repair=repair, timeout=timeout, **models
     ))  # fmt: skip
     monkeypatch.chdir(tmp_path)
 

@@ -64,10 +64,10 @@ def test_scores_do_not_depend_on_the_other_images(kind, counts, seed):
 def test_pairs_score_as_in_the_full_product(kind, counts, seed):
     matcher = CosineMatcher() if kind == "cosine" else untrained(kind)
     phrases, table = random_phrases(4), random_table(counts, seed)
-    phrase_index = np.random.default_rng(seed).integers(0, 4, len(counts))
+    phrase_rows = np.random.default_rng(seed).integers(0, 4, len(counts))
     full = matcher.score(phrases, table)
-    expected = full[np.repeat(phrase_index, np.diff(table.offsets)), np.arange(len(table))]
-    pairs = matcher.score_pairs(phrases, table, phrase_index)
+    expected = full[np.repeat(phrase_rows, np.diff(table.offsets)), np.arange(len(table))]
+    pairs = matcher.score_pairs(phrases, table, phrase_rows)
     np.testing.assert_allclose(pairs, expected, atol=1e-4)
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..core.errors import GroundingError
+from ..core.output_file import check_suffix
 from ..models.presets import PRESETS
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ __all__ = [
     "Device",
     "FirstSentence",
     "Html",
+    "IndexClip",
     "IndexDirectory",
     "Iou",
     "Json",
@@ -29,14 +32,41 @@ __all__ = [
     "PresetName",
     "ShardImages",
     "Split",
+    "Wait",
     "detector_settings",
 ]
 
 
 IndexDirectory = Annotated[Path, typer.Argument(help="Directory of the index.", metavar="INDEX")]
 Device = Annotated[str, typer.Option(help="Where the models run: auto, cpu, cuda or cuda:N.")]
+
+
+def _check_html(path: Path | None) -> Path | None:
+    """Refuse a name such as ``page.png`` before the work begins."""
+    if path is not None:
+        try:
+            check_suffix(path, "text/html")
+        except GroundingError as error:
+            raise typer.BadParameter(str(error)) from error
+    return path
+
+
 Html = Annotated[
-    Path | None, typer.Option("--html", help="Also write an HTML page with pictures to this file.")
+    Path | None,
+    typer.Option(
+        "--html",
+        help="Also write an HTML page with pictures to this file.",
+        callback=_check_html,
+    ),
+]
+Wait = Annotated[
+    float,
+    typer.Option(
+        "--wait",
+        min=0,
+        metavar="SECONDS",
+        help="How long to wait while a different writer is at work on the index.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
@@ -65,6 +95,14 @@ ClipName = Annotated[
     str | None,
     typer.Option(
         "--clip", help="MODEL:PRETRAINED, MODEL:FILE, hf-hub:ORG/NAME, a folder, or nano."
+    ),
+]
+IndexClip = Annotated[
+    str | None,
+    typer.Option(
+        "--clip",
+        help="The CLIP model that built the index, if the index names weights of your own or they "
+        "have moved. Naming it is consent to load it.",
     ),
 ]
 Confidence = Annotated[

@@ -17,6 +17,7 @@ from .options import (
     DetectorName,
     Device,
     Html,
+    IndexClip,
     IndexDirectory,
     Iou,
     Json,
@@ -42,6 +43,10 @@ def query(
     exact: Annotated[
         bool, typer.Option("--exact", help="Compare every region with each phrase.")
     ] = False,
+    skip_missing: Annotated[
+        bool, typer.Option("--skip-missing", help="Leave out images whose files are gone.")
+    ] = False,
+    clip: IndexClip = None,
     device: Device = "auto",
     html: Html = None,
     as_json: Json = False,
@@ -54,8 +59,13 @@ def query(
     from ..index import Index
 
     _hint_at_quotes(phrases)
-    found = Index.open(index, device=device).query(
-        phrases, top=top, candidates=candidates, min_probability=min_probability, exact=exact
+    found = Index.open(index, encoder=clip, device=device).query(
+        phrases,
+        top=top,
+        candidates=candidates,
+        min_probability=min_probability,
+        exact=exact,
+        skip_missing=skip_missing,
     )
     show_hits(list(zip(phrases, found, strict=True)), html, as_json)
 

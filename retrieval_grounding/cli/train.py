@@ -8,8 +8,8 @@ import typer
 
 from ..core.text import counted
 from .logs import Verbose
-from .options import Device, FirstSentence, IndexDirectory, Json, OneObject, Split
-from .output import print_json, print_table
+from .options import Device, FirstSentence, IndexClip, IndexDirectory, Json, OneObject, Split, Wait
+from .output import print_json, print_table, say
 
 __all__ = ["train"]
 
@@ -38,7 +38,9 @@ def train(
     ] = 256,
     lr: Annotated[float, typer.Option("--lr", "--rate", min=0, help="Peak learning rate.")] = 3e-3,
     seed: Annotated[int, typer.Option(help="Seed for all random choices.")] = 0,
+    clip: IndexClip = None,
     device: Device = "auto",
+    wait: Wait = 0.0,
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
@@ -55,7 +57,7 @@ def train(
     from ..index import Index
     from ..matching.options import TrainingOptions
 
-    fit = Index.open(index, device=device).train(
+    fit = Index.open(index, encoder=clip, device=device).train(
         refs,
         kind="concat" if kind == "concat" else "residual",
         splits=split,
@@ -63,6 +65,7 @@ def train(
         one_object_per_image=one_object,
         fine_tune=fine_tune,
         options=TrainingOptions(epochs=epochs, batch_size=batch_size, lr=lr, seed=seed),
+        timeout=wait,
     )
     if as_json:
         print_json(fit.as_dict() | {"index": str(index), "trained_on": fit.matcher.trained_on})
@@ -79,7 +82,7 @@ def train(
         for epoch in fit.history.epochs
     ]
     print_table(header, rows, header_in_pipe=True)
-    typer.echo(
+    say(
         f"{index}: trained on {counted(fit.expressions, 'expression')} about "
         f"{counted(fit.images, 'image')}; kept epoch {fit.history.best.number}"
     )

@@ -9,8 +9,8 @@ import typer
 
 from ..core.text import counted
 from .logs import Verbose
-from .options import Device, IndexDirectory, Json
-from .output import note, print_json, print_table
+from .options import DetectorName, Device, IndexClip, IndexDirectory, Json, Wait
+from .output import note, print_json, print_table, say
 
 if TYPE_CHECKING:
     from ..core.reports import Fault, VerifyReport
@@ -24,7 +24,10 @@ def verify(
         bool,
         typer.Option("--repair", help="Embed damaged images again; keep everything else."),
     ] = False,
+    detector: DetectorName = None,
+    clip: IndexClip = None,
     device: Device = "auto",
+    wait: Wait = 0.0,
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
@@ -34,7 +37,9 @@ def verify(
     """
     from ..index import Index
 
-    report = Index.open(index, device=device).verify(repair=repair)
+    report = Index.open(index, device=device).verify(
+        repair=repair, detector=detector, clip=clip, timeout=wait
+    )
     if as_json:
         print_json(
             {
@@ -65,9 +70,7 @@ def _print_report(index: Path, report: VerifyReport) -> None:
             f"{counted(report.embedded, 'image')} embedded again, "
             f"{len(report.lost)} lost"
         )
-    typer.echo(
-        f"{index}: {counted(report.images, 'image')} in {counted(report.shards, 'shard')}, {state}"
-    )
+    say(f"{index}: {counted(report.images, 'image')} in {counted(report.shards, 'shard')}, {state}")
     for title, faults in (("fault", report.faults), ("repaired", report.repaired)):
         if faults:
             rows = [(fault.where, fault.kind, fault.detail, fault.repair) for fault in faults]

@@ -6,9 +6,18 @@ import os
 from collections import Counter
 from dataclasses import dataclass, field
 
+from .errors import GroundingError
 from .types import RowKey
 
-__all__ = ["BuildOptions", "BuildReport", "CompactReport", "Fault", "SkippedFile", "VerifyReport"]
+__all__ = [
+    "BuildInterrupted",
+    "BuildOptions",
+    "BuildReport",
+    "CompactReport",
+    "Fault",
+    "SkippedFile",
+    "VerifyReport",
+]
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,11 @@ class BuildOptions:
     progress: bool | None = None
     prune: bool = False
 
+    def __post_init__(self) -> None:
+        for name in ("batch_images", "shard_images", "workers"):
+            if getattr(self, name) < 1:
+                raise GroundingError(f"{name} must be at least 1, not {getattr(self, name)}")
+
 
 @dataclass
 class BuildReport:
@@ -106,6 +120,20 @@ class BuildReport:
     def skipped_reasons(self) -> dict[str, int]:
         """Number of skipped files by reason, the most frequent first."""
         return dict(Counter(file.reason for file in self.skipped).most_common())
+
+
+class BuildInterrupted(KeyboardInterrupt):
+    """Ctrl-C ended a build; everything it had embedded is committed.
+
+    Parameters
+    ----------
+    report : BuildReport
+        What was done until then.
+    """
+
+    def __init__(self, report: BuildReport) -> None:
+        super().__init__("the build was stopped; everything it had embedded is safe")
+        self.report = report
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,11 @@ from .write_session import write_session
 __all__ = ["compact_index", "rewrite_shards"]
 
 
-def compact_index(directory: Path, max_unused: float, shard_images: int) -> CompactReport:
+def compact_index(
+    directory: Path, max_unused: float, shard_images: int, timeout: float = 0.0
+) -> CompactReport:
     """Rewrite shards that are partly unused, and merge small ones; see `Index.compact`."""
-    with write_session(directory) as catalog:
+    with write_session(directory, timeout) as catalog:
         numbers = _choose_shards(catalog, max_unused, shard_images)
         return rewrite_shards(catalog, numbers, shard_images)
 

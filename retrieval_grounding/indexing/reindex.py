@@ -32,6 +32,7 @@ def reindex(
     wanted: str = "auto",
     recall: float = DEFAULT_RECALL,
     progress: bool | None = None,
+    timeout: float = 0.0,
 ) -> None:
     """Rebuild the vector index of an index.
 
@@ -47,6 +48,8 @@ def reindex(
         Share of the exact candidate images that an approximate kind must find, above 0 and up to 1.
     progress : bool, optional
         Whether to show a progress bar; None shows it on a terminal.
+    timeout : float
+        Seconds to wait for a different writer.
 
     Raises
     ------
@@ -56,7 +59,7 @@ def reindex(
     kind = check_kind(wanted)
     if not 0 < recall <= 1:
         raise GroundingError(f"the recall must be above 0 and at most 1, not {recall}")
-    with write_session(directory) as catalog:
+    with write_session(directory, timeout) as catalog:
         rebuild_vectors(catalog, kind, recall, phrase_source(catalog, load_encoder), progress)
 
 

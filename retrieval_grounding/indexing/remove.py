@@ -15,7 +15,9 @@ from .write_session import write_session
 __all__ = ["remove_images"]
 
 
-def remove_images(directory: Path, paths: Iterable[PathLike], pattern: str | None) -> int:
+def remove_images(
+    directory: Path, paths: Iterable[PathLike], pattern: str | None, timeout: float = 0.0
+) -> int:
     """Remove images named by path, by a folder above them, or by a glob pattern.
 
     Their rows stay in the shards until the index is compacted.
@@ -30,7 +32,7 @@ def remove_images(directory: Path, paths: Iterable[PathLike], pattern: str | Non
     StoreError
         If one of `paths` or the pattern does not name an image of the index.
     """
-    with write_session(directory) as catalog:
+    with write_session(directory, timeout) as catalog:
         chosen = _matching(catalog, paths, pattern)
         catalog.commit(removed=chosen)
     return len(chosen)

@@ -26,10 +26,11 @@ __all__ = ["repair_index"]
 
 def repair_index(
     directory: Path,
-    detector: Detector | None,
-    encoder: Encoder | None,
+    detector: str | Detector | None,
+    encoder: str | Encoder | None,
     device: str,
     options: BuildOptions,
+    timeout: float = 0.0,
 ) -> VerifyReport:
     """Repair what verifying finds, and verify again.
 
@@ -40,13 +41,15 @@ def repair_index(
     directory : Path
         Folder of the index.
     detector, encoder : optional
-        The model objects that built the index, if it was built with objects.
+        The models that built the index, by name or as objects; what it names itself if left out.
     device : str
         Where models run.
     options : BuildOptions
         For embedding, and whether to show progress.
+    timeout : float
+        Seconds to wait for a different writer.
     """
-    with write_session(directory) as catalog:
+    with write_session(directory, timeout) as catalog:
         report = verify_index(catalog, options.progress)
         spec = recorded_spec(catalog, detector=detector, encoder=encoder)
         _repair(catalog, report, checked_loader(catalog, spec, device), options)

@@ -18,7 +18,7 @@ from ..storage.files import file_checksum
 from ..storage.region_ids import split_region_ids
 from ..storage.rows import LiveRow
 from ..storage.shards import ShardReader, boxes_inside
-from ..storage.vectors.load import VECTORS_FILE, load_vectors
+from ..storage.vectors.load import load_vectors
 from ..storage.vectors.metadata import read_metadata
 from .model_spec import encoder_fingerprint
 
@@ -146,13 +146,13 @@ def _bad_norms(embeddings: npt.NDArray[np.float16]) -> npt.NDArray[np.bool_]:
 
 def _check_vectors(catalog: Catalog) -> Iterator[Fault]:
     metadata = read_metadata(catalog)
-    path = catalog.directory / VECTORS_FILE
+    path = catalog.directory / metadata.file
     if metadata.generation != catalog.generation or metadata.kind is None or not path.is_file():
         return
     repair = "rebuilt from the shards"
     loaded = load_vectors(catalog)
     if loaded is None:
-        yield Fault(VECTORS_FILE, "damaged", "the checksum differs", repair)
+        yield Fault(path.name, "damaged", "the checksum differs", repair)
         return
     index, _ = loaded
     ids = index.ids
@@ -166,16 +166,16 @@ def _check_vectors(catalog: Catalog) -> Iterator[Fault]:
         count += stop - start
         reader = ShardReader(catalog.directory / "shards" / file, number)
         if not np.array_equal(ordered[start:stop], reader.ids):
-            yield Fault(VECTORS_FILE, "ids", f"it does not contain shards/{file}", repair)
+            yield Fault(path.name, "ids", f"it does not contain shards/{file}", repair)
             return
         for first in range(start, stop if exact else start, _CHUNK):
             last = min(first + _CHUNK, stop)
             stored = reader.embeddings[first - start : last - start]
             if not np.array_equal(index.embeddings(first, last), stored):
-                yield Fault(VECTORS_FILE, "vectors", f"they differ from shards/{file}", repair)
+                yield Fault(path.name, "vectors", f"they differ from shards/{file}", repair)
                 return
     if count != len(ids):
-        yield Fault(VECTORS_FILE, "ids", "it contains regions that no shard has", repair)
+        yield Fault(path.name, "ids", "it contains regions that no shard has", repair)
 
 
 def _fault(

@@ -15,19 +15,26 @@ __all__ = ["write_session"]
 
 
 @contextlib.contextmanager
-def write_session(directory: Path) -> Iterator[Catalog]:
+def write_session(directory: Path, timeout: float = 0.0) -> Iterator[Catalog]:
     """Open an index for changes, and update its vector index at the end.
+
+    Parameters
+    ----------
+    directory : Path
+        Folder of the index.
+    timeout : float
+        Seconds to wait for a different writer.
 
     Raises
     ------
     StoreError
         If there is no index or it cannot be written.
     StoreLockedError
-        If another process is writing to it.
+        If a different writer is at work until then.
     """
     Catalog(directory).close()  # if this is not an index, fail before creating a lock file
     with (
-        writer_lock(directory) as lock,
+        writer_lock(directory, timeout) as lock,
         contextlib.closing(Catalog(directory, writable=True, lock=lock)) as catalog,
     ):
         sweep_leftovers(catalog)

@@ -102,11 +102,11 @@ class TrainedMatcher:
         return scores
 
     def score_pairs(
-        self, phrases: Phrases, regions: RegionTable, phrase_index: npt.NDArray[np.int64]
+        self, phrases: Phrases, regions: RegionTable, phrase_rows: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.float32]:
         """Return logits (n,) of all n regions, each image for its own phrase."""
         batch_of_phrases = self._phrase_batch(phrases)
-        phrase_of_image = torch.from_numpy(phrase_index).to(self.device)
+        phrase_of_image = torch.from_numpy(phrase_rows).to(self.device)
         scores = np.empty(len(regions), np.float32)
 
         def fill(images: ImageBatch, rows: npt.NDArray[np.int64], numbers: torch.Tensor) -> None:

@@ -5,21 +5,30 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
+import math
 import os
 import socket
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ..core.errors import StoreError, StoreLockedError
+from ..core.errors import GroundingError, StoreError, StoreLockedError
 from ..core.strict_json import parse_json
 from .files import as_store_error, atomic_write_bytes, is_regular, open_regular
 
 __all__ = ["WriterLock", "writer_lock"]
 
+LOCK_FILE = ".writer.lock"
+
+_POLL_SECONDS = 0.05
 _MAX_CLAIM_BYTES = 4096
 _MAX_NAME = 255
+
+_holders: dict[tuple[int, str], int] = {}
+"""Threads that hold a lock, by process and folder; a forked child holds none."""
 
 
 class WriterLock:
@@ -66,35 +75,34 @@ class WriterLock:
 
 
 @contextlib.contextmanager
-def writer_lock(directory: Path) -> Iterator[WriterLock]:
+def writer_lock(directory: Path, timeout: float = 0.0) -> Iterator[WriterLock]:
     """Hold the exclusive right to write to the index in `directory`.
 
     The operating system releases the lock when the process ends, so a killed process never blocks
     the next writer.
 
+    Parameters
+    ----------
+    directory : Path
+        Folder of the index.
+    timeout : float
+        Seconds to wait while a different writer holds the lock; ``math.inf`` waits for as long as
+        it takes.
+
     Raises
     ------
     StoreLockedError
-        If another process holds the lock; the message names the process.
+        If a different writer holds the lock until then; the message names it.
     StoreError
-        If the folder cannot be written.
+        If the folder cannot be written, or something else is in the place of the lock.
     """
-    path = directory / ".writer.lock"
-    is_regular(path)  # locking opens the file, and would follow a link
-    lock = FileLock(path)
+    if not timeout >= 0:
+        raise GroundingError(f"the time to wait must be at least 0 seconds, not {timeout}")
     holder = directory / ".writer.json"
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise StoreLockedError(
-            f"{directory} is being written by {_describe(holder)}; wait until it has finished"
-        ) from error
-    except (OSError, NotImplementedError) as error:
-        raise StoreError(
-            f"{directory} cannot be locked for writing ({getattr(error, 'strerror', error)}); "
-            "check its permissions, and that its file system is writable and supports locks"
-        ) from error
-    held = WriterLock(path)
+    key = (os.getpid(), os.path.realpath(directory))
+    lock = _acquire(directory, holder, key, timeout)
+    _holders[key] = threading.get_ident()
+    held = WriterLock(directory / LOCK_FILE)
     try:
         started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         claim = {"process": os.getpid(), "host": socket.gethostname(), "started": started}
@@ -105,21 +113,56 @@ def writer_lock(directory: Path) -> Iterator[WriterLock]:
         if held.intact:  # else the note is another writer's
             with contextlib.suppress(OSError):  # only information; the lock itself is separate
                 holder.unlink()
+        _holders.pop(key, None)
         lock.release()
 
 
-def _describe(holder: Path) -> str:
-    """Return who holds the lock, as far as the note beside it can be believed."""
+def _acquire(directory: Path, holder: Path, key: tuple[int, str], timeout: float) -> FileLock:
+    end = time.monotonic() + timeout
+    path = directory / LOCK_FILE
+    while True:
+        is_regular(path)  # locking opens the file, and would follow a link
+        mine = _holders.get(key)
+        lock = FileLock(path)
+        try:
+            if mine is None:
+                lock.acquire(timeout=0)
+                return lock
+        except Timeout:
+            mine = _holders.get(key)
+        except (OSError, NotImplementedError) as error:
+            raise StoreError(
+                f"{directory} cannot be locked for writing ({getattr(error, 'strerror', error)}); "
+                "check its permissions, and that its file system is writable and supports locks"
+            ) from error
+        # A thread that waited for itself would wait forever.
+        if time.monotonic() >= end or mine == threading.get_ident():
+            raise StoreLockedError(_describe(directory, holder, mine is not None))
+        left = end - time.monotonic()
+        time.sleep(_POLL_SECONDS if math.isinf(left) else max(0.0, min(_POLL_SECONDS, left)))
+
+
+def _describe(directory: Path, holder: Path, by_this_process: bool) -> str:
+    advice = "wait until it has finished, or pass --wait SECONDS (in Python, timeout=)"
+    if by_this_process:
+        who = f"this process, process {os.getpid()} on {socket.gethostname()}"
+        return f"{directory} is being written by {who}; {advice}"
+    who = _read_claim(holder) or "another process"
+    return f"{directory} is being written by {who}; {advice}"
+
+
+def _read_claim(holder: Path) -> str | None:
+    """Return who holds the lock, if the note beside it is one; it may not be written yet."""
     try:
         with open_regular(holder) as file:
             claim = parse_json(file.read(_MAX_CLAIM_BYTES))
         process, host, started = claim["process"], claim["host"], claim["started"]
     except (OSError, StoreError, ValueError, LookupError, TypeError):
-        return "another process"  # the note is not written yet, or is not one
+        return None
     texts = all(
         isinstance(text, str) and text.isprintable() and len(text) <= _MAX_NAME
         for text in (host, started)
     )
-    if type(process) is not int or not texts:
-        return "another process"
-    return f"process {process} on {host} since {started}"
+    return (
+        f"process {process} on {host} since {started}" if type(process) is int and texts else None
+    )
