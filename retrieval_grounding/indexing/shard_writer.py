@@ -206,6 +206,7 @@ class ShardWriter:
         """Write the shard, then the catalog: a shard exists once the catalog has committed it."""
         shard: NewShard | None = None
         if self._records:
+            self._catalog.check_lock()
             # The catalog's fingerprints: the models' own may name their files otherwise.
             shard = write_shard(
                 self._catalog.directory / "shards",
