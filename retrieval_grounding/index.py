@@ -70,10 +70,10 @@ class Index(Maintenance):
     def __init__(
         self, directory: PathLike, *, encoder: str | Encoder | None = None, device: str = "auto"
     ) -> None:
-        self.directory = Path(directory).absolute()
         self.build_report: BuildReport | None = None
         self._device = device
-        self._opened = OpenedIndex(self.directory, encoder, device)
+        self._opened = OpenedIndex(Path(directory), encoder, device)
+        self.directory = self._opened.directory
 
     @classmethod
     def open(
@@ -285,7 +285,7 @@ class Index(Maintenance):
         """
         from .matching.train_index import train_index
 
-        with writer_lock(self._catalog.directory, timeout):
+        with writer_lock(self._catalog.directory, timeout) as lock:
             fit = train_index(
                 self._catalog,
                 self.encoder,
@@ -298,6 +298,7 @@ class Index(Maintenance):
                 one_object_per_image=one_object_per_image,
                 fine_tune=fine_tune,
                 load_current=lambda: self.matcher,
+                before_saving=lock.check,
             )
             if fit.installed:
                 self._opened.use_matcher(fit.matcher)

@@ -11,6 +11,7 @@ import typer
 
 from ..core.errors import GroundingError
 from ..core.output_file import check_suffix
+from ..core.paths import expand_home
 from ..models.presets import PRESETS
 
 if TYPE_CHECKING:
@@ -38,10 +39,20 @@ __all__ = [
     "check_image_first",
     "check_index_first",
     "detector_settings",
+    "index_directory",
 ]
 
 
-IndexDirectory = Annotated[Path, typer.Argument(help="Directory of the index.", metavar="INDEX")]
+def index_directory(text: str) -> Path:
+    """Return the path of an index; shells leave the ``~`` in ``--index=~/x`` as it is."""
+    if not text:
+        raise typer.BadParameter("an empty path names no index")
+    return Path(expand_home(text))
+
+
+IndexDirectory = Annotated[
+    Path, typer.Argument(help="Directory of the index.", metavar="INDEX", parser=index_directory)
+]
 Device = Annotated[str, typer.Option(help="Where the models run: auto, cpu, cuda or cuda:N.")]
 
 

@@ -18,7 +18,7 @@ from ..matching.install import (
 )
 from ..matching.trained import TrainedMatcher
 from ..storage.catalog import CATALOG_FILE, Catalog
-from ..storage.files import TEMPORARY_SUFFIX, as_store_error, file_checksum
+from ..storage.files import as_store_error, file_checksum, is_temporary
 from ..storage.vectors.metadata import VECTORS_FILES, VectorMetadata, read_metadata, write_metadata
 from .model_spec import encoder_fingerprint
 
@@ -102,7 +102,7 @@ def folder_notes(catalog: Catalog) -> list[str]:
             name = path.relative_to(directory).as_posix()
             if path.name in known or name == vectors:
                 continue
-            leftover = path.name.startswith(".") and path.name.endswith(TEMPORARY_SUFFIX)
+            leftover = is_temporary(path.name)
             leftover |= VECTORS_FILES.fullmatch(name) is not None
             if path.name.removesuffix(ASIDE_SUFFIX) in _MATCHER_FILES:
                 notes.append(f"{name}: moved aside by a repair")

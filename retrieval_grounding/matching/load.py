@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..models.encoder import Fingerprint
 from ..models.presets import bundled_path
+from ..storage.files import is_regular
 from .calibration import Calibration
 from .install import MATCHER_FILE
 from .matcher import CosineMatcher, Matcher
@@ -50,9 +51,11 @@ def load_matcher(
     ------
     ModelError
         If the index's matcher was trained for a different encoder or by a different release.
+    StoreError
+        If it is not a regular file.
     """
     damage = None
-    if directory is not None and (directory / MATCHER_FILE).exists():
+    if directory is not None and is_regular(directory / MATCHER_FILE):
         from .trained import DamagedMatcherError, TrainedMatcher
 
         try:

@@ -35,7 +35,7 @@ class OpenedIndex:
     Parameters
     ----------
     directory : Path
-        Absolute.
+        Folder of the index.
     encoder : str, Encoder or None
         As for `Index`.
     device : str
@@ -43,6 +43,8 @@ class OpenedIndex:
 
     Attributes
     ----------
+    directory : Path
+        Absolute.
     closed : bool
         Whether it has been closed.
     encoder_name : str or None
@@ -59,7 +61,9 @@ class OpenedIndex:
     """
 
     def __init__(self, directory: Path, encoder: str | Encoder | None, device: str) -> None:
-        self.directory = directory
+        if not Catalog.exists(directory):
+            Catalog(directory)  # reports that, with the path as it was given
+        self.directory = directory.absolute()
         self._device = device
         self.closed = False
         self._inherited: list[Catalog | None] = []
