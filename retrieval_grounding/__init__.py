@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .core.version import __version__
 
 _HOMES = {
-    "BuildInterrupted": "core.errors",
+    "BuildInterrupted": "core.reports",
     "BuildOptions": "core.reports",
     "BuildReport": "core.reports",
     "Calibration": "matching.calibration",
@@ -63,7 +63,6 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())
 if TYPE_CHECKING:
     from .builder import build, preview_build
     from .core.errors import (
-        BuildInterrupted,
         ExpressionError,
         GroundingError,
         ImageError,
@@ -77,7 +76,14 @@ if TYPE_CHECKING:
     from .core.phrases import Phrases
     from .core.region_table import RegionTable
     from .core.regions import Regions, pairwise_iou
-    from .core.reports import BuildOptions, BuildReport, CompactReport, Fault, VerifyReport
+    from .core.reports import (
+        BuildInterrupted,
+        BuildOptions,
+        BuildReport,
+        CompactReport,
+        Fault,
+        VerifyReport,
+    )
     from .data.expressions import Expression, ExpressionSet, read_expressions
     from .data.images import load_image
     from .data.sources import find_images

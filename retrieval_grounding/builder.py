@@ -11,12 +11,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from .core.errors import StoreError
-from .core.paths import expand_home
+from .core.paths import absolute_path
 from .core.reports import BuildOptions, BuildReport
 from .core.types import PathLike
 from .data.sources import search
 from .index import Index
 from .indexing.model_spec import (
+    check_named,
     checked_loader,
     consent_to,
     new_spec,
@@ -26,8 +27,8 @@ from .indexing.model_spec import (
 from .indexing.pipeline import add_images, preview_images
 from .indexing.place import check_place
 from .indexing.rebuild import finish_rebuild, rebuild_catalog
-from .indexing.reindex import phrase_source
 from .indexing.sweep import sweep_leftovers
+from .indexing.tuning_phrases import phrase_source
 from .matching.calibrate import calibrate_index
 from .models.detector import Detector, DetectorSettings
 from .models.encoder import Encoder
@@ -48,6 +49,7 @@ def build(
     settings: DetectorSettings | None = None,
     device: str = "auto",
     options: BuildOptions | None = None,
+    timeout: float = 0.0,
 ) -> Index:
     """Build an index over images, or update one with what is new or has changed.
 
@@ -69,6 +71,8 @@ def build(
         Where the models run: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
     options : BuildOptions, optional
         Batch size, shard size, workers, progress, pruning, what to leave out.
+    timeout : float
+        Seconds to wait while a different writer is at work; ``math.inf`` waits without a limit.
 
     Returns
     -------
@@ -82,7 +86,7 @@ def build(
     StoreError
         If `directory` has other files, or an index that is damaged.
     StoreLockedError
-        If another process is writing to the index.
+        If a different writer is still at work after `timeout` seconds.
     ModelError
         If weights cannot be loaded, or are not those that built the existing index.
     BuildInterrupted
@@ -95,7 +99,7 @@ def build(
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"{directory} cannot be created: {error.strerror}") from error
-    with writer_lock(directory):
+    with writer_lock(directory, timeout):
         state = check_place(directory)
         if state == "index":
             catalog = Catalog(directory, writable=True)
@@ -114,6 +118,7 @@ def build(
             finish_rebuild(catalog)
             sweep_leftovers(catalog)
             load = checked_loader(catalog, spec, device)
+            check_named(catalog, spec, load)
             report = add_images(catalog, collection, load, options)
             phrases = phrase_source(catalog, lambda: load().encoder)
             sync_vectors(catalog, phrases, options.progress)
@@ -128,25 +133,41 @@ def preview_build(
     sources: PathLike | Iterable[PathLike],
     directory: PathLike,
     *,
+    preset: str | None = None,
+    detector: str | Detector | None = None,
+    clip: str | Encoder | None = None,
+    settings: DetectorSettings | None = None,
+    device: str = "auto",
     options: BuildOptions | None = None,
 ) -> BuildReport:
     """Return what :func:`build` would do; nothing is decoded, embedded or written.
 
     New and changed files are read for their content hashes. Damage is found only by decoding, so
-    new damaged files count as added.
+    new damaged files count as added. Parameters are those of :func:`build`; models are loaded only
+    if they are given and are not those that the index names.
 
     Raises
     ------
     SourceError
         If a source does not exist or no image is found.
+    ModelError
+        If the models do not exist, or are not those that built the existing index.
     """
     directory, options = _index_folder(directory), options or BuildOptions()
     collection = search(sources, options, directory)
     catalog = Catalog(directory) if check_place(directory) == "index" else None
+    given = (preset, detector, clip, settings)
+    if given == (None, None, None, None):
+        pass  # nothing to check, and an index built with objects can be previewed without them
+    elif catalog is None:
+        new_spec(*given).load(device)
+    else:
+        spec = recorded_spec(catalog, *given)
+        check_named(catalog, spec, checked_loader(catalog, spec, device))
     return preview_images(catalog, collection, options)
 
 
 def _index_folder(directory: PathLike) -> Path:
     if not os.fspath(directory):
         raise StoreError("an empty path names no index; name a folder")
-    return Path(expand_home(directory))
+    return Path(absolute_path(directory))

@@ -8,36 +8,23 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from .core.errors import GroundingError
 from .core.hits import Hit
-from .core.lazy import Lazy
 from .core.phrases import Phrases, clean_phrase
-from .core.reports import BuildOptions, BuildReport, CompactReport, SkippedFile, VerifyReport
+from .core.reports import BuildReport, SkippedFile
 from .core.text import counted
 from .core.types import PathLike
 from .data.expressions import read_expressions
-from .data.sources import as_list
-from .indexing.compact import compact_index
-from .indexing.describe import describe_index, describe_vectors
-from .indexing.model_spec import (
-    check_encoder,
-    encoder_fingerprint,
-    load_index_encoder,
-    load_index_matcher,
-)
-from .indexing.reindex import reindex
-from .indexing.remove import remove_images
-from .indexing.repair import repair_index
-from .indexing.verify import verify_index
+from .indexing.describe import describe_index
+from .indexing.maintenance import Maintenance
+from .indexing.model_spec import encoder_fingerprint
 from .matching.matcher import CosineMatcher, Matcher
 from .models.checks import encode_phrases
-from .models.detector import Detector
-from .models.device import resolve_device
 from .models.encoder import Encoder
+from .search.opened import OpenedIndex
 from .search.rank import filter_by_probability
-from .search.retriever import Retriever
+from .search.unknown import discount_unknown
 from .storage.catalog import Catalog
 from .storage.lock import writer_lock
 from .storage.rows import ImageRow
-from .storage.vectors.metadata import DEFAULT_RECALL
 
 if TYPE_CHECKING:
     from .evaluation.report import EvaluationReport
@@ -47,10 +34,13 @@ if TYPE_CHECKING:
 __all__ = ["Index"]
 
 
-class Index:
+class Index(Maintenance):
     """An index over a collection of images, open for queries.
 
-    Returned by :func:`build` and :meth:`open`; threads may share it.
+    Returned by :func:`build` and :meth:`open`; threads and forked processes may share it, and it
+    sees what writers commit. It closes with :meth:`close` or a ``with`` block. Pickling it pickles
+    its path, so it is opened again where it is loaded; one that uses an encoder object refuses.
+    Methods that write take a `timeout`: the seconds to wait while a different writer is at work.
 
     Parameters
     ----------
@@ -71,6 +61,8 @@ class Index:
 
     Attributes
     ----------
+    directory : Path
+        Absolute, so changing the current folder later does not matter.
     build_report : BuildReport or None
         What :func:`build` did, if it returned this object.
     """
@@ -78,17 +70,10 @@ class Index:
     def __init__(
         self, directory: PathLike, *, encoder: str | Encoder | None = None, device: str = "auto"
     ) -> None:
-        self.directory = Path(directory)
         self.build_report: BuildReport | None = None
-        self._catalog = Catalog(self.directory)
         self._device = device
-        name = encoder if isinstance(encoder, str) else None
-        self._encoder = Lazy(lambda: load_index_encoder(self._catalog, name, device))
-        self._matcher = Lazy(lambda: load_index_matcher(self._catalog, resolve_device(device)))
-        self._retriever = Lazy(lambda: Retriever(self._catalog, resolve_device(device)))
-        if encoder is not None and not isinstance(encoder, str):
-            check_encoder(self._catalog, encoder)
-            self._encoder.set(encoder)
+        self._opened = OpenedIndex(Path(directory), encoder, device)
+        self.directory = self._opened.directory
 
     @classmethod
     def open(
@@ -100,12 +85,37 @@ class Index:
     @property
     def encoder(self) -> Encoder:
         """The encoder that built the index; loaded on first use."""
-        return self._encoder.get()
+        return self._opened.encoder
 
     @property
     def matcher(self) -> Matcher:
         """What scores regions: the index's own matcher, else the bundled one, else cosine."""
-        return self._matcher.get()
+        return self._opened.matcher
+
+    @property
+    def _catalog(self) -> Catalog:
+        return self._opened.catalog
+
+    def _close_deleted_shards(self) -> None:
+        self._opened.close_deleted_shards()
+
+    def close(self) -> None:
+        """Close all files. Any later call except this one raises :class:`StoreError`."""
+        self._opened.close()
+
+    def __enter__(self) -> Index:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._opened.has_encoder_object:
+            raise GroundingError(
+                f"the index {self.directory} uses an encoder object, so it cannot be pickled; "
+                "pass its path and open it in the other process"
+            )
+        return _reopen, (self.directory, self._opened.encoder_name, self._device)
 
     @overload
     def query(
@@ -116,6 +126,7 @@ class Index:
         min_probability: float = ...,
         matcher: Matcher | None = ...,
         exact: bool = ...,
+        skip_missing: bool = ...,
     ) -> list[Hit]: ...
 
     @overload
@@ -127,6 +138,7 @@ class Index:
         min_probability: float = ...,
         matcher: Matcher | None = ...,
         exact: bool = ...,
+        skip_missing: bool = ...,
     ) -> list[list[Hit]]: ...
 
     def query(
@@ -137,6 +149,7 @@ class Index:
         min_probability: float = 0.0,
         matcher: Matcher | None = None,
         exact: bool = False,
+        skip_missing: bool = False,
     ) -> list[Hit] | list[list[Hit]]:
         """Find the regions that phrases refer to, at most one per image.
 
@@ -155,6 +168,8 @@ class Index:
         exact : bool
             Compare the phrase with every region to choose candidates. Slower; hits do not depend
             on the kind of vector index.
+        skip_missing : bool
+            Leave out images whose files no longer exist.
 
         Returns
         -------
@@ -173,8 +188,9 @@ class Index:
         if not texts:
             return []
         queries = Phrases(texts, encode_phrases(self.encoder, texts))
-        search = self._retriever.get().search
-        found = search(queries, matcher or self.matcher, top, candidates, exact)
+        search = self._opened.retriever.search
+        found = search(queries, matcher or self.matcher, top, candidates, exact, skip_missing)
+        found = discount_unknown(self.encoder, texts, found)
         found = [filter_by_probability(hits, min_probability) for hits in found]
         return found[0] if isinstance(phrases, str) else found
 
@@ -236,6 +252,7 @@ class Index:
         one_object_per_image: bool = False,
         fine_tune: bool = False,
         options: TrainingOptions | None = None,
+        timeout: float = 0.0,
     ) -> Fit:
         """Train a matcher on cached features and store it in the index, without reading images.
 
@@ -256,8 +273,10 @@ class Index:
         Returns
         -------
         Fit
-            The matcher, already in use by this object, and its learning curve, which the index also
-            holds as ``matcher-curve.csv`` and ``.png``.
+            The matcher and its learning curve, which the index also holds as ``matcher-curve.csv``
+            and ``.png``. If ``installed`` is true, this object already uses the matcher. It is
+            false if training diverged or the matcher is worse, on held-out expressions, than the
+            one in use or than cosine; then ``reason`` says so and the index keeps what it has.
 
         Raises
         ------
@@ -266,20 +285,22 @@ class Index:
         """
         from .matching.train_index import train_index
 
-        with writer_lock(self.directory):
+        with writer_lock(self._catalog.directory, timeout):
             fit = train_index(
                 self._catalog,
                 self.encoder,
                 source,
                 kind=kind,
                 options=options,
-                device=resolve_device(self._device),
+                device=self._opened.device,
                 splits=splits,
                 first_sentence_only=first_sentence_only,
                 one_object_per_image=one_object_per_image,
-                start=self.matcher if fine_tune else None,
+                fine_tune=fine_tune,
+                load_current=lambda: self.matcher,
             )
-        self._matcher.set(fit.matcher)
+            if fit.installed:
+                self._opened.use_matcher(fit.matcher)
         return fit
 
     def images(self) -> Iterable[ImageRow]:
@@ -290,110 +311,15 @@ class Index:
         """Return the files that could not be indexed, and why."""
         return self._catalog.skipped()
 
-    def remove(self, paths: PathLike | Iterable[PathLike] = (), glob: str | None = None) -> int:
-        """Remove images from the index; their files stay, and the next build adds them again.
-
-        Parameters
-        ----------
-        paths : path or iterable of paths
-            Images, or folders with everything below them.
-        glob : str, optional
-            A pattern for absolute paths, in which ``*`` also matches ``/``.
-
-        Returns
-        -------
-        int
-            How many were removed.
-
-        Raises
-        ------
-        StoreError
-            If a path or the pattern matches no image of the index.
-        """
-        return remove_images(self.directory, as_list(paths), glob)
-
-    def compact(self, max_unused: float = 0.2, shard_images: int = 512) -> CompactReport:
-        """Rewrite shards that are partly unused, and merge small ones.
-
-        Parameters
-        ----------
-        max_unused : float
-            Share of a shard's regions that changed and removed images may leave unused.
-        shard_images : int
-            Images per new shard.
-        """
-        return compact_index(self.directory, max_unused, shard_images)
-
-    def reindex(
-        self,
-        vectors: Literal["auto", "flat", "ivf", "hnsw"] = "auto",
-        recall: float = DEFAULT_RECALL,
-        *,
-        progress: bool | None = None,
-    ) -> dict[str, Any]:
-        """Rebuild the vector index from the shards, without reading images.
-
-        Queries use the old vector index until the new one is complete. :meth:`info` says when a
-        rebuild is due.
-
-        Parameters
-        ----------
-        vectors : str
-            ``"flat"`` is exact; ``"ivf"`` has compressed inverted lists and re-scores; ``"hnsw"``
-            is a graph in memory; ``"auto"`` is flat or, for many regions, ivf. Builds keep it.
-        recall : float
-            Share of an exact search's candidate images that an approximate kind must find.
-        progress : bool, optional
-            Whether to show a progress bar; None shows it on a terminal.
-
-        Returns
-        -------
-        dict
-            As under ``"vectors"`` in :meth:`info`.
-
-        Raises
-        ------
-        GroundingError
-            If `vectors` or `recall` is not valid, a shard is damaged, or another process writes.
-        """
-        reindex(self.directory, lambda: self.encoder, vectors, recall, progress)
-        return describe_vectors(self._catalog)
-
-    def verify(
-        self,
-        *,
-        repair: bool = False,
-        detector: Detector | None = None,
-        clip: Encoder | None = None,
-        options: BuildOptions | None = None,
-    ) -> VerifyReport:
-        """Check that catalog, shards and vector index are what was written, and agree.
-
-        Parameters
-        ----------
-        repair : bool
-            Keep what is intact, and embed damaged images again.
-        detector, clip : optional
-            For a repair: the model objects that built the index, if it was built with objects.
-        options : BuildOptions, optional
-            For embedding, and whether to show progress.
-
-        Raises
-        ------
-        StoreError
-            If the catalog itself cannot be read.
-        """
-        options = options or BuildOptions()
-        report = verify_index(self._catalog, options.progress)
-        if not repair or not report.faults:
-            return report
-        return repair_index(self.directory, detector, clip, self._device, options)
-
     def info(self) -> dict[str, Any]:
         """Return what the index holds, what built it and what runs where, as plain values."""
-        return describe_index(self._catalog, self.matcher, resolve_device(self._device))
+        catalog, opened, snapshot = self._catalog, self._opened, self._opened.retriever.snapshot()
+        facts = snapshot.describe()
+        return describe_index(catalog, self.matcher, opened.device, facts, snapshot.device)
 
     def __repr__(self) -> str:
+        if self._opened.closed:
+            return f"<Index {str(self.directory)!r}: closed>"
         counts = self._catalog.counts()
         held = f"{counted(counts['images'], 'image')}, {counted(counts['regions'], 'region')}"
         name = self._catalog.setting("clip") or encoder_fingerprint(self._catalog).name
@@ -402,3 +328,7 @@ class Index:
     def __len__(self) -> int:
         """Return the number of images."""
         return self._catalog.counts()["images"]
+
+
+def _reopen(directory: Path, encoder: str | None, device: str) -> Index:
+    return Index(directory, encoder=encoder, device=device)

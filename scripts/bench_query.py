@@ -226,7 +226,7 @@ def measure_reindexing(folder: Path, vectors: str) -> dict[str, Any]:
         "kind": facts["kind"],
         "reindex s": seconds,
         "reindex peak MB": peak_mb(),
-        "index MB": (folder / "vectors.faiss").stat().st_size / 2**20,
+        "index MB": next(folder.glob("vectors*.faiss")).stat().st_size / 2**20,
         "tuned recall": facts.get("recall") or 1.0,
         "effort": facts.get("effort", 0),
         "re-scored per image": facts.get("regions_rescored_per_image", 0),

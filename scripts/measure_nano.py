@@ -43,8 +43,8 @@ def read_truth(folder: Path) -> Truth:
         rows = np.array([line.split() for line in text.splitlines()], float).reshape(-1, 5)
         with Image.open(path) as image:
             sides = np.array([*image.size] * 2)
-        centres, halves = rows[:, 1:3], rows[:, 3:5] / 2
-        boxes = np.concatenate([centres - halves, centres + halves], axis=1) * sides
+        centers, halves = rows[:, 1:3], rows[:, 3:5] / 2
+        boxes = np.concatenate([centers - halves, centers + halves], axis=1) * sides
         truth.append((path, rows[:, 0].astype(int), boxes.clip(0, sides)))
     return truth
 

@@ -6,7 +6,7 @@
 
 `--data` is the folder of the development data: ``train_photos/`` with ``captions.tsv``, and
 ``weights/`` with the YOLO that teaches the detector and labels regions for the encoder. The results
-replace the files in ``retrieval_grounding/bundled``; what lies between goes to `--work`.
+replace the files in ``retrieval_grounding/models/weights``; intermediate results go to `--work`.
 docs/models.md tells the recipe and what came out of it.
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,8 @@ from PIL import Image
 from retrieval_grounding.core.phrases import clean_phrase
 from retrieval_grounding.core.regions import Regions
 from retrieval_grounding.models.encoder import Fingerprint
+from retrieval_grounding.storage.catalog import Catalog
+from retrieval_grounding.storage.vectors.load import vectors_path
 
 COLORS = {
     "red": (220, 20, 20),
@@ -71,7 +74,7 @@ class ColorEncoder:
 class PixelEncoder:
     """Embeds a region by its shrunken pixels and a phrase by its words, which have no meaning.
 
-    Cosine is chance here: whatever a matcher gets right, it has learnt.
+    Cosine is chance here: whatever a matcher gets right, it has learned.
     """
 
     fingerprint = Fingerprint("pixels", "weights-1", "none")
@@ -102,6 +105,12 @@ class PixelEncoder:
         return np.random.default_rng(zlib.crc32(word.encode())).normal(size=self.dimension)
 
 
+def vectors_file(folder: Path) -> Path:
+    """Return the file of an index's vectors, which may be missing."""
+    with contextlib.closing(Catalog(folder)) as catalog:
+        return vectors_path(catalog)
+
+
 def _color_vector(color: Sequence[float]) -> np.ndarray:
     vector = np.array([*(np.asarray(color, float) - 128), 20.0])
     return vector / np.linalg.norm(vector)
@@ -110,7 +119,7 @@ def _color_vector(color: Sequence[float]) -> np.ndarray:
 def draw_squares(
     path: Path, squares: dict[str, tuple[int, int, int, int]], size: tuple[int, int] = (80, 60)
 ) -> Path:
-    """Write a grey PNG with one filled rectangle for each color name."""
+    """Write a gray PNG with one filled rectangle for each color name."""
     image = Image.new("RGB", size, BACKGROUND)
     for name, box in squares.items():
         image.paste(COLORS[name], box)

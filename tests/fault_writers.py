@@ -23,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fakes import ColorEncoder, SquareDetector, draw_squares
-from kill_writers import check, content
+from kill_writers import check, content, use_one_thread
 
 import retrieval_grounding as rg
 
@@ -81,6 +81,7 @@ def attempt(action: Callable[[Path], object], index: Path, n: int, fault: int) -
     child = os.fork()
     if child == 0:
         os.close(receive)
+        use_one_thread()
         shim.fault_arm(os.fsencode(index), n, fault, fault != KILL)
         try:
             action(index)

@@ -1,8 +1,6 @@
 """Mutate image files, index files and expression files; only named errors may result.
 
-    OMP_NUM_THREADS=1 python tests/fuzz.py --images 10000 --stores 10000 --texts 10000
-
-(FAISS's threads do not survive a fork.)
+    python tests/fuzz.py --images 10000 --stores 10000 --texts 10000
 
 Work happens in child processes, so that crashes and hangs are noticed as well: each mutant may
 take 10 seconds. Images are also decoded as in builds, and must not crash a decoder.
@@ -28,7 +26,8 @@ from functools import partial
 from pathlib import Path
 
 from bad_images import sound_images
-from fakes import ColorEncoder, SquareDetector, draw_squares
+from fakes import ColorEncoder, SquareDetector, draw_squares, vectors_file
+from kill_writers import use_one_thread
 
 import retrieval_grounding as rg
 from retrieval_grounding.data.decoder import Decoder
@@ -79,6 +78,7 @@ def in_children(count: int, seed: int, attempt: Callable[[random.Random], None])
         child = os.fork()
         if child == 0:
             os.close(receive)
+            use_one_thread()
             warnings.simplefilter("ignore")
             for number in range(first, min(first + CHUNK, seed + count)):
                 os.write(send, f"{number}\n".encode())
@@ -201,7 +201,7 @@ def fuzz_stores(folder: Path, count: int, seed: int = 0) -> None:
         draw_squares(photos / f"{number}.png", {"red": (0, 0, 9 + number, 9)})
     models = {"detector": SquareDetector(), "clip": ColorEncoder()}
     rg.build(photos, index, options=OPTIONS, **models)
-    files = ["catalog.sqlite"] * 3 + ["vectors.faiss"]
+    files = ["catalog.sqlite"] * 3 + [vectors_file(index).name]
     files += [f"shards/{path.name}" for path in (index / "shards").iterdir()]
     sound = {file: (index / file).read_bytes() for file in set(files)}
 

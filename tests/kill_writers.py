@@ -77,6 +77,15 @@ def build(photos: Path, index: Path, detector: SquareDetector | None = None) -> 
     return rg.build(photos, index, detector=detector, clip=ColorEncoder(), options=OPTIONS)
 
 
+def use_one_thread() -> None:
+    """Keep libraries in a forked child from waiting for OpenMP threads, which a fork loses."""
+    import faiss
+    import torch
+
+    torch.set_num_threads(1)
+    faiss.omp_set_num_threads(1)
+
+
 def write(photos: Path, index: Path, action: str, seed: int, began: int) -> None:
     """Do the child's work until it is killed; close `began` when a build has images to detect."""
     if action == "remove":
@@ -102,6 +111,7 @@ def kill_one(photos: Path, index: Path, action: str, generator: random.Random) -
     if child == 0:
         os.close(began)
         try:
+            use_one_thread()
             write(photos, index, action, seed, beginning)
         except BaseException:
             import traceback

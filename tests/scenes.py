@@ -1,6 +1,6 @@
-"""Drawn scenes whose phrases have one right answer, and a detector that knows their boxes.
+"""Drawn scenes whose phrases describe one shape each, and a detector that knows their boxes.
 
-``python tests/scenes.py FOLDER`` writes pictures and ``refs.jsonl``, to look at.
+``python tests/scenes.py FOLDER`` writes pictures and ``refs.jsonl`` for inspection.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ SHAPES = {
 """Outlines in the square from -1 to 1."""
 
 _SMALL, _LARGE = (13, 17), (27, 33)  # radii in pixels; areas differ by more than 2.5
-_MARGIN = 18.0  # pixels between centres that a phrase about order needs
+_MARGIN = 18.0  # minimum distance of centers, in pixels, for phrases about order
 _PER_SCENE = 6
 
 Box = tuple[float, float, float, float]
@@ -70,7 +70,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Expression:
-    """A phrase, the box that it means, and by what it tells."""
+    """A phrase, the box of its target, and what singles the target out."""
 
     phrase: str
     box: Box
@@ -79,7 +79,7 @@ class Expression:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture, what is in it, what a detector would find, and what is said of it."""
+    """A picture, its shapes, the detections in it, and expressions about it."""
 
     image: Image.Image
     shapes: Sequence[Shape]
@@ -100,7 +100,7 @@ class SceneDetector:
 
 
 def make_scenes(count: int, seed: int) -> list[Scene]:
-    """Draw scenes; other seeds give other scenes, so splits are made by seed."""
+    """Draw scenes; different seeds give different scenes, so splits are made by seed."""
     return [_make_scene(Random(f"{seed} {number}")) for number in range(count)]
 
 
@@ -111,8 +111,8 @@ def write_scenes(scenes: Sequence[Scene], folder: Path, split: str) -> list[dict
     for number, scene in enumerate(scenes):
         name = f"{split}_{number:04d}.png"
         scene.image.save(folder / name, compress_level=1)
-        for said in scene.expressions:
-            left, top, right, bottom = said.box
+        for expression in scene.expressions:
+            left, top, right, bottom = expression.box
             lines.append(
                 {
                     "dataset": "drawn_scenes",
@@ -120,7 +120,7 @@ def write_scenes(scenes: Sequence[Scene], folder: Path, split: str) -> list[dict
                     "ref_id": f"{split}_{len(lines)}",
                     "image": name,
                     "coco_image_id": None,
-                    "expression": said.phrase,
+                    "expression": expression.phrase,
                     "bbox_xywh": [left, top, right - left, bottom - top],
                     "category": None,
                     "width": SIDE,
@@ -137,10 +137,9 @@ def write_jsonl(lines: Sequence[dict[str, object]], path: Path) -> Path:
 
 def _make_scene(rng: Random) -> Scene:
     shapes = _arrange(rng)
-    everything = list(_everything_said(shapes))
     by_kind: dict[str, list[Expression]] = defaultdict(list)
-    for said in everything:
-        by_kind[said.kind].append(said)
+    for expression in _all_expressions(shapes):
+        by_kind[expression.kind].append(expression)
     chosen = []
     while by_kind and len(chosen) < _PER_SCENE:
         kind = rng.choice(sorted(by_kind))
@@ -151,12 +150,12 @@ def _make_scene(rng: Random) -> Scene:
 
 
 def _arrange(rng: Random) -> list[Shape]:
-    """RowKey 3 to 8 shapes that do not overlap; one kind is frequent, so that there are rivals."""
+    """Place 3 to 8 shapes that do not overlap, often several of the same kind."""
     frequent, color = rng.choice(list(SHAPES)), rng.choice(list(COLORS))
     shapes: list[Shape] = []
-    wanted = rng.randint(3, 8)
+    count = rng.randint(3, 8)
     for _ in range(200):
-        if len(shapes) == wanted:
+        if len(shapes) == count:
             break
         large = rng.random() < 0.4
         radius = rng.uniform(*(_LARGE if large else _SMALL))
@@ -175,12 +174,12 @@ def _apart(a: Box, b: Box) -> bool:
 
 
 def _draw(shapes: Sequence[Shape], rng: Random) -> Image.Image:
-    """Draw at twice the size and shrink, on a background of coarse and fine grey noise."""
+    """Draw at twice the size and shrink, on a background of coarse and fine gray noise."""
     noise = np.random.default_rng(rng.randrange(1 << 30))
     coarse = Image.fromarray(noise.integers(175, 235, (7, 7), dtype=np.uint8))
-    grey = np.asarray(coarse.resize((SIDE, SIDE), Image.Resampling.BICUBIC), np.int16)
-    grey = (grey + noise.integers(-8, 9, grey.shape)).clip(0, 255).astype(np.uint8)
-    image = Image.fromarray(grey).convert("RGB").resize((2 * SIDE, 2 * SIDE))
+    gray = np.asarray(coarse.resize((SIDE, SIDE), Image.Resampling.BICUBIC), np.int16)
+    gray = (gray + noise.integers(-8, 9, gray.shape)).clip(0, 255).astype(np.uint8)
+    image = Image.fromarray(gray).convert("RGB").resize((2 * SIDE, 2 * SIDE))
     pen = ImageDraw.Draw(image)
     for shape in shapes:
         outline = np.array(SHAPES[shape.shape])
@@ -195,7 +194,7 @@ def _draw(shapes: Sequence[Shape], rng: Random) -> Image.Image:
 
 
 def _detections(shapes: Sequence[Shape], rng: Random) -> Regions:
-    """Return each shape's box, slightly off, and boxes that are wrong by every measure."""
+    """Return each shape's box, slightly off, and boxes that match no shape."""
     truths = [shape.box for shape in shapes]
     found: list[tuple[Box, float, str]] = []
     for shape in shapes:
@@ -224,7 +223,7 @@ def _moved(box: Box, rng: Random, amount: float) -> Box:
 
 
 def _missed(box: Box, truths: Sequence[Box], rng: Random) -> Box:
-    """Return a box that overlaps a shape, but by too little to count."""
+    """Return a box that overlaps a shape, but too little to be correct."""
     while True:
         moved = _moved(box, rng, 0.7)
         if moved[2] - moved[0] > 8 and moved[3] - moved[1] > 8:
@@ -242,10 +241,10 @@ def _background(truths: Sequence[Box], rng: Random) -> Box:
             return box
 
 
-# What is said -------------------------------------------------------------------------------------
+# Expressions -------------------------------------------------------------------------------------
 
 
-def _everything_said(shapes: Sequence[Shape]) -> Iterator[Expression]:
+def _all_expressions(shapes: Sequence[Shape]) -> Iterator[Expression]:
     for target in shapes:
         same_shape = [other for other in shapes if other.shape == target.shape]
         same_color = [other for other in shapes if other.color == target.color]
@@ -293,7 +292,7 @@ _RELATIONS = {
 def _relations(
     target: Shape, rivals: Sequence[Shape], shapes: Sequence[Shape]
 ) -> Iterator[Expression]:
-    """Yield relations that tell the target from the others of its shape."""
+    """Yield relations that distinguish the target from the others of its shape."""
     if len(rivals) < 2:
         return
     for other in shapes:

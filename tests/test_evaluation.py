@@ -368,8 +368,8 @@ def run(index: rg.Index, monkeypatch, *arguments: str):
     )
     original = rg.Index.open
 
-    def opened(directory, device="auto"):
-        return original(directory, encoder=ColorEncoder(), device=device)
+    def opened(directory, **_):
+        return original(directory, encoder=ColorEncoder())
 
     monkeypatch.setattr(rg.Index, "open", opened)
     return CliRunner().invoke(app, ["evaluate", str(index.directory), *arguments])

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fakes import ColorEncoder, SquareDetector, draw_squares
+from fakes import ColorEncoder, SquareDetector, draw_squares, vectors_file
 
 import retrieval_grounding as rg
 
@@ -229,7 +229,7 @@ def test_removing_by_path_folder_and_pattern(photos, build):
 
 
 def vectors(tmp_path: Path) -> bytes:
-    return (tmp_path / "index" / "vectors.faiss").read_bytes()
+    return vectors_file(tmp_path / "index").read_bytes()
 
 
 def test_the_vector_index_follows_and_equals_a_full_rebuild(photos, tmp_path, build):
@@ -246,7 +246,7 @@ def test_the_vector_index_follows_and_equals_a_full_rebuild(photos, tmp_path, bu
         step()
         index = build(small)
         followed, hits = vectors(tmp_path), index.query(["red", "green"])
-        (tmp_path / "index" / "vectors.faiss").unlink()
+        vectors_file(tmp_path / "index").unlink()
         index = build(small)
         assert vectors(tmp_path) == followed
         assert index.query(["red", "green"]) == hits

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes import ColorEncoder, draw_squares
+from fakes import ColorEncoder, draw_squares, vectors_file
 from PIL import Image
 
 import retrieval_grounding as rg
@@ -107,7 +107,7 @@ def test_a_folder_of_bad_files_alone_makes_an_empty_index(tmp_path, models):
 @pytest.mark.parametrize("damage", ["missing", "stale", "garbage"])
 def test_a_lost_vector_index_is_rebuilt(index, photos, tmp_path, models, damage):
     expected = index.query("red")
-    vectors = tmp_path / "index" / "vectors.faiss"
+    vectors = vectors_file(tmp_path / "index")
     if damage == "missing":
         vectors.unlink()
     elif damage == "garbage":

@@ -64,10 +64,10 @@ def test_scores_do_not_depend_on_the_other_images(kind, counts, seed):
 def test_pairs_score_as_in_the_full_product(kind, counts, seed):
     matcher = CosineMatcher() if kind == "cosine" else untrained(kind)
     phrases, table = random_phrases(4), random_table(counts, seed)
-    phrase_index = np.random.default_rng(seed).integers(0, 4, len(counts))
+    phrase_rows = np.random.default_rng(seed).integers(0, 4, len(counts))
     full = matcher.score(phrases, table)
-    expected = full[np.repeat(phrase_index, np.diff(table.offsets)), np.arange(len(table))]
-    pairs = matcher.score_pairs(phrases, table, phrase_index)
+    expected = full[np.repeat(phrase_rows, np.diff(table.offsets)), np.arange(len(table))]
+    pairs = matcher.score_pairs(phrases, table, phrase_rows)
     np.testing.assert_allclose(pairs, expected, atol=1e-4)
 
 
@@ -99,7 +99,7 @@ def test_saved_and_loaded_it_scores_the_same(kind, tmp_path):
 
 @pytest.mark.parametrize(("format", "advice"), [(1, "train it again"), (99, "upgrade")])
 def test_a_file_of_a_different_release_is_refused(format, advice, tmp_path, monkeypatch):
-    monkeypatch.setattr(trained, "_FORMAT", format)
+    monkeypatch.setattr(trained, "MATCHER_FORMAT", format)
     untrained().save(tmp_path / "m.safetensors")
     monkeypatch.undo()
     with pytest.raises(ModelError, match=advice):

@@ -66,7 +66,7 @@ def test_a_folder_in_which_a_first_build_was_killed_is_used(build, tmp_path):
         (started / name).write_bytes(b"")
     (started / "shards" / ".rg-000001.h5.4711.partial").write_bytes(b"half")
     assert len(build()) == 4
-    assert not [path for path in started.rglob("*.partial")]
+    assert not list(started.rglob("*.partial"))
 
 
 def test_foreign_files_in_an_index_are_never_deleted(build, tmp_path):
@@ -252,7 +252,7 @@ def test_a_lost_catalog_beside_shards_that_cannot_say_is_refused(build, photos, 
     with h5py.File(shard, "a") as file:
         del file["content_hashes"]
     before = shard.read_bytes()
-    with pytest.raises(rg.StoreError, match="restore catalog.sqlite from a backup"):
+    with pytest.raises(rg.StoreError, match="from a backup"):
         build()
     assert shard.read_bytes() == before
 
@@ -264,9 +264,7 @@ def test_a_lost_catalog_is_not_rebuilt_for_other_models(photos, build, tmp_path)
     build()
     (tmp_path / "index" / "catalog.sqlite").unlink()
     with pytest.raises(rg.StoreError, match="build with these models"):
-        rg.build(
-            photos, tmp_path / "index", detector=SquareDetector(), clip=Other(), options=QUIET
-        )
+        rg.build(photos, tmp_path / "index", detector=SquareDetector(), clip=Other(), options=QUIET)
     assert len(build()) == 4
 
 

@@ -1,3 +1,5 @@
+"""Pseudo-queries: what is claimed about an image, and the phrases for it."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -25,13 +27,17 @@ LABELS = (
 )
 
 
+def detection(label, box, score=0.9, color="gray"):
+    return label, box, score, color
+
+
 def table(*images):
-    """Make a table of images, each a list of (label, box in percent, score, color)."""
+    """Make a table of images, each a list of (label, box in percent[, score[, color]])."""
     rows = []
     offsets = [0]
     for image in images:
         rows.append((WHOLE_IMAGE, (0, 0, SIDE, SIDE), 1.0, "green"))
-        rows += [(*row, *(0.9, "gray")[len(row) - 2 :]) for row in image]
+        rows += [detection(*row) for row in image]
         offsets.append(len(rows))
     colors = np.zeros((len(rows), len(COLORS)), np.uint8)
     for number, row in enumerate(rows):
@@ -48,8 +54,8 @@ def table(*images):
     )
 
 
-def said(*image):
-    """Return all that is ever said of an image: {(kind, direction, rank): {row}}."""
+def claims_about(*image):
+    """Return all claims ever made about an image: {(kind, direction, rank): {row}}."""
     found = {}
     regions = table(image)
     for seed in range(40):
@@ -64,14 +70,14 @@ DOGS = [("dog", (5, 40, 25, 60)), ("dog", (40, 41, 60, 62)), ("dog", (75, 40, 95
 
 
 def test_a_lone_object_is_named_and_placed():
-    found = said(("dog", (5, 40, 25, 60)))
+    found = claims_about(("dog", (5, 40, 25, 60)))
     assert found["label", "", 0] == {1}
     assert found["place", "left", 0] == {1}
     assert ("side", "left", 0) not in found
 
 
 def test_a_row_is_counted_from_both_ends():
-    found = said(*DOGS)
+    found = claims_about(*DOGS)
     assert found["side", "left", 0] == {1}
     assert found["side", "right", 0] == {3}
     assert found["middle", "", 2] == {2}
@@ -82,40 +88,44 @@ def test_a_row_is_counted_from_both_ends():
 
 
 def test_sizes_and_distances_need_a_clear_difference():
-    found = said(("dog", (5, 40, 65, 95)), ("dog", (70, 30, 80, 40)))
+    found = claims_about(("dog", (5, 40, 65, 95)), ("dog", (70, 30, 80, 40)))
     assert found["size", "largest", 0] == {1}
     assert found["size", "smallest", 0] == {2}
     assert found["depth", "closest", 0] == {1}
     assert found["depth", "farthest", 0] == {2}
-    assert not any(kind in ("size", "depth") for kind, _, _ in said(*DOGS))
+    assert not any(kind in ("size", "depth") for kind, _, _ in claims_about(*DOGS))
 
 
 def test_people_may_be_tall():
-    found = said(("person", (10, 10, 30, 90)), ("person", (60, 40, 80, 90)))
+    found = claims_about(("person", (10, 10, 30, 90)), ("person", (60, 40, 80, 90)))
     assert found["size", "tallest", 0] == {1}
     assert found["size", "shortest", 0] == {2}
 
 
 def test_corners_hold_one():
-    found = said(("cup", (5, 5, 15, 15)), ("cup", (80, 80, 95, 95)))
+    found = claims_about(("cup", (5, 5, 15, 15)), ("cup", (80, 80, 95, 95)))
     assert found["corner", "top left", 0] == {1}
     assert found["corner", "bottom right", 0] == {2}
 
 
 def test_colors_tell_apart():
-    found = said(("car", (5, 40, 25, 60), 0.9, "red"), ("car", (40, 40, 60, 60), 0.9, "blue"))
+    found = claims_about(
+        ("car", (5, 40, 25, 60), 0.9, "red"), ("car", (40, 40, 60, 60), 0.9, "blue")
+    )
     assert found["red label", "", 0] == {1}
     assert found["blue label", "", 0] == {2}
 
 
 @pytest.mark.parametrize(("other", "clear"), [("blue", True), ("orange", False), ("red", False)])
 def test_similar_colors_do_not(other, clear):
-    found = said(("car", (5, 40, 25, 60), 0.9, "red"), ("car", (40, 40, 60, 60), 0.9, other))
+    found = claims_about(
+        ("car", (5, 40, 25, 60), 0.9, "red"), ("car", (40, 40, 60, 60), 0.9, other)
+    )
     assert (("red label", "", 0) in found) == clear
 
 
-def test_skin_is_no_clothing():
-    found = said(("person", (5, 40, 25, 90), 0.9, "brown"))
+def test_skin_colors_do_not_describe_people():
+    found = claims_about(("person", (5, 40, 25, 90), 0.9, "brown"))
     assert not any("brown" in kind for kind, _, _ in found)
 
 
@@ -135,27 +145,29 @@ def test_skin_is_no_clothing():
         ("carried by", ("umbrella", (35, 22, 65, 40)), ("person", (40, 30, 60, 90))),
     ],
 )
-def test_relations_hold_between_the_two_and_for_no_other(relation, first, second):
+def test_a_relation_holds_for_one_object_and_for_no_other(relation, first, second):
     elsewhere = {
         "right of": (2, 5, 12, 15), "left of": (88, 85, 98, 95), "above": (2, 85, 12, 95),
         "below": (2, 5, 12, 15),
     }.get(relation, (1, 1, 9, 9))  # fmt: skip
-    found = said(first, second, (first[0], elsewhere))
+    found = claims_about(first, second, (first[0], elsewhere))
     assert found["relation", relation, 0] == {1}
-    step = 0.4 * (first[1][2] - first[1][0])  # too far to be the same, near enough to be meant
+    step = 0.4 * (
+        first[1][2] - first[1][0]
+    )  # too far to be the same object, near enough to be ambiguous
     shifted = (first[1][0] + step, first[1][1], first[1][2] + step, first[1][3])
-    assert ("relation", relation, 0) not in said(first, second, (first[0], shifted, 0.2))
+    assert ("relation", relation, 0) not in claims_about(first, second, (first[0], shifted, 0.2))
 
 
 def test_boxes_on_one_thing_are_one_thing():
     twice = [*DOGS[:2], ("dog", (6, 40, 26, 61), 0.5), ("dog", (75, 40, 95, 61))]
-    assert said(*twice)["ordinal", "left", 2] == {2}
+    assert claims_about(*twice)["ordinal", "left", 2] == {2}
     renamed = [("dog", (5, 40, 25, 60)), ("horse", (6, 40, 26, 61), 0.8)]
-    assert said(*renamed) == {}
+    assert claims_about(*renamed) == {}
 
 
 def test_a_part_of_another_box_is_not_described():
-    found = said(("person", (10, 10, 60, 90)), ("person", (20, 10, 40, 50), 0.5))
+    found = claims_about(("person", (10, 10, 60, 90)), ("person", (20, 10, 40, 50), 0.5))
     assert set().union(*found.values()) <= {1}
     assert not any(kind == "label" for kind, _, _ in found)
 
@@ -171,18 +183,18 @@ def test_a_part_of_another_box_is_not_described():
         [("dog", (40, 40, 50, 50)), ("dog", (45, 45, 55, 55))],  # side by side within the margin
     ],
 )
-def test_what_is_not_clear_is_not_said(image):
-    assert said(*image) == {}
+def test_unclear_objects_are_not_described(image):
+    assert claims_about(*image) == {}
 
 
-def test_a_doubtful_rival_makes_counting_and_naming_doubtful():
-    found = said(*DOGS, ("dog", (75, 70, 95, 90), 0.2))
+def test_a_doubtful_detection_prevents_counting_and_naming():
+    found = claims_about(*DOGS, ("dog", (75, 70, 95, 90), 0.2))
     assert not any(kind == "ordinal" for kind, _, _ in found)
-    alone = said(DOGS[0], ("dog", (75, 40, 95, 61), 0.2))
+    alone = claims_about(DOGS[0], ("dog", (75, 40, 95, 61), 0.2))
     assert not any(kind == "label" for kind, _, _ in alone)
 
 
-def test_queries_come_back_in_columns_and_depend_on_the_image_and_the_seed_alone():
+def test_queries_are_columns_that_depend_on_the_image_and_the_seed_alone():
     street = [*DOGS, ("car", (30, 5, 60, 30), 0.9, "red"), ("person", (5, 5, 20, 38), 0.9, "blue")]
     both, one = table(DOGS, [], street), table(street)
     queries = pseudo_queries(both, seed=3, per_image=6)
@@ -212,7 +224,7 @@ def crowded(draw):
 
 @settings(max_examples=200, deadline=None)
 @given(crowded(), st.integers(0, 1000))
-def test_read_again_a_phrase_selects_the_region_that_it_was_made_for(image, seed):
+def test_a_phrase_interpreted_independently_selects_its_target(image, seed):
     regions = table(image)
     for claim, phrase in describe_image(regions, 0, seed, per_image=100):
         row = claim.target.row
@@ -250,11 +262,11 @@ def test_read_again_a_phrase_selects_the_region_that_it_was_made_for(image, seed
 
 
 def distinct(regions, labels, color):
-    """Return the rows that a reader of the detections would take for different things of a kind.
+    """Return the rows of detections that look like different objects with one of `labels`.
 
-    Doubtful boxes count where they lie apart and are not much smaller than what is certain.
+    Doubtful boxes count if they are separate and not much smaller than the certain ones.
     """
-    names = {}  # of each thing, by the row of its best box
+    names = {}  # labels of each object, by the row of its best box
     for number in sorted(range(1, len(regions)), key=lambda n: -regions.scores[n]):
         box = regions.boxes[number]
         same = [n for n in names if pairwise_iou([regions.boxes[n]], [box])[0, 0] > 0.6]
@@ -301,20 +313,22 @@ WORDS = {
     "tallest": lambda box: box[1] - box[3], "shortest": lambda box: box[3] - box[1],
     "closest": lambda box: -area(box), "farthest": area,
 }  # fmt: skip
-"""What is smallest for the one that is meant."""
+"""A value that is smallest for the target."""
 
 
 @given(
     st.lists(st.sampled_from("left right LEFT Right leftmost right-hand bright the next".split()))
 )
-def test_mirroring_twice_gives_the_phrase_back(words):
+def test_mirroring_twice_restores_the_phrase(words):
     phrase = " ".join(words)
-    assert mirror_phrase(mirror_phrase(phrase)) == phrase
+    mirrored = mirror_phrase(phrase)
+    assert mirrored is None or mirror_phrase(mirrored) == phrase
 
 
 @given(st.text())
-def test_mirroring_any_text_twice_gives_it_back(text):
-    assert mirror_phrase(mirror_phrase(text)) == text
+def test_mirroring_twice_restores_any_text(text):
+    mirrored = mirror_phrase(text)
+    assert mirrored is None or mirror_phrase(mirrored) == text
 
 
 @pytest.mark.parametrize(
@@ -335,6 +349,6 @@ def test_mirrored_claims_are_the_claims_of_the_mirrored_image():
     flipped = [(label, (SIDE - x2, y1, SIDE - x1, y2)) for label, (x1, y1, x2, y2) in DOGS]
     swapped = {
         (kind, mirror_phrase(direction), rank): rows
-        for (kind, direction, rank), rows in said(*DOGS).items()
+        for (kind, direction, rank), rows in claims_about(*DOGS).items()
     }
-    assert swapped == said(*flipped)
+    assert swapped == claims_about(*flipped)

@@ -1,4 +1,4 @@
-"""The drawn scenes are what the learning tests believe they are."""
+"""The drawn scenes are what the training tests assume."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def drawn():
     return scenes.make_scenes(60, seed=7)
 
 
-def understood(phrase, shapes):
-    """Return all shapes that a phrase may mean, reading its words one after the other."""
+def matching_shapes(phrase, shapes):
+    """Return all shapes that a phrase may describe, reading it word by word."""
     if " from the " in phrase:
         _, shape, _, _, side = phrase.split()
         row = sorted((s for s in shapes if s.shape == shape), key=lambda s: s.x)
@@ -29,8 +29,8 @@ def understood(phrase, shapes):
     }.items():  # fmt: skip
         if words in phrase:
             first, second = phrase.split(words)
-            (other,) = understood(second, shapes)
-            return [s for s in understood(first, shapes) if ahead(s, other)]
+            (other,) = matching_shapes(second, shapes)
+            return [s for s in matching_shapes(first, shapes) if ahead(s, other)]
     left = list(shapes)
     for word in reversed(phrase.split()):
         if word in scenes.SHAPES:
@@ -53,18 +53,19 @@ def area(shape):
     return (shape.box[2] - shape.box[0]) * (shape.box[3] - shape.box[1])
 
 
-def test_every_phrase_means_one_shape(drawn):
+def test_every_phrase_describes_one_shape(drawn):
     kinds = set()
     for scene in drawn:
-        for said in scene.expressions:
-            kinds.add(said.kind)
-            assert [s.box for s in understood(said.phrase, scene.shapes)] == [said.box]
+        for expression in scene.expressions:
+            kinds.add(expression.kind)
+            found = matching_shapes(expression.phrase, scene.shapes)
+            assert [shape.box for shape in found] == [expression.box]
     assert kinds == {
         "color", "shape", "color shape", "size", "position", "ordinal", "relation"
     }  # fmt: skip
 
 
-def test_the_detector_finds_every_shape_once_and_misses_besides(drawn):
+def test_the_detector_finds_every_shape_once_and_wrong_boxes_besides(drawn):
     detector = scenes.SceneDetector(drawn)
     wrong = 0
     for scene, found in zip(drawn, detector.detect([s.image for s in drawn]), strict=True):

@@ -405,6 +405,10 @@ def test_a_catalog_finds_images_below_a_folder(build, photos, tmp_path):
     build([photos / "a.png", tmp_path / "photos2"])
     catalog = Catalog(tmp_path / "index")
     places = (photos, photos / "a.png", photos / "b.png", tmp_path, tmp_path / "photo")
-    assert [catalog.has_images_at(str(place)) for place in places] == [True, True, False, True, False]
-
-
+    assert [catalog.has_images_at(str(place)) for place in places] == [
+        True,
+        True,
+        False,
+        True,
+        False,
+    ]

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from fakes import COLORS, ColorEncoder, SquareDetector, draw_squares
+from fakes import COLORS, ColorEncoder, SquareDetector, draw_squares, vectors_file
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -102,7 +102,7 @@ class Collection(RuleBasedStateMachine):
 
     @rule()
     def lose_the_vector_index(self):
-        (self.index / "vectors.faiss").unlink(missing_ok=True)
+        vectors_file(self.index).unlink(missing_ok=True)
 
     @rule()
     def reopen(self):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes import ColorEncoder
+from fakes import ColorEncoder, vectors_file
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -186,11 +186,11 @@ def test_a_synced_index_equals_a_rebuilt_one(tmp_path_factory, kind, steps, seed
     expected = np.concatenate([reader.ids for reader in readers])
     assert sorted(index.ids.tolist()) == expected.tolist()
     before = ask(opened(folder), candidates=1000)
-    saved = (folder / "vectors.faiss").read_bytes()
+    saved = vectors_file(folder).read_bytes()
     rebuild_vectors(catalog, kind, 0.98, phrases)
     assert ask(opened(folder), candidates=1000) == before
     if kind == "flat":
-        assert (folder / "vectors.faiss").read_bytes() == saved
+        assert vectors_file(folder).read_bytes() == saved
 
 
 @pytest.mark.slow
@@ -231,7 +231,7 @@ def test_threads_that_share_an_index_get_what_one_gets(folder, kind):
 def test_faiss_never_reads_a_flipped_bit(folder, kind):
     reindexed(folder, kind)
     expected = ask(opened(folder), exact=True)
-    path = folder / "vectors.faiss"
+    path = vectors_file(folder)
     data = bytearray(path.read_bytes())
     data[len(data) // 3] ^= 4
     path.write_bytes(bytes(data))
@@ -313,7 +313,7 @@ def test_the_stored_tuning_keeps_its_keys(folder):
     metadata = reindexed(folder, "hnsw")
     stored = Catalog(folder).setting("vectors")
     assert list(stored) == [
-        "generation", "checksum", "kind", "shards", "wanted", "target", "tuning",
+        "generation", "checksum", "kind", "shards", "wanted", "target", "tuning", "file",
     ]  # fmt: skip
     assert stored["tuning"]["effort"] == metadata.tuning.parameters.ef_search
     assert stored["tuning"]["per_image"] == metadata.tuning.refine_factor
@@ -337,14 +337,16 @@ def messages(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
     return [(record.levelname, record.getMessage()) for record in caplog.records]
 
 
+@pytest.mark.slow
 def test_a_lost_vector_index_is_logged_and_rebuilt(folder, caplog):
     reindexed(folder, "ivf", recall=0.5)
-    (folder / "vectors.faiss").unlink()
+    path = vectors_file(folder)
+    path.unlink()
     caplog.set_level("INFO", "retrieval_grounding.storage")
     expected = ask(opened(folder), exact=True)
     assert ask(opened(folder)) == expected
     assert {level for level, _ in messages(caplog)} == {"WARNING"}
-    assert "vectors.faiss cannot be used (No such file" in caplog.text
+    assert f"{path.name} cannot be used (No such file" in caplog.text
     caplog.clear()
     sync_vectors(Catalog(folder, writable=True), phrases)
     logged = [message for level, message in messages(caplog) if level == "INFO"]
@@ -390,3 +392,25 @@ def test_gpus_give_the_same_hits(folder):
     index = copy_to_gpus(stored, DIMENSION, "cuda")
     _, found = index.search(phrases(), 10)
     np.testing.assert_array_equal(found, stored.search(phrases(), 10)[1])
+
+
+def test_a_few_queries_leave_no_threads_of_faiss_spinning(monkeypatch):
+    faiss = import_faiss()
+    index = FaissIndex.create("flat", 8)
+    random = np.random.default_rng(0)
+    index.add(random.normal(size=(50, 8)).astype(np.float32), np.arange(50))
+    used = []
+
+    class Watched:
+        ntotal = 50
+
+        def search(self, queries, k, params=None):
+            used.append(faiss.omp_get_max_threads())
+            return np.zeros((len(queries), k), np.float32), np.zeros((len(queries), k), np.int64)
+
+    monkeypatch.setattr(index, "_index", Watched())
+    usual = faiss.omp_get_max_threads()
+    for count in (1, 4, 64):
+        index.search(random.normal(size=(count, 8)).astype(np.float32), 3)
+        assert faiss.omp_get_max_threads() == usual
+    assert used == [1, 1, usual]

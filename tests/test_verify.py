@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from fakes import COLORS, ColorEncoder, SquareDetector, draw_squares
+from fakes import COLORS, ColorEncoder, SquareDetector, draw_squares, vectors_file
 from typer.testing import CliRunner
 
 import retrieval_grounding as rg
@@ -121,7 +121,7 @@ def test_a_lost_shard_is_embedded_again(folder, shard, photos, models, damage):
         shard.write_bytes(shard.read_bytes()[:1000])
     else:
         shutil.copy(folder / "shards" / "000002.h5", shard)
-    (folder / "vectors.faiss").unlink()
+    vectors_file(folder).unlink()
     with pytest.raises(rg.StoreError, match=r"verify .* --repair"):
         answers(folder)
     report, embedded = repair(folder)
@@ -140,15 +140,16 @@ def test_an_image_whose_file_is_gone_too_is_told_as_lost(folder, shard, photos):
 @pytest.mark.parametrize("where", [0, 60, -1])
 def test_a_damaged_vector_index_is_found_and_made_again(folder, where):
     expected = answers(folder)
-    flip(folder / "vectors.faiss", where)
+    path = vectors_file(folder)
+    flip(path, where)
     assert answers(folder) == expected  # a reader does not use it
-    assert faults(folder) == [("vectors.faiss", "damaged")]
+    assert faults(folder) == [(path.name, "damaged")]
     report, embedded = repair(folder)
     assert (embedded, report.faults) == (0, [])
 
 
 def test_a_missing_vector_index_is_no_fault(folder):
-    (folder / "vectors.faiss").unlink()
+    vectors_file(folder).unlink()
     assert faults(folder) == []
 
 

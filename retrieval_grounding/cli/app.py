@@ -14,8 +14,8 @@ from .demo import demo
 from .evaluate import evaluate
 from .info import info, models
 from .logs import Verbose
-from .maintain import compact, reindex, remove
-from .output import note
+from .maintain import compact, reindex, relocate, remove
+from .output import BrokenOutputError, end_like_a_broken_pipe, note, prepare_streams, say
 from .search import ground, query
 from .train import train
 from .verify import verify
@@ -31,6 +31,7 @@ app = typer.Typer(
 
 _COMMANDS = (
     build, info, models, demo, query, ground, train, evaluate, remove, compact, verify, reindex,
+    relocate,
 )  # fmt: skip
 for _command in _COMMANDS:
     app.command()(_command)
@@ -42,11 +43,18 @@ def main() -> None:
 
     # Pillow warns of large images that are allowed; larger ones are skipped and reported.
     warnings.filterwarnings("ignore", message=".*decompression bomb.*")
+    prepare_streams()
     try:
         app()
+    except BrokenOutputError:
+        end_like_a_broken_pipe()
     except GroundingError as error:
+        if isinstance(error.__cause__, BrokenPipeError):
+            end_like_a_broken_pipe()
         note(f"error: {error}")
         sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
     except OSError as error:
         place = f" ({error.filename})" if error.filename else ""
         note(f"error: {error.strerror or error}{place}")
@@ -55,7 +63,7 @@ def main() -> None:
 
 def _version(value: bool) -> None:
     if value:
-        typer.echo(__version__)
+        say(__version__)
         raise typer.Exit
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..core.errors import BuildInterrupted
+from ..core.reports import BuildInterrupted
 from .build_report import fail_if_unusable, show_build
 from .logs import Verbose
 from .options import (
@@ -20,6 +20,7 @@ from .options import (
     MaxBoxes,
     PresetName,
     ShardImages,
+    Wait,
     detector_settings,
     index_directory,
 )
@@ -87,6 +88,7 @@ def build(
         bool,
         typer.Option("--dry-run", help="Report what would be done, without decoding or writing."),
     ] = False,
+    wait: Wait = 0.0,
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
@@ -112,22 +114,20 @@ def build(
         follow_links=follow_links,
         **given,
     )
+    models: dict[str, Any] = {
+        "preset": preset,
+        "detector": detector,
+        "clip": clip,
+        "settings": detector_settings(confidence, iou, max_boxes),
+        "device": device,
+    }
     if dry_run:
-        report = preview_build(sources, directory, options=options)
+        report = preview_build(sources, directory, options=options, **models)
         show_build(report, directory, as_json, dry_run=True)
         fail_if_unusable(report)
         return
     try:
-        built = build_index(
-            sources,
-            directory,
-            preset=preset,
-            detector=detector,
-            clip=clip,
-            settings=detector_settings(confidence, iou, max_boxes),
-            device=device,
-            options=options,
-        )
+        built = build_index(sources, directory, options=options, timeout=wait, **models)
     except BuildInterrupted as stopped:
         show_build(stopped.report, directory, as_json)
         note("stopped: everything reported above is saved; build again to resume")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ..core.text import counted
-from .output import note, print_json, print_table
+from .output import note, print_json, print_table, say
 
 if TYPE_CHECKING:
     from ..core.reports import BuildReport, SkippedFile
@@ -96,7 +96,7 @@ def print_build(
         )
     if images is not None:
         line += f"; {counted(images, 'image')} in the index"
-    typer.echo(f"{directory}: {line}")
+    say(f"{directory}: {line}")
     if dry_run:
         note("Dry run: nothing was written. New files were not decoded; some may be skipped later.")
     print_skipped(report.skipped)

@@ -8,8 +8,18 @@ from typing import Annotated
 import typer
 
 from .logs import Verbose
-from .options import Device, FirstSentence, Html, IndexDirectory, Json, OneObject, Split
-from .output import note, print_json, print_table
+from .options import (
+    Device,
+    FirstSentence,
+    Html,
+    IndexClip,
+    IndexDirectory,
+    Json,
+    OneObject,
+    Split,
+    check_index_first,
+)
+from .output import note, print_json, print_table, say
 
 __all__ = ["evaluate"]
 
@@ -39,6 +49,7 @@ def evaluate(
             "bbox); repeatable.",
         ),
     ] = None,
+    clip: IndexClip = None,
     device: Device = "auto",
     html: Html = None,
     as_json: Json = False,
@@ -49,9 +60,10 @@ def evaluate(
     Example: retrieval-grounding evaluate indexes/coco --refs refcocog/ --split val
     """
     references = [_reference_file(text) for text in reference or ()]
+    check_index_first(index, [str(refs)])
     from ..index import Index
 
-    report = Index.open(index, device=device).evaluate(
+    report = Index.open(index, encoder=clip, device=device).evaluate(
         refs,
         splits=split or None,
         references=references,
@@ -66,12 +78,12 @@ def evaluate(
     if as_json:
         print_json(report.as_dict())
         return
-    typer.echo(report.summary)
+    say(report.summary)
     for table in report.tables():
-        typer.echo(f"\n{table.title}")
+        say(f"\n{table.title}")
         print_table(table.header, table.rows, header_in_pipe=True)
     for line in ("", *report.notes):
-        typer.echo(line)
+        say(line)
     if html is not None:
         note(f"Wrote the HTML page {html}")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from .output import note, print_json, print_table, printable, shown_path
+from .output import note, print_json, print_table, printable, say, shown_path
 
 if TYPE_CHECKING:
     from ..core.hits import Hit
@@ -23,7 +23,7 @@ PhraseHits = tuple[str, "list[Hit]"]
 
 def hits_as_dicts(results: Sequence[PhraseHits]) -> list[dict[str, Any]]:
     """Return results as plain values: one entry for each phrase, with or without hits."""
-    return [{"phrase": phrase, "hits": [hit.as_dict() for hit in hits]} for phrase, hits in results]
+    return [{"phrase": phrase, "hits": [_as_dict(hit) for hit in hits]} for phrase, hits in results]
 
 
 def print_hits(results: Sequence[PhraseHits]) -> None:
@@ -33,15 +33,14 @@ def print_hits(results: Sequence[PhraseHits]) -> None:
     """
     terminal = sys.stdout.isatty()
     if not terminal:
-        lines = [(hit.phrase, *_cells(hit), hit.image) for _, hits in results for hit in hits]
-        print_table((), lines)
+        print_table((), [_line(hit) for _, hits in results for hit in hits])
     for phrase, hits in results:
         if not hits:
             note(f"Nothing matches {phrase!r}.")
         elif terminal:
-            typer.secho(printable(phrase), bold=True)
+            say(typer.style(printable(phrase), bold=True))
             header = ("probability", "score", "label", "box x1 y1 x2 y2", "image")
-            print_table(header, [(*_cells(hit), shown_path(hit.image)) for hit in hits])
+            print_table(header, [(*_cells(hit), _shown_image(hit)) for hit in hits])
 
 
 def show_hits(results: Sequence[PhraseHits], html: Path | None, as_json: bool) -> None:
@@ -58,6 +57,19 @@ def show_hits(results: Sequence[PhraseHits], html: Path | None, as_json: bool) -
         print_hits(results)
     if html is not None:
         note(f"Wrote the HTML page {html}")
+
+
+def _as_dict(hit: Hit) -> dict[str, Any]:
+    return hit.as_dict() | {"missing": hit.missing}
+
+
+def _line(hit: Hit) -> tuple[str, ...]:
+    mark = ("missing",) if hit.missing else ()
+    return (hit.phrase, *_cells(hit), hit.image, *mark)
+
+
+def _shown_image(hit: Hit) -> str:
+    return shown_path(hit.image) + (" (missing)" if hit.missing else "")
 
 
 def _cells(hit: Hit) -> tuple[str, str, str, str]:

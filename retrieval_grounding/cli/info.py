@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ..core.text import counted
 from ..models.presets import PRESETS
 from .build_report import print_skipped, skipped_as_dicts
 from .logs import Verbose
@@ -37,7 +38,7 @@ def info(index: IndexDirectory, as_json: Json = False, verbose: Verbose = 0) -> 
         ("detector", facts["detector"] or facts["detector_fingerprint"]),
         ("encoder", facts["clip"] or facts["encoder_fingerprint"]),
         ("matcher", _describe_matcher(opened)),
-        ("vector index", str(facts["vectors"]["kind"])),
+        ("vector index", _describe_vectors(facts["vectors"])),
         ("devices", facts["runs"]),
     ]
     due = facts["vectors"].get("reindex_because")
@@ -55,12 +56,20 @@ def models(as_json: Json = False, verbose: Verbose = 0) -> None:
     print_table(("preset", "detector", "clip", ""), rows)
 
 
+def _describe_vectors(facts: dict[str, Any]) -> str:
+    """Return the kind of the vector index, and how queries search if that differs."""
+    kind, search, unindexed = facts["kind"], facts["search"], facts["unindexed_shards"]
+    text = str(kind) if search == kind else f"{kind}; queries use {search}"
+    return f"{text}; {counted(unindexed, 'shard')} not yet in it" if unindexed else text
+
+
 def _describe_matcher(index: Index) -> str:
     """Return which matcher ranks regions, as in "bundled (residual)"."""
-    from ..matching.load import MATCHER_FILE
     from ..matching.trained import TrainedMatcher
 
     if not isinstance(index.matcher, TrainedMatcher):
         return index.matcher.name
-    origin = "trained on this index" if (index.directory / MATCHER_FILE).is_file() else "bundled"
+    file = index.matcher.file
+    own = file is not None and file.parent == index.directory
+    origin = "trained on this index" if own else "bundled"
     return f"{origin} ({index.matcher.config.kind})"

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import sys
 from typing import Annotated
 
 import typer
 
-from .output import printable
+from .output import note
 
 __all__ = ["Verbose"]
 
@@ -26,10 +25,11 @@ class _StderrHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            line = printable(f"{record.levelname.lower()}: {record.getMessage()}")
-            sys.stderr.write(f"{line}\n")
-        except Exception:
+            line = f"{record.levelname.lower()}: {record.getMessage()}"
+        except Exception:  # the arguments do not fit the message
             self.handleError(record)
+        else:
+            note(line)
 
 
 _HANDLER = _StderrHandler()

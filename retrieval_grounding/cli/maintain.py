@@ -1,4 +1,4 @@
-"""The commands ``remove``, ``compact`` and ``reindex``."""
+"""The commands ``remove``, ``compact``, ``reindex`` and ``relocate``."""
 
 from __future__ import annotations
 
@@ -10,10 +10,19 @@ import typer
 
 from ..core.text import counted
 from .logs import Verbose
-from .options import IndexDirectory, Json, ShardImages
-from .output import print_json, print_table
+from .options import (
+    DetectorName,
+    Device,
+    IndexClip,
+    IndexDirectory,
+    Json,
+    ShardImages,
+    Wait,
+    check_index_first,
+)
+from .output import print_json, print_table, say
 
-__all__ = ["compact", "reindex", "remove"]
+__all__ = ["compact", "reindex", "relocate", "remove"]
 
 _LABELS = {
     "kind": "vector index",
@@ -36,6 +45,7 @@ def remove(
     glob: Annotated[
         str | None, typer.Option(help="A pattern for absolute paths; * also matches /.")
     ] = None,
+    wait: Wait = 0.0,
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
@@ -47,11 +57,12 @@ def remove(
 
     if not paths and glob is None:
         raise typer.BadParameter("name images, folders or --glob PATTERN")
-    removed = Index.open(index).remove(paths or [], glob)
+    check_index_first(index, [str(path) for path in paths or []])
+    removed = Index.open(index).remove(paths or [], glob, timeout=wait)
     if as_json:
         print_json({"index": str(index), "removed": removed})
     else:
-        typer.echo(f"{index}: {counted(removed, 'image')} removed")
+        say(f"{index}: {counted(removed, 'image')} removed")
 
 
 def compact(
@@ -60,6 +71,7 @@ def compact(
         float, typer.Option(min=0, max=1, help="Rewrite shards with a larger unused share.")
     ] = 0.2,
     shard_images: ShardImages = 512,
+    wait: Wait = 0.0,
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
@@ -69,11 +81,11 @@ def compact(
     """
     from ..index import Index
 
-    report = Index.open(index).compact(max_unused, shard_images)
+    report = Index.open(index).compact(max_unused, shard_images, timeout=wait)
     if as_json:
         print_json({"index": str(index), **asdict(report)})
     else:
-        typer.echo(
+        say(
             f"{index}: {counted(report.shards_before, 'shard')} before, "
             f"{report.shards_after} after; "
             f"{counted(report.regions_dropped, 'unused region')} dropped, "
@@ -90,6 +102,8 @@ def reindex(
         float,
         typer.Option(help="Share of the exact search's candidates to find, 0 to 1."),
     ] = 0.98,
+    clip: IndexClip = None,
+    wait: Wait = 0.0,
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
@@ -100,7 +114,7 @@ def reindex(
     from ..index import Index
 
     kind: Any = vectors  # reindex checks it
-    facts = Index.open(index).reindex(kind, recall)
+    facts = Index.open(index, encoder=clip).reindex(kind, recall, timeout=wait)
     if as_json:
         print_json({"index": str(index), **facts})
         return
@@ -109,3 +123,25 @@ def reindex(
         ("", ""),
         [(labels[key], str(value)) for key, value in facts.items() if value is not None],
     )
+
+
+def relocate(
+    index: IndexDirectory,
+    detector: DetectorName = None,
+    clip: IndexClip = None,
+    device: Device = "auto",
+    wait: Wait = 0.0,
+    as_json: Json = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Record where the weights that built an index are now, after checking that they are the same.
+
+    Example: retrieval-grounding relocate indexes/pictures --clip /models/my-clip
+    """
+    from ..indexing.relocate import relocate_models
+
+    recorded = relocate_models(index, detector, clip, device, wait)
+    if as_json:
+        print_json({"index": str(index), **recorded})
+    else:
+        say(f"{index}: " + ", ".join(f"{key} {name}" for key, name in recorded.items()))

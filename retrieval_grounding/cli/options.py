@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..core.errors import GroundingError
+from ..core.output_file import check_suffix
 from ..core.paths import expand_home
 from ..models.presets import PRESETS
 
@@ -20,6 +24,7 @@ __all__ = [
     "Device",
     "FirstSentence",
     "Html",
+    "IndexClip",
     "IndexDirectory",
     "Iou",
     "Json",
@@ -30,6 +35,9 @@ __all__ = [
     "PresetName",
     "ShardImages",
     "Split",
+    "Wait",
+    "check_image_first",
+    "check_index_first",
     "detector_settings",
     "index_directory",
 ]
@@ -46,8 +54,34 @@ IndexDirectory = Annotated[
     Path, typer.Argument(help="Directory of the index.", metavar="INDEX", parser=index_directory)
 ]
 Device = Annotated[str, typer.Option(help="Where the models run: auto, cpu, cuda or cuda:N.")]
+
+
+def _check_html(path: Path | None) -> Path | None:
+    """Refuse a name such as ``page.png`` before the work begins."""
+    if path is not None:
+        try:
+            check_suffix(path, "text/html")
+        except GroundingError as error:
+            raise typer.BadParameter(str(error)) from error
+    return path
+
+
 Html = Annotated[
-    Path | None, typer.Option("--html", help="Also write an HTML page with pictures to this file.")
+    Path | None,
+    typer.Option(
+        "--html",
+        help="Also write an HTML page with pictures to this file.",
+        callback=_check_html,
+    ),
+]
+Wait = Annotated[
+    float,
+    typer.Option(
+        "--wait",
+        min=0,
+        metavar="SECONDS",
+        help="How long to wait while a different writer is at work on the index.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
@@ -76,6 +110,14 @@ ClipName = Annotated[
     str | None,
     typer.Option(
         "--clip", help="MODEL:PRETRAINED, MODEL:FILE, hf-hub:ORG/NAME, a folder, or nano."
+    ),
+]
+IndexClip = Annotated[
+    str | None,
+    typer.Option(
+        "--clip",
+        help="The CLIP model that built the index, if the index names weights of your own or they "
+        "have moved. Naming it is consent to load it.",
     ),
 ]
 Confidence = Annotated[
@@ -108,3 +150,39 @@ def detector_settings(
     given = {"confidence": confidence, "iou": iou, "max_boxes": max_boxes}
     chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     return DetectorSettings(**chosen) if chosen else None
+
+
+def check_index_first(index: Path, others: Sequence[str]) -> None:
+    """Refuse arguments in the wrong order: another one is an index, and the first is not.
+
+    Raises
+    ------
+    typer.BadParameter
+    """
+    if _is_index(str(index)):
+        return
+    if found := next((text for text in others if _is_index(text)), None):
+        raise typer.BadParameter(
+            f"the index comes first: {str(index)!r} is not an index, but {found!r} is"
+        )
+
+
+def check_image_first(image: Path, others: Sequence[str]) -> None:
+    """Refuse arguments in the wrong order: another one is a file, and the first is not.
+
+    Raises
+    ------
+    typer.BadParameter
+    """
+    if os.path.exists(image):  # noqa: PTH110 - unlike Path.exists, False for what cannot be a name
+        return
+    if found := next((text for text in others if os.path.isfile(text)), None):  # noqa: PTH113
+        raise typer.BadParameter(
+            f"the image comes first: {str(image)!r} is not a file, but {found!r} is"
+        )
+
+
+def _is_index(text: str) -> bool:
+    from ..storage.catalog import CATALOG_FILE
+
+    return os.path.isfile(os.path.join(text, CATALOG_FILE))  # noqa: PTH113, PTH118

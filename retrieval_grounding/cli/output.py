@@ -1,15 +1,84 @@
-"""Printing for people and for scripts."""
+"""Printing for people and for scripts, whatever stdout and stderr are connected to."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import math
+import os
+import signal
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-import typer
+from ..core.errors import GroundingError
 
-__all__ = ["note", "print_json", "print_table", "printable", "shown_path"]
+__all__ = [
+    "BrokenOutputError",
+    "end_like_a_broken_pipe",
+    "note",
+    "prepare_streams",
+    "print_json",
+    "print_table",
+    "printable",
+    "say",
+    "shown_path",
+]
+
+
+class BrokenOutputError(Exception):
+    """Whoever read stdout has closed it, as ``head`` does."""
+
+
+def prepare_streams() -> None:
+    """Make stdin, stdout and stderr usable, even if some are closed or of a narrow encoding.
+
+    Otherwise the next file that is opened would take the number of a closed stream, and messages of
+    libraries would go into it. Characters that the encoding lacks are escaped.
+    """
+    if os.name != "nt":
+        for number in range(3):
+            try:
+                os.fstat(number)
+            except OSError:
+                # Writing to this stdout fails, so that results are not lost without an error.
+                opened = os.open(os.devnull, os.O_WRONLY if number == 2 else os.O_RDONLY)
+                os.set_inheritable(opened, True)
+        sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or io.StringIO()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def say(text: str = "") -> None:
+    """Print a line of results on stdout.
+
+    Raises
+    ------
+    BrokenOutputError
+        If its reader has closed it.
+    GroundingError
+        If it cannot be written for another reason.
+    """
+    try:
+        print(text, flush=True)  # noqa: T201
+    except OSError as error:
+        with contextlib.suppress(OSError, ValueError):  # what is in the buffer cannot be written
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise BrokenOutputError from error
+        raise GroundingError(f"cannot write to stdout: {error.strerror or error}") from error
+
+
+def end_like_a_broken_pipe() -> NoReturn:
+    """End the process as the system ends a tool whose output nobody reads."""
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGPIPE)
+    sys.exit(1)
 
 
 def print_table(
@@ -26,7 +95,7 @@ def print_table(
     console = Console()
     if not console.is_terminal:
         for row in (header, *rows) if header_in_pipe else rows:
-            typer.echo("\t".join(printable(cell) for cell in row))
+            say("\t".join(printable(cell) for cell in row))
         return
     columns = [Column(name, overflow="fold") for name in header]
     table = Table(*columns, box=None, pad_edge=False, header_style="bold", show_header=any(header))
@@ -53,11 +122,33 @@ def shown_path(path: str) -> str:
 
 
 def note(text: str) -> None:
-    """Print a message on stderr, so that stdout has only results."""
-    typer.echo(printable(text), err=True)
+    """Print a message on stderr, so that stdout has only results.
+
+    If stderr cannot be written, there is no place to report that, and the results matter more.
+    """
+    with contextlib.suppress(OSError):
+        print(printable(text), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def print_json(value: Any) -> None:
-    """Print a value as indented JSON; bytes of a path that are not valid UTF-8 are escaped."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
-    typer.echo(text.encode("utf-8", "backslashreplace").decode("utf-8"))
+    """Print a value as indented, strict JSON: numbers that are not finite become null.
+
+    Bytes of a path that are not valid UTF-8 are escaped, and so is everything beyond ASCII if the
+    encoding of stdout lacks a character.
+    """
+    value = _finite(value)
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(value, indent=2, allow_nan=False)
+    say(text)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -17,6 +17,7 @@ from .options import (
     DetectorName,
     Device,
     Html,
+    IndexClip,
     IndexDirectory,
     Iou,
     Json,
@@ -24,6 +25,8 @@ from .options import (
     MinProbability,
     PhraseArguments,
     PresetName,
+    check_image_first,
+    check_index_first,
     detector_settings,
 )
 from .output import note
@@ -42,6 +45,10 @@ def query(
     exact: Annotated[
         bool, typer.Option("--exact", help="Compare every region with each phrase.")
     ] = False,
+    skip_missing: Annotated[
+        bool, typer.Option("--skip-missing", help="Leave out images whose files are gone.")
+    ] = False,
+    clip: IndexClip = None,
     device: Device = "auto",
     html: Html = None,
     as_json: Json = False,
@@ -53,9 +60,15 @@ def query(
     """
     from ..index import Index
 
+    check_index_first(index, phrases)
     _hint_at_quotes(phrases)
-    found = Index.open(index, device=device).query(
-        phrases, top=top, candidates=candidates, min_probability=min_probability, exact=exact
+    found = Index.open(index, encoder=clip, device=device).query(
+        phrases,
+        top=top,
+        candidates=candidates,
+        min_probability=min_probability,
+        exact=exact,
+        skip_missing=skip_missing,
     )
     show_hits(list(zip(phrases, found, strict=True)), html, as_json)
 
@@ -86,6 +99,7 @@ def ground(
     from ..search.ground import ground as ground_image
     from ..search.rank import filter_by_probability
 
+    check_image_first(image, phrases)
     _hint_at_quotes(phrases)
     best = ground_image(
         image,

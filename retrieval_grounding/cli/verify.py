@@ -9,8 +9,8 @@ import typer
 
 from ..core.text import counted
 from .logs import Verbose
-from .options import Device, IndexDirectory, Json
-from .output import note, print_json, print_table
+from .options import DetectorName, Device, IndexClip, IndexDirectory, Json, Wait
+from .output import note, print_json, print_table, printable, say
 
 if TYPE_CHECKING:
     from ..core.reports import Fault, VerifyReport
@@ -22,9 +22,15 @@ def verify(
     index: IndexDirectory,
     repair: Annotated[
         bool,
-        typer.Option("--repair", help="Embed damaged images again; keep everything else."),
+        typer.Option(
+            "--repair",
+            help="Embed damaged images again, move a damaged matcher aside, keep the rest.",
+        ),
     ] = False,
+    detector: DetectorName = None,
+    clip: IndexClip = None,
     device: Device = "auto",
+    wait: Wait = 0.0,
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
@@ -34,7 +40,9 @@ def verify(
     """
     from ..index import Index
 
-    report = Index.open(index, device=device).verify(repair=repair)
+    report = Index.open(index, device=device).verify(
+        repair=repair, detector=detector, clip=clip, timeout=wait
+    )
     if as_json:
         print_json(
             {
@@ -45,6 +53,7 @@ def verify(
                 "repaired": [_as_dict(fault) for fault in report.repaired],
                 "embedded": report.embedded,
                 "lost": report.lost,
+                "notes": report.notes,
             }
         )
     else:
@@ -65,14 +74,14 @@ def _print_report(index: Path, report: VerifyReport) -> None:
             f"{counted(report.embedded, 'image')} embedded again, "
             f"{len(report.lost)} lost"
         )
-    typer.echo(
-        f"{index}: {counted(report.images, 'image')} in {counted(report.shards, 'shard')}, {state}"
-    )
+    say(f"{index}: {counted(report.images, 'image')} in {counted(report.shards, 'shard')}, {state}")
     for title, faults in (("fault", report.faults), ("repaired", report.repaired)):
         if faults:
             rows = [(fault.where, fault.kind, fault.detail, fault.repair) for fault in faults]
             print_table((title, "kind", "detail", "repair"), rows, header_in_pipe=True)
     if report.lost:
         print_table(("lost",), [(path,) for path in report.lost], header_in_pipe=True)
+    for text in report.notes:
+        say(f"note: {printable(text)}")
     if report.faults and not report.repaired:
         note(f"to repair: retrieval-grounding verify {index} --repair")

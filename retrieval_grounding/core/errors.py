@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from .reports import BuildReport
-
 __all__ = [
-    "BuildInterrupted",
     "ExpressionError",
     "GroundingError",
     "ImageError",
@@ -59,18 +56,4 @@ class StoreError(GroundingError):
 
 
 class StoreLockedError(StoreError):
-    """Another process is writing to the index."""
-
-
-class BuildInterrupted(KeyboardInterrupt):
-    """Ctrl-C ended a build; everything it had embedded is committed.
-
-    Parameters
-    ----------
-    report : BuildReport
-        What was done until then.
-    """
-
-    def __init__(self, report: BuildReport) -> None:
-        super().__init__("the build was stopped; everything it had embedded is safe")
-        self.report = report
+    """A different writer, in this process or in another one, is at work on the index."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -41,6 +42,8 @@ class Hit:
     '74%'
     >>> hit.as_dict()["box"]
     (10.0, 20.0, 50.0, 60.0)
+    >>> hit.missing
+    True
     """
 
     phrase: str
@@ -56,6 +59,17 @@ class Hit:
     def certainty(self) -> str:
         """The probability as text, or the score if there is none."""
         return f"{self.score:.3f}" if self.probability is None else f"{self.probability:.0%}"
+
+    @property
+    def missing(self) -> bool:
+        """Whether the image's file does not exist now; an unreadable one is not missing."""
+        try:
+            os.stat(self.image)  # noqa: PTH116 - called for many
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except (OSError, ValueError):
+            return False
+        return False
 
     def as_dict(self) -> dict[str, Any]:
         """Return the hit as plain values, for JSON."""

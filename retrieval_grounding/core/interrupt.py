@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 import threading
@@ -26,7 +27,13 @@ def graceful_interrupt() -> Iterator[Callable[[], bool]]:
         if pressed:
             signal.default_int_handler(number, frame)
         pressed = True
-        sys.stderr.write("stopping after this batch; press Ctrl-C again to stop at once\n")
+        message = "stopping after this batch; press Ctrl-C again to stop at once\n"
+        try:
+            sys.stderr.write(message)
+        except RuntimeError:  # the signal came in the middle of writing to it
+            os.write(2, message.encode())
+        except (AttributeError, OSError, ValueError):
+            pass  # closed: there is no place for the message
 
     usual = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or (

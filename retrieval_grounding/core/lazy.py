@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
+
+from .fork import ForkSafeLock
 
 __all__ = ["Lazy"]
 
@@ -33,7 +34,7 @@ class Lazy(Generic[T]):
 
     def __init__(self, factory: Callable[[], T]) -> None:
         self._factory = factory
-        self._lock = threading.RLock()
+        self._lock = ForkSafeLock()
         self._values: list[T] = []  # one value or none: the value itself may be None
 
     def get(self) -> T:
@@ -42,6 +43,11 @@ class Lazy(Generic[T]):
             if not self._values:
                 self._values.append(self._factory())
             return self._values[0]
+
+    def peek(self) -> T | None:
+        """Return the value, or None if it has not been computed."""
+        with self._lock:
+            return self._values[0] if self._values else None
 
     def set(self, value: T) -> None:
         """Replace the value; the function is no longer called."""

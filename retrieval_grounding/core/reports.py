@@ -6,9 +6,18 @@ import os
 from collections import Counter
 from dataclasses import dataclass, field
 
+from .errors import GroundingError
 from .types import RowKey
 
-__all__ = ["BuildOptions", "BuildReport", "CompactReport", "Fault", "SkippedFile", "VerifyReport"]
+__all__ = [
+    "BuildInterrupted",
+    "BuildOptions",
+    "BuildReport",
+    "CompactReport",
+    "Fault",
+    "SkippedFile",
+    "VerifyReport",
+]
 
 
 @dataclass(frozen=True)
@@ -74,6 +83,11 @@ class BuildOptions:
     include: tuple[str, ...] = ()
     follow_links: bool = False
 
+    def __post_init__(self) -> None:
+        for name in ("batch_images", "shard_images", "workers"):
+            if getattr(self, name) < 1:
+                raise GroundingError(f"{name} must be at least 1, not {getattr(self, name)}")
+
 
 @dataclass
 class BuildReport:
@@ -132,6 +146,20 @@ class BuildReport:
     def skipped_reasons(self) -> dict[str, int]:
         """Number of skipped files by reason, the most frequent first."""
         return dict(Counter(file.reason for file in self.skipped).most_common())
+
+
+class BuildInterrupted(KeyboardInterrupt):
+    """Ctrl-C ended a build; everything it had embedded is committed.
+
+    Parameters
+    ----------
+    report : BuildReport
+        What was done until then.
+    """
+
+    def __init__(self, report: BuildReport) -> None:
+        super().__init__("the build was stopped; everything it had embedded is safe")
+        self.report = report
 
 
 @dataclass(frozen=True)
@@ -199,6 +227,8 @@ class VerifyReport:
     lost : list of str
         Images that a repair removed because their regions were damaged and their files are gone or
         unusable.
+    notes : list of str
+        What else is in the folder, and what could not be checked; nothing of it is a fault.
     """
 
     images: int
@@ -207,3 +237,4 @@ class VerifyReport:
     repaired: list[Fault] = field(default_factory=list)
     embedded: int = 0
     lost: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)

@@ -67,33 +67,38 @@ def read_csv(path: Path) -> Iterator[Record]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.DictReader(file)
-            box = _box_columns(path, rows.fieldnames or ())
+            boxes = _box_columns(path, rows.fieldnames or ())
             for row in rows:
-                yield _parse_row(f"line {rows.line_num}", row, box)
+                yield _parse_row(f"line {rows.line_num}", row, boxes)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ExpressionError(f"{path} cannot be read: {error}") from error
 
 
-def _box_columns(path: Path, names: Collection[str]) -> tuple[str, ...]:
-    """Return the names of the columns that hold the box."""
-    for box in (_CORNERS, _SIDES):
-        if set(names) >= {"image", "expression", *box}:
-            return box
+def _box_columns(path: Path, names: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """Return the names of the columns that hold boxes, by the key of the JSON lines format."""
+    boxes: dict[str, tuple[str, ...]] = {"bbox_xyxy": _CORNERS, "bbox_xywh": _SIDES}
+    found = {key: box for key, box in boxes.items() if set(names) >= {"image", "expression", *box}}
+    if found:
+        return found
     raise ExpressionError(
         f"the first line of {path} must name the columns image, expression and x1, y1, x2, y2 "
         "(or x, y, w, h)"
     )
 
 
-def _parse_row(location: str, row: dict[str, str | None], box: tuple[str, ...]) -> Record:
+def _parse_row(
+    location: str, row: dict[str, str | None], boxes: dict[str, tuple[str, ...]]
+) -> Record:
     values: dict[str, Any] = {}
     for name, text in row.items():
         if name is None or text is None:  # longer or shorter than the header
             return Record(location, problem="wrong-number-of-fields")
         if text:
             values[name] = _number(text) if name in _NUMBERS else text
-    key = "bbox_xyxy" if box == _CORNERS else "bbox_xywh"
-    return Record(location, values | {key: [values.get(name) for name in box]})
+    for key, columns in boxes.items():
+        if any(name in values for name in columns):
+            values[key] = [values.get(name) for name in columns]
+    return Record(location, values)
 
 
 def _number(text: str) -> float | str:

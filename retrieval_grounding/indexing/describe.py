@@ -7,7 +7,6 @@ from typing import Any
 from ..matching.matcher import Matcher
 from ..storage.catalog import Catalog
 from ..storage.files import folder_size
-from ..storage.vectors.gpu import describe_search_device
 from ..storage.vectors.metadata import read_metadata
 from ..storage.vectors.sync import reason_to_reindex
 from .model_spec import encoder_fingerprint
@@ -17,7 +16,9 @@ __all__ = ["describe_index", "describe_vectors"]
 _SETTINGS = ("format_version", "preset", "detector", "clip", "dimension", "created_with")
 
 
-def describe_index(catalog: Catalog, matcher: Matcher, device: str) -> dict[str, Any]:
+def describe_index(
+    catalog: Catalog, matcher: Matcher, device: str, search: dict[str, Any], search_device: str
+) -> dict[str, Any]:
     """Return what is known about an index, as plain values.
 
     Parameters
@@ -28,6 +29,10 @@ def describe_index(catalog: Catalog, matcher: Matcher, device: str) -> dict[str,
         What scores its regions.
     device : str
         Where models run, as :func:`retrieval_grounding.models.device.resolve_device` returns it.
+    search : dict
+        How vectors are searched.
+    search_device : str
+        Where they are searched.
     """
     matcher_device = device if hasattr(matcher, "device") else "cpu"
     return {
@@ -36,9 +41,9 @@ def describe_index(catalog: Catalog, matcher: Matcher, device: str) -> dict[str,
         "detector_fingerprint": catalog.setting("detector_fingerprint"),
         "encoder_fingerprint": str(encoder_fingerprint(catalog)),
         **catalog.counts(),
-        "vectors": describe_vectors(catalog),
+        "vectors": describe_vectors(catalog) | search,
         "matcher": matcher.name,
-        "runs": f"vector search on {describe_search_device(device)}, matcher on {matcher_device}, "
+        "runs": f"vector search on {search_device}, matcher on {matcher_device}, "
         f"encoder on {device}",
         "bytes": folder_size(catalog.directory),
     }

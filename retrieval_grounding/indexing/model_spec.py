@@ -10,12 +10,13 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 from ..core.errors import ModelError
 from ..core.version import __version__
-from ..matching.calibration import Calibration
+from ..matching.calibrate import read_cosine_calibration
+from ..matching.install import MATCHER_FILE, recorded_checksums
 from ..matching.load import load_matcher
 from ..matching.matcher import Matcher
 from ..models.clip import load_encoder
 from ..models.clip_weights import is_published_encoder
-from ..models.detector import Detector, DetectorSettings
+from ..models.detector import Detector, DetectorSettings, same_detector
 from ..models.encoder import Encoder, Fingerprint
 from ..models.presets import BUNDLED, DEFAULT_PRESET, get_preset
 from ..models.yolo import load_detector
@@ -26,7 +27,9 @@ __all__ = [
     "LoadModels",
     "ModelSpec",
     "Models",
+    "absolute_model",
     "check_encoder",
+    "check_named",
     "checked_loader",
     "consent_to",
     "encoder_fingerprint",
@@ -75,8 +78,8 @@ def new_spec(
     """Return the models for a new index, or for none: the preset's unless others are given."""
     chosen = get_preset(preset or DEFAULT_PRESET)
     return ModelSpec(
-        _absolute(chosen.detector if detector is None else detector),
-        _absolute(chosen.clip if encoder is None else encoder),
+        absolute_model(chosen.detector if detector is None else detector),
+        absolute_model(chosen.clip if encoder is None else encoder),
         settings or DetectorSettings(),
     )
 
@@ -114,7 +117,7 @@ def recorded_spec(
             f"{catalog.directory} was built with {recorded}, not with {settings}; "
             "leave the settings out to use its own, or build a new index"
         )
-    return ModelSpec(_absolute(detector), _absolute(encoder), recorded)
+    return ModelSpec(absolute_model(detector), absolute_model(encoder), recorded)
 
 
 def checked_loader(catalog: Catalog, spec: ModelSpec, device: str) -> LoadModels:
@@ -128,7 +131,7 @@ def checked_loader(catalog: Catalog, spec: ModelSpec, device: str) -> LoadModels
         models = spec.load(device)
         check_encoder(catalog, models.encoder)
         built_with = catalog.setting("detector_fingerprint")
-        if models.detector.fingerprint != built_with:
+        if not same_detector(models.detector.fingerprint, str(built_with)):
             raise ModelError(
                 f"{catalog.directory} was built with the detector {built_with!r}, not with "
                 f"{models.detector.fingerprint!r}; leave detector and settings out to use its "
@@ -137,6 +140,16 @@ def checked_loader(catalog: Catalog, spec: ModelSpec, device: str) -> LoadModels
         return models
 
     return load
+
+
+def check_named(catalog: Catalog, spec: ModelSpec, load: LoadModels) -> None:
+    """Refuse models that are given but did not build the index, even if nothing is to be embedded.
+
+    Models that the index names itself are not loaded for that.
+    """
+    recorded = (catalog.setting("detector"), catalog.setting("clip"))
+    if (spec.detector, spec.encoder) != recorded:
+        load()
 
 
 def check_encoder(catalog: Catalog, encoder: Encoder) -> None:
@@ -167,7 +180,7 @@ def load_index_encoder(catalog: Catalog, given: str | None, device: str) -> Enco
         If the index was built with an object, its name needs the user's consent, or the weights
         are missing or are not those that built the index.
     """
-    name = catalog.setting("clip") if given is None else _absolute(given)
+    name = catalog.setting("clip") if given is None else absolute_model(given)
     if not isinstance(name, str):
         raise ModelError(
             f"{catalog.directory} was built with an encoder object; "
@@ -186,27 +199,32 @@ def consent_to(
     directory: Path, detector: str | Detector | None, encoder: str | Encoder | None
 ) -> None:
     """Remember which weights the user has named for an index; objects and None need nothing."""
+    detector, encoder = absolute_model(detector), absolute_model(encoder)
     if isinstance(detector, str):
-        remember_consent(directory, "detector", _absolute(detector))
+        remember_consent(directory, "detector", detector)
     if isinstance(encoder, str):
-        remember_consent(directory, "clip", _absolute(encoder))
+        remember_consent(directory, "clip", encoder)
 
 
 def load_index_matcher(catalog: Catalog, device: str) -> Matcher:
     """Load an index's own matcher, else the bundled one, else cosine with its calibration."""
-    calibration = catalog.setting("cosine_calibration")
-    return load_matcher(
-        catalog.directory,
-        encoder_fingerprint(catalog),
-        device,
-        Calibration(**calibration) if calibration else None,
-    )
+    while True:
+        checksums = recorded_checksums(catalog)
+        matcher = load_matcher(
+            catalog.directory,
+            encoder_fingerprint(catalog),
+            device,
+            read_cosine_calibration(catalog),
+            checksums.get(MATCHER_FILE, ()),
+        )
+        if recorded_checksums(catalog) == checksums:  # else a training has just replaced the file
+            return matcher
 
 
 def spec_settings(preset: str | None, spec: ModelSpec, models: Models) -> dict[str, Any]:
     """Return what a new index records of its models, by setting of the catalog."""
     return {
-        "preset": preset or DEFAULT_PRESET,
+        "preset": _preset_of(preset, spec),
         "detector": spec.detector if isinstance(spec.detector, str) else None,
         "clip": spec.encoder if isinstance(spec.encoder, str) else None,
         "detector_settings": asdict(spec.settings),
@@ -217,8 +235,16 @@ def spec_settings(preset: str | None, spec: ModelSpec, models: Models) -> dict[s
     }
 
 
-def _absolute(model: T) -> T:
+def _preset_of(preset: str | None, spec: ModelSpec) -> str | None:
+    """Return the preset whose models these are, or None if they are a choice of the user's own."""
+    chosen = get_preset(preset or DEFAULT_PRESET)
+    return chosen.name if (spec.detector, spec.encoder) == (chosen.detector, chosen.clip) else None
+
+
+def absolute_model(model: T) -> T:
     """Make the path of local weights absolute, so that the index can be opened from any folder."""
+    if isinstance(model, os.PathLike):
+        return cast(T, os.path.abspath(model))  # noqa: PTH100
     if not isinstance(model, str) or model == BUNDLED:
         return model
     architecture, _, file = model.partition(":")

@@ -8,10 +8,9 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from ..core.errors import BuildInterrupted
 from ..core.interrupt import graceful_interrupt
 from ..core.progress import progress_bar
-from ..core.reports import BuildOptions, BuildReport, SkippedFile
+from ..core.reports import BuildInterrupted, BuildOptions, BuildReport, SkippedFile
 from ..data.images import TRANSIENT_REASONS
 from ..data.prefetch import LoadedImage, batches, read_ahead
 from ..data.sources import Collection

@@ -6,13 +6,14 @@ import fnmatch
 import os
 import unicodedata
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ..core.errors import StoreError
 from ..core.paths import absolute_path, resolver
 from ..core.reports import SkippedFile
 from ..core.types import PathLike
+from ..models.encoder import Encoder
 from ..storage.catalog import Catalog
 from .scan import REMOVED
 from .write_session import write_session
@@ -22,7 +23,13 @@ __all__ = ["remove_images"]
 _DETAIL = "removed from the index; build --restore adds it again"
 
 
-def remove_images(directory: Path, paths: Iterable[PathLike], pattern: str | None) -> int:
+def remove_images(
+    directory: Path,
+    load_encoder: Callable[[], Encoder],
+    paths: Iterable[PathLike],
+    pattern: str | None,
+    timeout: float = 0.0,
+) -> int:
     """Remove images named by path, by a folder above them, or by a glob pattern.
 
     Builds leave them out until they are asked to restore them. Their rows stay in the shards until
@@ -38,7 +45,7 @@ def remove_images(directory: Path, paths: Iterable[PathLike], pattern: str | Non
     StoreError
         If one of `paths` or the pattern does not name an image of the index.
     """
-    with write_session(directory) as catalog:
+    with write_session(directory, timeout, load_encoder) as catalog:
         chosen = _matching(catalog, paths, pattern)
         catalog.commit(skipped=[SkippedFile(path, REMOVED, _DETAIL) for path in chosen])
     return len(chosen)

@@ -14,11 +14,12 @@ from ..data.prefetch import batches, read_ahead
 from ..models.detector import Detector
 from ..models.encoder import Encoder
 from ..storage.catalog import Catalog
-from ..storage.vectors.metadata import read_metadata, write_metadata
+from ..storage.vectors.metadata import VECTORS_FILES, read_metadata, write_metadata
 from .compact import rewrite_shards
-from .model_spec import LoadModels, checked_loader, recorded_spec
+from .model_spec import LoadModels, Models, checked_loader, recorded_spec
 from .shard_writer import ShardWriter
 from .verify import verify_index
+from .verify_files import repair_files
 from .write_session import write_session
 
 __all__ = ["repair_index"]
@@ -26,10 +27,11 @@ __all__ = ["repair_index"]
 
 def repair_index(
     directory: Path,
-    detector: Detector | None,
-    encoder: Encoder | None,
+    detector: str | Detector | None,
+    encoder: str | Encoder | None,
     device: str,
     options: BuildOptions,
+    timeout: float = 0.0,
 ) -> VerifyReport:
     """Repair what verifying finds, and verify again.
 
@@ -40,19 +42,26 @@ def repair_index(
     directory : Path
         Folder of the index.
     detector, encoder : optional
-        The model objects that built the index, if it was built with objects.
+        The models that built the index, by name or as objects; what it names itself if left out.
     device : str
         Where models run.
     options : BuildOptions
         For embedding, and whether to show progress.
+    timeout : float
+        Seconds to wait for a different writer.
     """
-    with write_session(directory) as catalog:
+
+    def load_models() -> Models:
+        with contextlib.closing(Catalog(directory)) as catalog:
+            spec = recorded_spec(catalog, detector=detector, encoder=encoder)
+            return checked_loader(catalog, spec, device)()
+
+    with write_session(directory, timeout, lambda: load_models().encoder) as catalog:
         report = verify_index(catalog, options.progress)
-        spec = recorded_spec(catalog, detector=detector, encoder=encoder)
-        _repair(catalog, report, checked_loader(catalog, spec, device), options)
+        _repair(catalog, report, load_models, options)
     with contextlib.closing(Catalog(directory)) as catalog:
         left = verify_index(catalog, options.progress)
-    report.repaired, report.faults = report.faults, left.faults
+    report.repaired, report.faults, report.notes = report.faults, left.faults, left.notes
     return report
 
 
@@ -68,7 +77,8 @@ def _repair(
     _embed_again(catalog, paths, report, load_models, options)
     remaining = [number for number in shards if number in catalog.shard_files()]
     rewrite_shards(catalog, remaining, options.shard_images, damaged)
-    if any(fault.shard is None for fault in report.faults):
+    repair_files(catalog, report.faults)
+    if any(VECTORS_FILES.fullmatch(fault.where) for fault in report.faults):
         write_metadata(catalog, replace(read_metadata(catalog), generation=-1, kind=None))
 
 

@@ -22,7 +22,7 @@ from ..models.checks import detect_regions, embed_labels, encode_regions
 from ..storage.catalog import Catalog
 from ..storage.rows import NewShard, StoredImage
 from ..storage.shard_format import ImageRecord, write_shard
-from .model_spec import LoadModels, Models
+from .model_spec import LoadModels, Models, encoder_fingerprint
 from .stages import overlapped
 
 __all__ = ["ShardWriter"]
@@ -203,14 +203,14 @@ class ShardWriter:
         """Write the shard, then the catalog: a shard exists once the catalog has committed it."""
         shard: NewShard | None = None
         if self._records:
-            detector, encoder = self._get_models()
+            # The catalog's fingerprints: the models' own may name their files otherwise.
             shard = write_shard(
                 self._catalog.directory / "shards",
                 self._shard,
                 self._records,
-                embed_labels=partial(embed_labels, encoder),
-                detector=detector.fingerprint,
-                encoder=str(encoder.fingerprint),
+                embed_labels=partial(embed_labels, self._get_models().encoder),
+                detector=self._catalog.setting("detector_fingerprint"),
+                encoder=str(encoder_fingerprint(self._catalog)),
             )
         self._catalog.commit(
             shard=shard,

@@ -18,9 +18,10 @@ from ..storage.files import file_checksum
 from ..storage.region_ids import split_region_ids
 from ..storage.rows import LiveRow
 from ..storage.shards import ShardReader
-from ..storage.vectors.load import VECTORS_FILE, load_vectors
+from ..storage.vectors.load import load_vectors
 from ..storage.vectors.metadata import read_metadata
 from .model_spec import encoder_fingerprint
+from .verify_files import check_matcher, check_settings, folder_notes
 
 __all__ = ["verify_index"]
 
@@ -29,7 +30,7 @@ _CHUNK = 1 << 16
 
 
 def verify_index(catalog: Catalog, progress: bool | None = None) -> VerifyReport:
-    """Check the catalog, every byte of every shard, and the vector index.
+    """Check the catalog, every byte of every shard, the vector index and the matcher.
 
     Files left behind by a killed writer and a vector index older than the catalog are not faults:
     neither is used, and the next build replaces them.
@@ -55,8 +56,12 @@ def verify_index(catalog: Catalog, progress: bool | None = None) -> VerifyReport
                 faults = []  # compacted away since
             report.faults += faults
             advance(1)
-    if not report.faults:
+    report.faults += check_matcher(catalog)
+    settings = list(check_settings(catalog))
+    report.faults += settings
+    if not settings and not any(fault.shard is not None for fault in report.faults):
         report.faults += _check_vectors(catalog)
+    report.notes = folder_notes(catalog)
     return report
 
 
@@ -147,13 +152,13 @@ def _bad_norms(embeddings: npt.NDArray[np.float16]) -> npt.NDArray[np.bool_]:
 
 def _check_vectors(catalog: Catalog) -> Iterator[Fault]:
     metadata = read_metadata(catalog)
-    path = catalog.directory / VECTORS_FILE
+    path = catalog.directory / metadata.file
     if metadata.generation != catalog.generation or metadata.kind is None or not path.is_file():
         return
     repair = "rebuilt from the shards"
     loaded = load_vectors(catalog)
     if loaded is None:
-        yield Fault(VECTORS_FILE, "damaged", "the checksum differs", repair)
+        yield Fault(path.name, "damaged", "the checksum differs", repair)
         return
     index, _ = loaded
     ids = index.ids
@@ -167,16 +172,16 @@ def _check_vectors(catalog: Catalog) -> Iterator[Fault]:
         count += stop - start
         reader = ShardReader(catalog.directory / "shards" / file, number)
         if not np.array_equal(ordered[start:stop], reader.ids):
-            yield Fault(VECTORS_FILE, "ids", f"it does not contain shards/{file}", repair)
+            yield Fault(path.name, "ids", f"it does not contain shards/{file}", repair)
             return
         for first in range(start, stop if exact else start, _CHUNK):
             last = min(first + _CHUNK, stop)
             stored = reader.embeddings[first - start : last - start]
             if not np.array_equal(index.embeddings(first, last), stored):
-                yield Fault(VECTORS_FILE, "vectors", f"they differ from shards/{file}", repair)
+                yield Fault(path.name, "vectors", f"they differ from shards/{file}", repair)
                 return
     if count != len(ids):
-        yield Fault(VECTORS_FILE, "ids", "it contains regions that no shard has", repair)
+        yield Fault(path.name, "ids", "it contains regions that no shard has", repair)
 
 
 def _fault(

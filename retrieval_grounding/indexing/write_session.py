@@ -3,30 +3,46 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ..models.encoder import Encoder
 from ..storage.catalog import Catalog
 from ..storage.lock import writer_lock
 from ..storage.vectors.sync import sync_vectors
 from .sweep import sweep_leftovers
+from .tuning_phrases import phrase_source
 
 __all__ = ["write_session"]
 
 
 @contextlib.contextmanager
-def write_session(directory: Path) -> Iterator[Catalog]:
+def write_session(
+    directory: Path, timeout: float = 0.0, load_encoder: Callable[[], Encoder] | None = None
+) -> Iterator[Catalog]:
     """Open an index for changes, and update its vector index at the end.
+
+    Parameters
+    ----------
+    directory : Path
+        Folder of the index.
+    timeout : float
+        Seconds to wait for a different writer.
+    load_encoder : callable, optional
+        Called if an approximate vector index has to be tuned on phrases.
 
     Raises
     ------
     StoreError
         If there is no index or it cannot be written.
     StoreLockedError
-        If another process is writing to it.
+        If a different writer is at work until then.
     """
     Catalog(directory).close()  # if this is not an index, fail before creating a lock file
-    with writer_lock(directory), contextlib.closing(Catalog(directory, writable=True)) as catalog:
+    with (
+        writer_lock(directory, timeout),
+        contextlib.closing(Catalog(directory, writable=True)) as catalog,
+    ):
         sweep_leftovers(catalog)
         yield catalog
-        sync_vectors(catalog)
+        sync_vectors(catalog, phrase_source(catalog, load_encoder) if load_encoder else None)

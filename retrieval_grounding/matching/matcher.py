@@ -8,11 +8,35 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from ..core.errors import ModelError
 from ..core.phrases import Phrases
 from ..core.region_table import RegionTable
 from .calibration import Calibration
 
-__all__ = ["CosineMatcher", "Matcher"]
+__all__ = ["CosineMatcher", "Matcher", "check_scores"]
+
+
+def check_scores(
+    name: str, scores: npt.NDArray[np.float32], shape: tuple[int, ...]
+) -> npt.NDArray[np.float32]:
+    """Return the scores of a matcher, or refuse them.
+
+    Raises
+    ------
+    ModelError
+        If they have a different shape, or are not finite numbers.
+    """
+    if np.shape(scores) != shape:
+        raise ModelError(
+            f"the matcher {name!r} returned scores of the shape {np.shape(scores)} in place of "
+            f"{shape}; see the protocol rg.Matcher"
+        )
+    if not np.isfinite(scores).all():
+        raise ModelError(
+            f"the matcher {name!r} gives scores that are not finite; train it again or use a "
+            "different one"
+        )
+    return scores
 
 
 class Matcher(Protocol):
@@ -23,7 +47,7 @@ class Matcher(Protocol):
 
     Examples
     --------
-    A matcher that prefers large regions, whatever the phrase:
+    A matcher that prefers large regions and ignores the phrase:
 
     >>> class LargestFirst:
     ...     name = "largest"
@@ -32,7 +56,7 @@ class Matcher(Protocol):
     ...         sides = regions.boxes[:, 2:] - regions.boxes[:, :2]
     ...         return np.tile(sides.prod(1), (len(phrases), 1))
     ...
-    ...     def score_pairs(self, phrases, regions, phrase_index):
+    ...     def score_pairs(self, phrases, regions, phrase_rows):
     ...         return self.score(phrases[:1], regions)[0]
     ...
     ...     def probabilities(self, scores):
@@ -63,7 +87,7 @@ class Matcher(Protocol):
         ...
 
     def score_pairs(
-        self, phrases: Phrases, regions: RegionTable, phrase_index: npt.NDArray[np.int64]
+        self, phrases: Phrases, regions: RegionTable, phrase_rows: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.float32]:
         """Score the regions of each image for one phrase.
 
@@ -73,7 +97,7 @@ class Matcher(Protocol):
             p phrases.
         regions : RegionTable
             n regions of m images.
-        phrase_index : int64 array of shape (m,)
+        phrase_rows : int64 array of shape (m,)
             For each image, the row of its phrase in `phrases`.
 
         Returns
@@ -140,10 +164,10 @@ class CosineMatcher:
         return cosines
 
     def score_pairs(
-        self, phrases: Phrases, regions: RegionTable, phrase_index: npt.NDArray[np.int64]
+        self, phrases: Phrases, regions: RegionTable, phrase_rows: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.float32]:
         """Return cosines (n,), each image for its own phrase; see :meth:`Matcher.score_pairs`."""
-        phrase_of_region = np.repeat(phrase_index, np.diff(regions.offsets))
+        phrase_of_region = np.repeat(phrase_rows, np.diff(regions.offsets))
         cosines: npt.NDArray[np.float32] = np.einsum(
             "nd,nd->n",
             regions.embeddings.astype(np.float32),

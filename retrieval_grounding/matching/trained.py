@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
 from safetensors.torch import save
 
 from ..core.errors import ModelError
@@ -19,19 +21,32 @@ from ..core.phrases import Phrases
 from ..core.region_table import RegionTable
 from ..models.cpu_pool import cpu_pool
 from ..models.encoder import Fingerprint
-from ..storage.files import atomic_path
+from ..storage.files import atomic_write_bytes, file_checksum
 from .batch import ImageBatch, RegionTensors
 from .calibration import Calibration
 from .grouping import group_images
-from .model import MatcherConfig, MatcherModel, PhraseBatch
+from .matcher import check_scores
+from .model import MATCHER_FORMAT, MatcherConfig, MatcherModel, PhraseBatch
 from .networks import make_model
+from .training_images import TrainingImages
 from .vocabulary import encode_words
 
-__all__ = ["TrainedMatcher"]
+__all__ = ["DamagedMatcherError", "TrainedMatcher"]
 
 
-_FORMAT = 2
+_MAX_BYTES = 1 << 28
 _PAIRS_PER_PASS = 256
+
+
+_DAMAGE = (
+    OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError, RuntimeError,
+    RecursionError,
+)  # fmt: skip
+"""What reading a damaged file may raise."""
+
+
+class DamagedMatcherError(ModelError):
+    """A matcher's file cannot be read, is damaged, or is not a matcher."""
 
 
 @dataclass
@@ -52,6 +67,10 @@ class TrainedMatcher:
         Turns scores into probabilities.
     trained_on : str
         The training data, in words for people.
+    images : TrainingImages or None
+        The contents of the training images, if they were recorded.
+    file : Path or None
+        The file that it was read from.
     """
 
     model: MatcherModel
@@ -60,6 +79,8 @@ class TrainedMatcher:
     encoder: Fingerprint
     calibration: Calibration | None = None
     trained_on: str = ""
+    images: TrainingImages | None = None
+    file: Path | None = None
 
     def __post_init__(self) -> None:
         self._word_ids = {word: number for number, word in enumerate(self.vocabulary)}
@@ -101,14 +122,14 @@ class TrainedMatcher:
                 scores[start:stop, rows] = logits.float().cpu().numpy()
 
         self._for_each_group(regions, fill)
-        return scores
+        return check_scores(self.name, scores, scores.shape)
 
     def score_pairs(
-        self, phrases: Phrases, regions: RegionTable, phrase_index: npt.NDArray[np.int64]
+        self, phrases: Phrases, regions: RegionTable, phrase_rows: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.float32]:
         """Return logits (n,) of all n regions, each image for its own phrase."""
         batch_of_phrases = self._phrase_batch(phrases)
-        phrase_of_image = torch.from_numpy(phrase_index).to(self.device)
+        phrase_of_image = torch.from_numpy(phrase_rows).to(self.device)
         scores = np.empty(len(regions), np.float32)
 
         def fill(images: ImageBatch, rows: npt.NDArray[np.int64], numbers: torch.Tensor) -> None:
@@ -119,7 +140,7 @@ class TrainedMatcher:
             scores[rows] = logits[images.present].float().cpu().numpy()
 
         self._for_each_group(regions, fill)
-        return scores
+        return check_scores(self.name, scores, scores.shape)
 
     def probabilities(self, scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32] | None:
         """Return calibrated probabilities of scores, or None without a calibration."""
@@ -140,59 +161,83 @@ class TrainedMatcher:
             )
 
     def save(self, path: Path) -> None:
-        """Write the matcher in one atomic step, with weights in float16."""
+        """Write the matcher in one atomic step; see :meth:`as_bytes`."""
+        atomic_write_bytes(path, self.as_bytes())
+
+    def as_bytes(self) -> bytes:
+        """Return the content of a matcher file, with weights in float16."""
         description: dict[str, Any] = {
-            "format": _FORMAT,
+            "format": MATCHER_FORMAT,
             "config": self.config.as_dict(),
             "vocabulary": self.vocabulary,
             "encoder": self.encoder.as_dict(),
             "calibration": None if self.calibration is None else self.calibration.as_dict(),
             "trained_on": self.trained_on,
+            "images": None if self.images is None else self.images.as_dict(),
         }
         tensors = {
             name: value.detach().half().contiguous().cpu()
             for name, value in self.model.state_dict().items()
         }
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(save(tensors, {"matcher": json.dumps(description)}))
+        return save(tensors, {"matcher": json.dumps(description)})
 
     @classmethod
-    def load(cls, path: Path, device: str) -> TrainedMatcher:
+    def load(cls, path: Path, device: str, checksums: Collection[str] = ()) -> TrainedMatcher:
         """Read a matcher.
+
+        Parameters
+        ----------
+        path : Path
+            The file.
+        device : str
+            Where the network runs.
+        checksums : collection of str
+            Those that the file may have; empty if they were never recorded.
 
         Raises
         ------
+        DamagedMatcherError
+            If the file is missing, damaged or not a matcher.
         ModelError
-            If the file is missing, damaged, not a matcher, or of a different release.
+            If it is of a different release.
         """
         try:
-            with safe_open(path, "pt") as file:
-                description = json.loads((file.metadata() or {})["matcher"])
-                tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-            if description["format"] > _FORMAT:
+            data = _read(path, checksums)
+            tensors = {name: value.float() for name, value in load_tensors(data).items()}
+            description = json.loads(_metadata(data)["matcher"])
+            if description["format"] > MATCHER_FORMAT:
                 raise ModelError(f"{path} is from a newer release; upgrade retrieval_grounding")
-            if description["format"] < _FORMAT:
+            if description["format"] < MATCHER_FORMAT:
                 raise ModelError(
                     f"{path} is from an older release with a different network; train it again "
                     "with 'retrieval-grounding train'"
                 )
-            config = MatcherConfig(**description["config"])
-            model = make_model(config)
-            model.load_state_dict(tensors)
-            vocabulary = [str(word) for word in description["vocabulary"]]
+            if not all(bool(value.isfinite().all()) for value in tensors.values()):
+                raise ValueError("some weights are not finite")
+            config = MatcherConfig.from_dict(description["config"])
+            with torch.device("meta"):  # no memory for what the file merely claims to hold
+                model = make_model(config)
+            model.load_state_dict(tensors, assign=True)
+            vocabulary = description["vocabulary"]
+            if not isinstance(vocabulary, list):
+                raise TypeError("its vocabulary is not a list")
+            vocabulary = [str(word) for word in vocabulary]
             if len(vocabulary) != config.words:
                 raise ValueError(f"{len(vocabulary)} words for a network with {config.words}")
-            calibration = description["calibration"]
+            encoder = {name: str(text) for name, text in description["encoder"].items()}
+            calibration, images = description["calibration"], description.get("images")
             return cls(
                 model.eval().requires_grad_(False).to(device),
                 config,
                 vocabulary,
-                Fingerprint(**description["encoder"]),
-                Calibration(**calibration) if calibration else None,
+                Fingerprint(**encoder),
+                None if calibration is None else Calibration.from_dict(calibration),
                 str(description["trained_on"]),
+                None if images is None else TrainingImages.from_dict(images),
+                path,
             )
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise ModelError(
+        except _DAMAGE as error:
+            raise DamagedMatcherError(
                 f"{path} is not a matcher of this release ({error}); train one with "
                 "'retrieval-grounding train'"
             ) from error
@@ -223,3 +268,22 @@ class TrainedMatcher:
         else:
             for group in groups:
                 process(group)
+
+
+def _read(path: Path, checksums: Collection[str]) -> bytes:
+    """Return the content of a matcher file, after comparing its checksum."""
+    if not path.is_file():  # a named pipe would never end
+        raise FileNotFoundError("there is no such file")
+    with path.open("rb") as file:
+        data = file.read(_MAX_BYTES + 1)
+    if len(data) > _MAX_BYTES:
+        raise ValueError("it is too large")
+    if checksums and file_checksum(io.BytesIO(data)) not in checksums:
+        raise ValueError("its checksum differs from the recorded one")
+    return data
+
+
+def _metadata(data: bytes) -> Any:
+    """Return the texts in the header of a safetensors file, which has been checked."""
+    size = int.from_bytes(data[:8], "little")
+    return json.loads(data[8 : 8 + size])["__metadata__"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from ..core.fork import ForkSafeLock
 from ..core.phrases import clean_phrase
 from ..core.regions import Regions
 from .clip_weights import hash_weights, load_open_clip
@@ -35,6 +35,11 @@ _CROPS_WORTH_CONVERTING = 64
 """Each batch of a build has more; for one photograph, conversion costs more than it saves."""
 
 _CACHED_PHRASES = 1 << 16
+_SHORTEST_STEM = 3
+_FEW_PHRASES = 4
+_FUNCTION_WORDS = frozenset(
+    "a an and are at by for from in is it of on or that the to with".split()
+)
 _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
@@ -85,7 +90,7 @@ class OpenClipEncoder:
             model.visual = fuse_batch_norm(model.visual, self._example())
         self._model = model.to(self.device).to(memory_format=torch.channels_last)
         self._phrases: OrderedDict[str, FloatArray] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._tower: Any = self._model.visual
         self._converted = False
         self.dimension = len(self.encode_phrases(["a"])[0])
@@ -118,6 +123,11 @@ class OpenClipEncoder:
             for image, own in zip(images, regions, strict=True)
             for box in own.boxes.tolist()
         ]
+        if self.device != "cpu":  # mps, xpu: crops are cut out here and embedded there
+            steps = range(0, count, _CROPS_ON_GPU)
+            return np.concatenate(
+                [self._encode_crops(crops[start : start + _CROPS_ON_GPU]) for start in steps]
+            )
         pool = cpu_pool()
         each = min(_CROPS_PER_THREAD, -(-count // pool.size))
         parts = [crops[start : start + each] for start in range(0, count, each)]
@@ -132,9 +142,10 @@ class OpenClipEncoder:
             [np.asarray(image.resize(size, method, box, reducing_gap=2.0)) for image, box in crops]
         )
         with torch.inference_mode():
-            batch = self._normalized(torch.from_numpy(pixels).permute(0, 3, 1, 2).float())
+            batch = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.device).float()
+            batch = self._normalized(batch)
             embeddings = torch.nn.functional.normalize(self._tower(batch), dim=-1)
-            result: FloatArray = embeddings.numpy()
+            result: FloatArray = embeddings.cpu().numpy()
         return result
 
     def _encode_on_gpu(
@@ -171,7 +182,8 @@ class OpenClipEncoder:
         from .openvino import has_openvino
 
         failed = self._converted and self._tower is self._model.visual
-        return "OpenVINO" if has_openvino() and not (self._half or failed) else "PyTorch"
+        runs = has_openvino() and self.device == "cpu" and not failed
+        return "OpenVINO" if runs else "PyTorch"
 
     def _example(self) -> torch.Tensor:
         import torch
@@ -181,7 +193,7 @@ class OpenClipEncoder:
 
     def _convert_for(self, count: int) -> None:
         """Convert the tower to OpenVINO if that is installed and `count` crops are worth it."""
-        if self._converted or count < _CROPS_WORTH_CONVERTING:
+        if self._converted or self.device != "cpu" or count < _CROPS_WORTH_CONVERTING:
             return
         from .openvino import has_openvino, openvino_tower
 
@@ -190,6 +202,35 @@ class OpenClipEncoder:
                 tower = openvino_tower(self._model.visual, self._example(), cpu_pool().size)
                 self._tower = tower or self._tower
             self._converted = True
+
+    def knows(self, phrase: str) -> bool:
+        """Return whether the tokenizer knows a word of a phrase, function words aside.
+
+        A word piece tokenizer spells a word that it does not know, letter by letter at worst, or
+        replaces it. Tokenizers of bytes have no unknown words.
+
+        Examples
+        --------
+        >>> nano = load_encoder("nano")
+        >>> [nano.knows(phrase) for phrase in ("a red bus", "der bus", "xxxx", "собака", "the")]
+        [True, True, False, False, False]
+        """
+        tokenizer: Any = getattr(self._tokenize, "tokenizer", None)
+        if getattr(tokenizer, "unk_token", None) is None:
+            return True
+        words: list[list[str]] = []
+        for piece in tokenizer.tokenize(phrase):
+            if piece.startswith("##") and words:
+                words[-1].append(piece)
+            else:
+                words.append([piece])
+        return any(
+            pieces[0] != tokenizer.unk_token
+            and pieces[0] not in _FUNCTION_WORDS
+            and any(character.isalnum() for character in pieces[0])
+            and (len(pieces) == 1 or len(pieces[0]) >= _SHORTEST_STEM)
+            for pieces in words
+        )
 
     def encode_phrases(self, phrases: Sequence[str]) -> FloatArray:
         """Embed phrases; recent ones come from a cache.
@@ -204,7 +245,11 @@ class OpenClipEncoder:
             known = {phrase: self._phrases[phrase] for phrase in cleaned if phrase in self._phrases}
             missing = [phrase for phrase in dict.fromkeys(cleaned) if phrase not in known]
             if missing:
-                known.update(zip(missing, self._embed_text(missing), strict=True))
+                few = self.device == "cpu" and len(missing) <= _FEW_PHRASES
+                embed = functools.partial(self._embed_text, missing)
+                # A few are not worth PyTorch's threads, which would spin beside what comes next.
+                embeddings = cpu_pool().run(embed) if few else embed()
+                known.update(zip(missing, embeddings, strict=True))
             for phrase, embedding in known.items():
                 self._phrases[phrase] = embedding
                 self._phrases.move_to_end(phrase)

@@ -8,19 +8,19 @@ import hashlib
 import importlib
 import json
 import os
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 from ..core.errors import ModelError
+from ..core.fork import ForkSafeLock
 from ._quiet import quiet_libraries
 from .presets import BUNDLED, bundled_path
 
 __all__ = ["hash_weights", "is_published_encoder", "load_open_clip"]
 
 _CUSTOM_CODE_KEYS = ("trust_remote_code", "auto_map", "custom_pipelines")
-_loading = threading.RLock()
+_loading = ForkSafeLock()
 
 
 def is_published_encoder(spec: str) -> bool:

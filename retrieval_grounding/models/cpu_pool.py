@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from ..core.fork import ForkSafeLock
+
 __all__ = ["CpuPool", "cpu_pool"]
 
 Item = TypeVar("Item")
@@ -55,9 +57,13 @@ class CpuPool:
             return [function(items[0])]
         return list(self._pool.map(function, items))
 
+    def run(self, function: Callable[[], Result]) -> Result:
+        """Return ``function()``, called in one of the threads: for work too small to be split."""
+        return self._pool.submit(function).result()
+
 
 _pools: dict[int, CpuPool] = {}
-_lock = threading.Lock()
+_lock = ForkSafeLock()
 
 
 def cpu_pool() -> CpuPool:

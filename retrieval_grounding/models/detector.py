@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -11,9 +12,10 @@ from PIL import Image
 from ..core.errors import ModelError
 from ..core.regions import Regions
 
-__all__ = ["Detector", "DetectorSettings"]
+__all__ = ["Detector", "DetectorSettings", "same_detector"]
 
 _STRIDE = 32
+_CHECKPOINT = re.compile(r"(?P<file>.*) (?P<rest>[0-9a-f]{16} .*=.*)", re.DOTALL)
 
 
 class Detector(Protocol):
@@ -72,3 +74,23 @@ class DetectorSettings:
             raise ModelError("the number of boxes must be at least 0")
         if self.image_size is not None and (self.image_size < 32 or self.image_size % _STRIDE):
             raise ModelError("a detector's image size must be a multiple of 32")
+
+
+def same_detector(first: str, second: str) -> bool:
+    """Return whether two fingerprints stand for the same weights and settings.
+
+    That of a checkpoint begins with the name of its file, which may have been renamed.
+
+    Examples
+    --------
+    >>> same_detector("yolo11n 0123456789abcdef iou=0.6", "mine 0123456789abcdef iou=0.6")
+    True
+    >>> same_detector("yolo11n 0123456789abcdef iou=0.6", "yolo11n 0123456789abcdef iou=0.7")
+    False
+    """
+    return _without_file(first) == _without_file(second)
+
+
+def _without_file(fingerprint: str) -> str:
+    found = _CHECKPOINT.fullmatch(fingerprint)
+    return found["rest"] if found else fingerprint

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ..core.errors import ModelError
 
 __all__ = ["describe_devices", "resolve_device"]
+
+_AVAILABLE: dict[str, Callable[[Any], bool]] = {
+    "cpu": lambda _: True,
+    "cuda": lambda torch: bool(torch.cuda.is_available()),
+    "mps": lambda torch: bool(torch.backends.mps.is_available()),
+    "xpu": lambda torch: hasattr(torch, "xpu") and bool(torch.xpu.is_available()),
+}
+"""By type of a PyTorch device: whether there is one, given the module."""
 
 
 def resolve_device(device: str = "auto") -> str:
@@ -25,10 +34,14 @@ def resolve_device(device: str = "auto") -> str:
         kind = torch.device(device).type
     except RuntimeError as error:
         raise ModelError(
-            f"{device!r} is not a valid device; use auto, cpu, cuda or cuda:N"
+            f"{device!r} is not a valid device; use auto, cpu, cuda, cuda:N, mps or xpu"
         ) from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ModelError(f"device {device!r} needs a CUDA GPU, and PyTorch finds none; use cpu")
+    if kind not in _AVAILABLE:
+        raise ModelError(
+            f"models cannot run on {device!r}; use auto, cpu, cuda, cuda:N, mps or xpu"
+        )
+    if kind != "cpu" and not _AVAILABLE[kind](torch):
+        raise ModelError(f"PyTorch finds no device for {device!r} on this machine; use cpu")
     return device
 
 
@@ -55,6 +68,8 @@ def _describe(model: Any) -> str:
         return "custom"
     import torch
 
+    if not device.startswith(("cpu", "cuda")):
+        return device
     if device.startswith("cuda"):
         return f"{device} ({torch.cuda.get_device_name(device)}), float16"
     library = getattr(model, "library", "PyTorch")

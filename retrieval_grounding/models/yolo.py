@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image
 
 from ..core.errors import ModelError
+from ..core.fork import ForkSafeLock
 from ..core.regions import Regions
 from ._quiet import quiet_libraries
 from .cpu_pool import cpu_pool
@@ -82,7 +83,7 @@ class UltralyticsDetector:
         network = (network.half() if self._half else network).to(self.device)
         self._network = network.to(memory_format=torch.channels_last)
         self._own = threading.local()
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     def detect(self, images: Sequence[Image.Image]) -> list[Regions]:
         """Return the regions of each image, most confident first after the whole image.
@@ -92,8 +93,10 @@ class UltralyticsDetector:
         images : sequence of PIL images
             Mode RGB, upright.
         """
-        if not self._half:
+        if self.device == "cpu":
             return cpu_pool().map(self._detect_one, images)
+        if not self._half:  # mps, xpu: one image at a time
+            return [self._detect_one(image) for image in images]
         by_shape: dict[tuple[int, int], list[int]] = defaultdict(list)
         for position, image in enumerate(images):
             by_shape[_letterbox_shape(image, self.image_size)[2:]].append(position)
@@ -128,6 +131,7 @@ class UltralyticsDetector:
         batch = torch.stack(pixels).contiguous(memory_format=torch.channels_last)
         network = self._own_network()
         with torch.inference_mode():
+            batch = batch.to(self.device)
             outputs = network((batch.half() if self._half else batch.float()) / 255)
             # With the usual time limit, the last images of a slow batch would lose boxes.
             found = non_max_suppression(

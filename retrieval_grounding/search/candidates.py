@@ -30,11 +30,14 @@ class Candidates:
         The images whose paths point to each key.
     regions : RegionTable or None
         The regions of `keys`, in that order; None if there are no candidates.
+    first_ids : list of int
+        The id of the first region of each of `keys`; those of an image's regions are consecutive.
     """
 
     by_phrase: list[list[RowKey]]
     images: dict[RowKey, list[ImageRow]]
     regions: RegionTable | None
+    first_ids: list[int]
 
     @property
     def keys(self) -> list[RowKey]:
@@ -87,8 +90,11 @@ def find_candidates(
         wider *= 4
     found = [key for keys in by_phrase for key in keys]
     if found:
-        return Candidates(by_phrase, images, store.gather(found))
-    return None if catalog.generation != snapshot.generation else Candidates(by_phrase, {}, None)
+        first_ids = [store.region_id(key, 0) for key in found]
+        return Candidates(by_phrase, images, store.gather(found), first_ids)
+    if catalog.generation != snapshot.generation:
+        return None
+    return Candidates(by_phrase, {}, None, [])
 
 
 def _image_keys(snapshot: Snapshot, ids: npt.NDArray[np.int64]) -> list[RowKey]:

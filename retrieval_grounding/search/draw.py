@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,9 +11,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..core.errors import GroundingError
 from ..core.hits import Hit
+from ..core.output_file import write_output
 from ..core.types import PathLike
 from ..data.images import load_image
-from ..storage.files import atomic_path
 
 __all__ = ["draw_boxes", "draw_hits", "save_picture"]
 
@@ -81,7 +82,7 @@ def save_picture(image: PathLike, hits: Sequence[Hit], path: PathLike) -> None:
     hits : sequence of Hit
         What to draw; may be empty.
     path : path
-        The file to write, in one step. Its suffix determines the format.
+        The file to write, or a device. Its suffix determines the format, PNG without one.
 
     Raises
     ------
@@ -90,19 +91,19 @@ def save_picture(image: PathLike, hits: Sequence[Hit], path: PathLike) -> None:
     GroundingError
         If the format is unknown or the file cannot be written.
     """
-    target = Path(path)
+    suffix = Path(path).suffix.lower() or ".png"  # a device, for example, has none
     known = next((hit.content_hash for hit in hits if hit.content_hash), None)
     drawn = draw_hits(load_image(image, known), hits)
+    picture = io.BytesIO()
     try:
-        kind = Image.registered_extensions()[target.suffix.lower()]
-        with atomic_path(target) as temporary:
-            drawn.save(temporary, format=kind)
+        drawn.save(picture, format=Image.registered_extensions()[suffix])
     except KeyError as error:
         raise GroundingError(
-            f"cannot write {target}: use a name that ends in .png or .jpg"
+            f"cannot write {path}: use a name that ends in .png or .jpg"
         ) from error
     except OSError as error:
-        raise GroundingError(f"cannot write {target}: {error.strerror or error}") from error
+        raise GroundingError(f"cannot write {path}: {error.strerror or error}") from error
+    write_output(path, picture.getvalue())
 
 
 def _line_width(image: Image.Image) -> int:

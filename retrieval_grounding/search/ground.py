@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from pathlib import Path
 from typing import overload
 
 import numpy as np
@@ -21,6 +21,7 @@ from ..models.device import resolve_device
 from ..models.encoder import Encoder
 from ..models.presets import DEFAULT_PRESET
 from .rank import rank_regions
+from .unknown import discount_unknown
 
 __all__ = ["ground"]
 
@@ -130,5 +131,6 @@ def ground(
     )
     queries = Phrases(cleaned, encode_phrases(encoder, cleaned))
     matcher = load_matcher(None, encoder.fingerprint, resolve_device(device))
-    hits = [best for [best] in rank_regions(queries, os.fspath(image), table, matcher, top=1)]
+    ranked = rank_regions(queries, str(Path(image).absolute()), table, matcher, top=1)
+    hits = [best for [best] in discount_unknown(encoder, cleaned, ranked)]
     return hits[0] if isinstance(phrases, str) else hits

@@ -6,15 +6,14 @@ import base64
 import html
 import io
 from collections.abc import Sequence
-from pathlib import Path
 
 from PIL import Image
 
-from ..core.errors import GroundingError, ImageError
+from ..core.errors import ImageError
 from ..core.hits import Hit
+from ..core.output_file import check_suffix, write_output
 from ..core.types import PathLike
 from ..data.images import load_image
-from ..storage.files import atomic_write_bytes
 from .draw import draw_hits
 
 __all__ = ["embed_image", "missing_image", "render_html", "write_html"]
@@ -51,7 +50,7 @@ def render_html(
     hits : sequence of Hit
         What to show, in this order, as :meth:`Index.query` and :func:`ground` return them.
     path : path
-        The HTML file. It is written in one step, so a failure leaves an existing file intact.
+        The HTML file, or a device. A failure leaves an existing file intact.
     title : str, optional
         Title of the page. Defaults to the phrases.
     phrases : sequence of str, optional
@@ -61,7 +60,7 @@ def render_html(
     Raises
     ------
     GroundingError
-        If the file cannot be written.
+        If the file cannot be written, or its suffix stands for a different format.
 
     Examples
     --------
@@ -100,7 +99,7 @@ def write_html(path: PathLike, title: str, body: str, style: str = "") -> None:
     Raises
     ------
     GroundingError
-        If the file cannot be written.
+        If the file cannot be written, or its suffix stands for a different format.
     """
     page = (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -108,10 +107,8 @@ def write_html(path: PathLike, title: str, body: str, style: str = "") -> None:
         f"<title>{html.escape(title)}</title>\n<style>{_STYLE}{style}</style>\n</head>\n"
         f"<body>\n<h1>{html.escape(title)}</h1>\n{body}\n</body>\n</html>\n"
     )
-    try:
-        atomic_write_bytes(Path(path), page.encode("utf-8", "replace"))
-    except OSError as error:
-        raise GroundingError(f"cannot write {path}: {error.strerror or error}") from error
+    check_suffix(path, "text/html")
+    write_output(path, page.encode("utf-8", "replace"))
 
 
 def embed_image(image: Image.Image, alt: str) -> str:

@@ -11,7 +11,7 @@ from ..core.errors import GroundingError
 from ..core.hits import Hit
 from ..core.phrases import Phrases
 from ..core.region_table import RegionTable
-from ..matching.matcher import Matcher
+from ..matching.matcher import Matcher, check_scores
 
 __all__ = ["best_regions", "filter_by_probability", "make_hit", "rank_regions"]
 
@@ -69,7 +69,9 @@ def rank_regions(
 ) -> list[list[Hit]]:
     """Return the `top` best regions of the one image in `regions`, for each phrase."""
     ranked = []
-    for phrase, scores in zip(phrases.texts, matcher.score(phrases, regions), strict=True):
+    every_score = matcher.score(phrases, regions)
+    every_score = check_scores(matcher.name, every_score, (len(phrases), len(regions)))
+    for phrase, scores in zip(phrases.texts, every_score, strict=True):
         probabilities = matcher.probabilities(scores)
         rows = np.argsort(-scores, kind="stable")[:top].tolist()
         ranked.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 
 import numpy as np
@@ -9,7 +10,8 @@ import numpy as np
 from ..core.errors import StoreError
 from ..core.hits import Hit
 from ..core.phrases import Phrases
-from ..matching.matcher import Matcher
+from ..core.threads import WORTH_THREADS, single_thread
+from ..matching.matcher import Matcher, check_scores
 from ..storage.catalog import Catalog
 from ..storage.region_store import RegionStore
 from .candidates import Candidates, find_candidates
@@ -51,6 +53,7 @@ class Retriever:
         top: int,
         candidates: int,
         exact: bool = False,
+        skip_missing: bool = False,
     ) -> list[list[Hit]]:
         """Return the best region of each of the `top` best images, for each phrase.
 
@@ -66,12 +69,16 @@ class Retriever:
             Images taken from the vector index for each phrase.
         exact : bool
             Compare every region with each phrase, regardless of the kind of vector index.
+        skip_missing : bool
+            Leave out images whose files no longer exist.
         """
         hits: list[list[Hit]] = []
         for start in range(0, len(phrases), _PHRASES_AT_ONCE):
             part = phrases[start : start + _PHRASES_AT_ONCE]
-            found = self.candidates(part, max(candidates, top), exact)
-            hits += self._rank(part, found, matcher, top)
+            small = len(part) < WORTH_THREADS and not exact
+            with single_thread() if small else contextlib.nullcontext():
+                found = self.candidates(part, max(candidates, top), exact)
+                hits += self._rank(part, found, matcher, top, skip_missing)
         return hits
 
     def snapshot(self) -> Snapshot:
@@ -102,25 +109,37 @@ class Retriever:
         assert found is not None  # the catalog cannot change inside the block
         return found
 
+    def close(self) -> None:
+        """Close the shards."""
+        self._store.close()
+
     def _rank(
-        self, phrases: Phrases, candidates: Candidates, matcher: Matcher, top: int
+        self,
+        phrases: Phrases,
+        candidates: Candidates,
+        matcher: Matcher,
+        top: int,
+        skip_missing: bool,
     ) -> list[list[Hit]]:
         regions = candidates.regions
         if regions is None:
             return [[] for _ in phrases.texts]
         scores = matcher.score_pairs(phrases, regions, candidates.phrase_rows)
+        scores = check_scores(matcher.name, scores, (len(regions),))
         probabilities = matcher.probabilities(scores)
         best = best_regions(scores, regions.offsets)
         keys, starts = candidates.keys, regions.offsets.tolist()
         ranked = []
         for phrase, positions in zip(phrases.texts, candidates.positions(), strict=True):
-            order = np.argsort(-scores[best[positions]], kind="stable")[:top]
-            hits = []
+            order = np.argsort(-scores[best[positions]], kind="stable")
+            hits: list[Hit] = []
             for position in positions[order].tolist():
+                if len(hits) >= top:
+                    break
                 row = int(best[position])
-                region_id = self._store.region_id(keys[position], row - starts[position])
-                hits += [
-                    make_hit(
+                region_id = candidates.first_ids[position] + row - starts[position]
+                for image in candidates.images[keys[position]]:
+                    hit = make_hit(
                         phrase,
                         image.path,
                         regions,
@@ -130,7 +149,7 @@ class Retriever:
                         region_id=region_id,
                         content_hash=image.content_hash,
                     )
-                    for image in candidates.images[keys[position]]
-                ]
+                    if not (skip_missing and hit.missing):
+                        hits.append(hit)
             ranked.append(hits[:top])
         return ranked

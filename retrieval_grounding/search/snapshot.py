@@ -1,15 +1,18 @@
-"""Snapshots: what a search reads while the catalog keeps one generation."""
+"""Snapshots: what a search reads while the catalog keeps one state."""
 
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import dataclass, replace
+from typing import Any
 
+from ..core.text import counted
 from ..storage.catalog import Catalog
 from ..storage.region_store import RegionStore
 from ..storage.vectors.exact import ShardVectors
 from ..storage.vectors.faiss_index import FaissIndex
-from ..storage.vectors.gpu import copy_to_gpus
+from ..storage.vectors.gpu import copy_to_gpus, gpu_numbers
 from ..storage.vectors.load import load_vectors
 from ..storage.vectors.metadata import VectorMetadata, read_metadata
 from ..storage.vectors.search import VectorSearch
@@ -19,7 +22,7 @@ __all__ = ["Snapshot", "SnapshotCache"]
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The vectors of one generation of the catalog; never changed.
+    """The vectors of one state of the catalog; never changed.
 
     Parameters
     ----------
@@ -31,12 +34,28 @@ class Snapshot:
         The vector index that `vectors` searches; None where it compares every region.
     metadata : VectorMetadata
         How the index was built.
+    unindexed_shards : int
+        Shards that `index` lacks, whose regions are compared one by one.
+    gpus : int
+        Number of GPUs that hold the index.
     """
 
     generation: int
     vectors: VectorSearch
     index: FaissIndex | None
     metadata: VectorMetadata
+    unindexed_shards: int
+    gpus: int = 0
+
+    @property
+    def device(self) -> str:
+        """Where vectors are searched, as text for users."""
+        return f"cuda ({counted(self.gpus, 'GPU')})" if self.gpus else "cpu"
+
+    def describe(self) -> dict[str, Any]:
+        """Return how vectors are searched, as plain values."""
+        kind = "brute force" if self.index is None else self.index.kind
+        return {"search": kind, "unindexed_shards": self.unindexed_shards}
 
 
 class SnapshotCache:
@@ -57,36 +76,60 @@ class SnapshotCache:
         self._store = store
         self._device = device
         self._lock = threading.Lock()
+        self._state: object = None
         self._newest: Snapshot | None = None
 
     def latest(self) -> Snapshot:
         """Return the newest snapshot; one query of the catalog if nothing has changed."""
         with self._lock:
             known = self._newest
-            if known is not None and known.generation == self._catalog.generation:
+            if known is not None and self._state == self._current_state(known):
                 return known
             with self._catalog.reading():
-                generation, metadata = self._catalog.generation, read_metadata(self._catalog)
+                metadata = read_metadata(self._catalog)
+                state = self._catalog.state()
+                generation = self._catalog.generation
                 self._store.refresh()
                 files = self._store.files
-            index, metadata = self._load_index(known, metadata)
+            metadata = replace(metadata, shards=tuple(n for n in metadata.shards if n in files))
+            index, metadata, gpus = self._load_index(known, metadata)
             covered = metadata.shards if index is not None else ()
             vectors = VectorSearch(files, self._store.open_shard, index, covered, metadata.tuning)
-            self._newest = Snapshot(generation, vectors, index, metadata)
-            return self._newest
+            unindexed = len(files.keys() - set(covered))
+            newest = Snapshot(generation, vectors, index, metadata, unindexed, gpus)
+            self._newest, self._state = newest, (state, self._unusable_file(newest))
+            return newest
+
+    def _current_state(self, known: Snapshot) -> object:
+        return self._catalog.state(), self._unusable_file(known)
+
+    def _unusable_file(self, snapshot: Snapshot) -> tuple[int, ...] | None:
+        """Return which file could not be used, so that a new one of the same name is tried."""
+        if snapshot.index is not None or snapshot.metadata.kind is None:
+            return None
+        try:
+            status = os.stat(self._catalog.directory / snapshot.metadata.file)  # noqa: PTH116
+        except OSError:
+            return ()
+        return (status.st_ino, status.st_size, status.st_mtime_ns)
 
     def _load_index(
         self, known: Snapshot | None, metadata: VectorMetadata
-    ) -> tuple[FaissIndex | None, VectorMetadata]:
+    ) -> tuple[FaissIndex | None, VectorMetadata, int]:
         """Return the vector index that the catalog names, or the previous one if it is damaged."""
-        if known is not None and metadata.checksum == known.metadata.checksum:
-            return known.index, known.metadata
+        if known is not None and known.index is not None:
+            if known.gpus and metadata.shards == known.metadata.shards:
+                return known.index, replace(metadata, tuning=None), known.gpus
+            if not known.gpus and metadata.checksum == known.metadata.checksum:
+                return known.index, metadata, 0
         stored = ShardVectors(metadata.shards, self._store.open_shard)
         if metadata.kind and (
             copied := copy_to_gpus(stored, self._catalog.dimension, self._device)
         ):
-            return copied, replace(metadata, tuning=None)
+            return copied, replace(metadata, tuning=None), len(gpu_numbers(self._device))
         loaded = load_vectors(self._catalog, mapped=True)
         if loaded is not None:
-            return loaded
-        return (None, metadata) if known is None else (known.index, known.metadata)
+            return (*loaded, 0)
+        if known is None or known.index is None:
+            return None, metadata, 0
+        return known.index, known.metadata, known.gpus

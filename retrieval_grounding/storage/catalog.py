@@ -142,6 +142,13 @@ class Catalog:
         """A number that grows with every change of the images."""
         return self.parse_setting("generation", int)
 
+    def state(self) -> tuple[tuple[str, str], ...]:
+        """Return what changes with the images and with the vector index, to be compared."""
+        query = (
+            "SELECT key, value FROM settings WHERE key IN ('generation', 'vectors') ORDER BY key"
+        )
+        return tuple((str(key), str(value)) for key, value in self._database.execute(query))
+
     def counts(self) -> dict[str, int]:
         """Return how many images, shards, skipped files and regions the index holds.
 

@@ -6,16 +6,17 @@ import contextlib
 import json
 import os
 import sqlite3
-import threading
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
+from urllib.parse import quote
 
 from ..core.errors import StoreError
+from ..core.fork import HeldOverForks
 from .files import as_store_error, sync_folder, temporary_path
 from .migrations import migrate
 
-__all__ = ["Database"]
+__all__ = ["Database", "database_uri"]
 
 
 _BUSY_SECONDS = 60  # how long to wait for a transaction of another process
@@ -40,12 +41,12 @@ class Database:
     def __init__(self, path: Path, *, writable: bool) -> None:
         self._directory = path.parent
         self._writable = writable
-        self._lock = threading.RLock()
+        self._lock = HeldOverForks()  # SQLite's locks cannot be inherited
         # Readers also need write access, to roll back the journal of a killed writer.
         mode = "rw" if writable or os.access(path, os.W_OK) else "ro"
         with self._reporting("opened"):
             self._connection = sqlite3.connect(
-                f"{path.absolute().as_uri()}?mode={mode}",
+                f"{database_uri(path.absolute())}?mode={mode}",
                 uri=True,
                 timeout=_BUSY_SECONDS,
                 check_same_thread=False,
@@ -77,8 +78,9 @@ class Database:
             self._connection = migrate(self._connection, version, in_place=self._writable)
 
     def close(self) -> None:
-        """Close the file."""
-        self._connection.close()
+        """Close the file; later calls raise :class:`StoreError`."""
+        with self._lock:
+            self._connection.close()
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
@@ -136,9 +138,28 @@ class Database:
         """Raise SQLite's errors as :class:`StoreError`."""
         try:
             yield
+        except sqlite3.ProgrammingError as error:
+            raise StoreError(f"the index {self._directory} is closed; open it again") from error
         except (sqlite3.Error, UnicodeDecodeError) as error:
             damaged = not isinstance(error, sqlite3.OperationalError) or "no such" in str(error)
             raise StoreError(
                 f"the catalog of {self._directory} "
                 + (f"is damaged ({error})" if damaged else f"cannot be {action}: {error}")
             ) from error
+
+
+def database_uri(path: PurePath) -> str:
+    r"""Return the URI of an absolute path; in SQLite's, a network share belongs to the path.
+
+    >>> from pathlib import PurePosixPath, PureWindowsPath
+    >>> database_uri(PurePosixPath("/photos 1/catalog.sqlite"))
+    'file:///photos%201/catalog.sqlite'
+    >>> database_uri(PureWindowsPath("C:/photos/catalog.sqlite"))
+    'file:///C:/photos/catalog.sqlite'
+    >>> database_uri(PureWindowsPath(r"\\server\share\catalog.sqlite"))
+    'file:////server/share/catalog.sqlite'
+    """
+    text = path.as_posix()
+    return "file://" + quote(
+        text if text.startswith("/") else f"/{text}", "/:", errors="surrogateescape"
+    )

@@ -1,11 +1,15 @@
-"""Keeping shards open: the most recently used ones of an index."""
+"""Keeping shards open: the most recently used ones of the whole process."""
 
 from __future__ import annotations
 
-import threading
+import errno
+import weakref
 from collections import OrderedDict
+from collections.abc import Iterable
+from pathlib import Path
 
 from ..core.errors import StoreError
+from ..core.fork import ForkSafeLock
 from .catalog import Catalog
 from .shards import ShardReader
 
@@ -14,9 +18,72 @@ __all__ = ["OpenShards"]
 
 _MAX_OPEN = 4096
 
+_FileKey = tuple[str, int, int, int, int]
+"""Path, device, inode, size and time: a file that replaces another one has a different key."""
+
+
+class _ShardCache:
+    """The open shards of the process, which indexes that are open twice share."""
+
+    def __init__(self) -> None:
+        self._lock = ForkSafeLock()
+        self._readers: OrderedDict[_FileKey, ShardReader] = OrderedDict()
+        self._owners: dict[_FileKey, set[int]] = {}
+
+    def get(self, owner: int, key: _FileKey, number: int, regions: int | None) -> ShardReader:
+        """Return the reader of a file, for `owner` to release later; open it if necessary."""
+        with self._lock:
+            reader = self._readers.get(key)
+            if reader is None:
+                reader = self._open(Path(key[0]), number, regions)
+                self._readers[key] = reader
+                self._shrink(_max_open_shards())
+            self._owners.setdefault(key, set()).add(owner)
+            self._readers.move_to_end(key)
+            return reader
+
+    def release(self, owner: int, keys: Iterable[_FileKey]) -> None:
+        """Close those files that only `owner` used, as soon as no table refers to their rows."""
+        with self._lock:
+            for key in keys:
+                owners = self._owners.get(key, set())
+                owners.discard(owner)
+                if not owners:
+                    self._owners.pop(key, None)
+                    self._readers.pop(key, None)
+
+    def __len__(self) -> int:
+        return len(self._readers)
+
+    def _open(self, path: Path, number: int, regions: int | None) -> ShardReader:
+        try:
+            return ShardReader(path, number, regions)
+        except StoreError as error:
+            if not _is_out_of_files(error):
+                raise
+        self._shrink(len(self._readers) // 2)  # the rest of the program needs more than expected
+        try:
+            return ShardReader(path, number, regions)
+        except StoreError as error:
+            if not _is_out_of_files(error):
+                raise
+            raise StoreError(
+                f"{path} cannot be opened, because too many files are open; raise the limit with "
+                "'ulimit -n'"
+            ) from error
+
+    def _shrink(self, count: int) -> None:
+        while len(self._readers) > count:
+            self._readers.popitem(last=False)
+
+
+_CACHE = _ShardCache()
+
 
 class OpenShards:
-    """Opens shards when they are needed, and closes the least recently used; threads may share it.
+    """Opens the shards of an index when they are needed; threads may share it.
+
+    All indexes of a process together keep at most half of the files open that the system allows.
 
     Parameters
     ----------
@@ -33,9 +100,9 @@ class OpenShards:
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
-        self._limit = _max_open_shards()
-        self._lock = threading.Lock()
-        self._readers: OrderedDict[int, ShardReader] = OrderedDict()
+        self._folder = (catalog.directory / "shards").absolute()
+        self._keys: dict[int, _FileKey] = {}
+        weakref.finalize(self, _release_all, id(self), self._keys)
         self.refresh()
 
     def refresh(self) -> None:
@@ -43,6 +110,12 @@ class OpenShards:
         with self._catalog.reading():
             self.files = self._catalog.shard_files()
             self.regions = self._catalog.shard_regions()
+        dropped = [number for number in list(self._keys) if number not in self.files]
+        _CACHE.release(id(self), [self._keys.pop(number) for number in dropped])
+
+    def close(self) -> None:
+        """Release all shards."""
+        _release_all(id(self), self._keys)
 
     def get(self, number: int) -> ShardReader:
         """Return the reader of a shard.
@@ -50,25 +123,39 @@ class OpenShards:
         Raises
         ------
         StoreError
-            If the shard is missing or damaged.
+            If the shard is missing or damaged, or too many files are open.
         """
-        with self._lock:
-            reader = self._readers.get(number)
-            if reader is None:
-                reader = self._readers[number] = self._open(number)
-                if len(self._readers) > self._limit:
-                    self._readers.popitem(last=False)
-            self._readers.move_to_end(number)
-            return reader
-
-    def _open(self, number: int) -> ShardReader:
         if number not in self.files:
             raise StoreError(
                 f"shard {number} of {self._catalog.directory} no longer exists, because the index "
                 "was compacted meanwhile; try again"
             )
-        path = self._catalog.directory / "shards" / self.files[number]
-        return ShardReader(path, number, self.regions.get(number))
+        key = self._keys.get(number)
+        if key is None:
+            key = self._keys[number] = _file_key(self._folder / self.files[number])
+        try:
+            return _CACHE.get(id(self), key, number, self.regions.get(number))
+        except StoreError:
+            self._keys.pop(number, None)  # a repair may replace the file
+            raise
+
+
+def _release_all(owner: int, keys: dict[int, _FileKey]) -> None:
+    _CACHE.release(owner, keys.values())
+    keys.clear()
+
+
+def _file_key(path: Path) -> _FileKey:
+    try:
+        status = path.stat()
+    except OSError:  # opening it reports the reason
+        return (str(path), 0, 0, 0, 0)
+    return (str(path), status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def _is_out_of_files(error: StoreError) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE)
 
 
 def _max_open_shards() -> int:

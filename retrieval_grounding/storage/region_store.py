@@ -12,6 +12,7 @@ from ..core.region_table import RegionTable
 from ..core.types import RowKey
 from .catalog import Catalog
 from .open_shards import OpenShards
+from .region_ids import region_ids
 from .shards import ShardReader
 
 __all__ = ["RegionStore"]
@@ -42,8 +43,14 @@ class RegionStore:
         return self._shards.files
 
     def refresh(self) -> None:
-        """Read again which shards there are."""
+        """Read again which shards there are, and close those that no longer exist."""
         self._shards.refresh()
+        with self._lock:
+            self._codes = {n: codes for n, codes in self._codes.items() if n in self.files}
+
+    def close(self) -> None:
+        """Close the shards, except those that a different open index of the process uses."""
+        self._shards.close()
 
     def open_shard(self, number: int) -> ShardReader:
         """Return the reader of a shard.
@@ -81,7 +88,8 @@ class RegionStore:
     def region_id(self, key: RowKey, number: int) -> int:
         """Return the id of region `number` of an image."""
         shard, row = key
-        return int(self.open_shard(shard).region_ids(row)[number])
+        first = self.open_shard(shard).image_slice(row).start
+        return int(region_ids(shard, np.array(first + number, np.int64)))
 
     def bytes_of(self, keys: Sequence[RowKey]) -> int:
         """Return about how many bytes :meth:`gather` needs for `keys`."""

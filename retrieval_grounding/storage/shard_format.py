@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +18,14 @@ from .files import as_store_error, atomic_write_bytes
 from .migrations import FORMAT_VERSION
 from .rows import NewShard, StoredRow
 
-__all__ = ["COLUMNS", "ImageRecord", "row_checksum", "write_shard"]
+__all__ = ["COLUMNS", "SHARD_FILES", "ImageRecord", "row_checksum", "write_shard"]
 
 
 COLUMNS = {"embeddings": "f2", "boxes": "f4", "scores": "f4", "labels": "i4", "colours": "u1"}
 """Datasets with one row per region, and their types."""
+
+SHARD_FILES = re.compile(r"(\d{6,})\.h5")
+"""Names of shards; the group is the number."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from retrieval_grounding.storage.rows import StoredImage
 from retrieval_grounding.storage.shard_format import ImageRecord, write_shard
 
 SHARD_IMAGES = 512
-NOISE = 0.5  # neighbours are then as near as among real regions, measured on 2,088 of them
+NOISE = 0.5  # neighbors are then as near as among real regions, measured on 2,088 of them
 
 
 def seed_index(folder: Path, shared: Path, photos: int) -> Path:

@@ -85,7 +85,7 @@ def build_backbone(weights: Path) -> nn.Sequential:
     """Return MobileNetV2 without its last layer, made of ultralytics modules.
 
     Ultralytics modules let its BatchNorm fusion and its restricted checkpoint loader work, which
-    torchvision's classes do not. The input normalisation is folded into the first layer.
+    torchvision's classes do not. The input normalization is folded into the first layer.
 
     Parameters
     ----------
@@ -228,11 +228,11 @@ class Pictures:
 def ask(pictures: np.ndarray, frozen: nn.Module, teacher: nn.Module, device: str) -> Batch:
     """Return the frozen features of the pictures and the teacher's answers for them."""
     images = torch.from_numpy(pictures).to(device).permute(0, 3, 1, 2).float() / 255
-    answers = teacher(images)[0]  # (n, 4 + 80, cells): centre, size and class scores
+    answers = teacher(images)[0]  # (n, 4 + 80, cells): center, size and class scores
     _, cells = answers[:, 4:].amax(1).topk(KEPT_CELLS, dim=1)
     kept = answers.gather(2, cells[:, None].expand(-1, answers.shape[1], -1)).transpose(1, 2)
-    centre, half = kept[..., :2], kept[..., 2:4] / 2
-    boxes = torch.cat([centre - half, centre + half], 2)
+    center, half = kept[..., :2], kept[..., 2:4] / 2
+    boxes = torch.cat([center - half, center + half], 2)
     return Batch(frozen(images).half(), cells, kept[..., 4:].half(), boxes)
 
 
@@ -333,7 +333,7 @@ def train_detector(
     photos
         Folder of photographs (``*.webp``).
     teacher
-        Checkpoint of the YOLO whose answers are learnt.
+        Checkpoint of the YOLO whose answers are learned.
     backbone
         ImageNet weights of MobileNetV2, see `build_backbone`.
     output

@@ -119,7 +119,7 @@ def train_encoder(
     training = [caption for caption in captions if caption.photo not in held_out]
     sampler = PairSampler(crops, training, held_out, seed)
     joint = JointTraining(tower, classifier, student, lesson, device, seed)
-    joint.recognise(crops.features)
+    joint.recognize(crops.features)
     for stage in STAGES:
         features = crops.features if stage.part == "image" else joint.pool(crops.features)
         joint.run(sampler, features, stage)
@@ -171,8 +171,8 @@ class JointTraining:
         ).to(device)
         self.log_scale = nn.Parameter(torch.tensor(math.log(14.0), device=device))
         self.generator = np.random.default_rng(seed)
-        self._heard: dict[str, torch.Tensor] = {}
-        self._recognised = torch.empty(0)
+        self._known_states: dict[str, torch.Tensor] = {}
+        self._recognized = torch.empty(0)
 
     @torch.inference_mode()
     def pool(self, features: np.ndarray) -> np.ndarray:
@@ -183,10 +183,10 @@ class JointTraining:
         return pooled
 
     @torch.inference_mode()
-    def recognise(self, features: np.ndarray) -> None:
+    def recognize(self, features: np.ndarray) -> None:
         """Remember which ImageNet classes the untrained tower sees in each crop."""
         pooled = torch.from_numpy(self.pool(features))
-        self._recognised = torch.cat(
+        self._recognized = torch.cat(
             [self.classifier(part.float().to(self.device)).softmax(-1).half().cpu()
              for part in pooled.split(2048)]
         )  # fmt: skip
@@ -229,11 +229,13 @@ class JointTraining:
                     if value.is_floating_point():
                         average[name].lerp_(value, 1 - kept)
             if step % 20 == 0:
-                told = " ".join(
+                summary = " ".join(
                     f"{name} {float(loss.detach()):.3f}" for name, loss in losses.items()
                 )
                 seconds = time.monotonic() - began
-                print(f"{stage.part} {step} / {stage.steps}: {told}, {seconds:.0f} s", flush=True)
+                print(
+                    f"{stage.part} {step} / {stage.steps}: {summary}, {seconds:.0f} s", flush=True
+                )
         trained.load_state_dict(average)
 
     def save(self, folder: Path) -> None:
@@ -280,7 +282,7 @@ class JointTraining:
         losses["captions"] = gallery.loss(captioned, captions, batches[0], self._scale())
         losses["phrases"] = self._pair_loss(cropped, named, batches[1])
         losses["names"] = _NAME_WEIGHT * self._name_loss(cropped, names, batches[1])
-        seen = self._recognised[rows][:, numbers].to(self.device).float()
+        seen = self._recognized[rows][:, numbers].to(self.device).float()
         losses["imagenet"] = _soft_loss(self._scale() * shown @ known.T, seen)
         return losses
 
@@ -323,12 +325,12 @@ class JointTraining:
     def _speak_and_repeat(self, phrases: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the states of `phrases`, and how far a part of the lesson is forgotten."""
         rows = self.generator.integers(len(self.lesson.phrases), size=_LESSON_BATCH)
-        states = self._speak([*phrases, *(self.lesson.phrases[row] for row in rows)])
+        states = self._phrase_states([*phrases, *(self.lesson.phrases[row] for row in rows)])
         wanted = self.lesson.states[torch.from_numpy(rows)].to(self.device)
         angle = 1 - functional.cosine_similarity(states[len(phrases) :], wanted).mean()
         return states[: len(phrases)], _LESSON_WEIGHT * angle
 
-    def _speak(self, phrases: list[str]) -> torch.Tensor:
+    def _phrase_states(self, phrases: list[str]) -> torch.Tensor:
         """Return the text tower's pooled states, computed in groups of similar length."""
         order = np.argsort([len(phrase) for phrase in phrases], kind="stable")
         groups = np.array_split(order, -(-len(phrases) // 64))
@@ -337,15 +339,15 @@ class JointTraining:
 
     @torch.no_grad()
     def _recall(self, phrases: list[str]) -> torch.Tensor:
-        """Return states like `_speak`, each phrase's computed once: the text tower is fixed."""
-        new = [phrase for phrase in dict.fromkeys(phrases) if phrase not in self._heard]
+        """Return `_phrase_states`, computed once for each phrase: the text tower is fixed."""
+        new = [phrase for phrase in dict.fromkeys(phrases) if phrase not in self._known_states]
         if new:
-            self._heard.update(zip(new, self._speak(new), strict=True))
-        return torch.stack([self._heard[phrase] for phrase in phrases])
+            self._known_states.update(zip(new, self._phrase_states(new), strict=True))
+        return torch.stack([self._known_states[phrase] for phrase in phrases])
 
 
 class _Gallery:
-    """More photographs for the captions of a batch to be told from.
+    """More photographs for the captions of a batch to be contrasted with.
 
     While image layers are trained, these are the pairs of recent batches (Wang et al.,
     Cross-batch memory, 2020); with fixed pooled features, simply all photographs; in the first

@@ -78,7 +78,7 @@ class Batch:
     labels : int array of shape (n,)
         COCO class of each crop, or WHOLE.
     unclear : bool array of shape (n, n)
-        Crop i may well match text j although it was not drawn for it; not to be learnt from.
+        Crop i may well match text j although it was not drawn for it; not to be learned from.
     """
 
     crops: np.ndarray

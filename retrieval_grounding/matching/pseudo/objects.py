@@ -17,7 +17,9 @@ SURE_SCORE = 0.35  # boxes from here on may be described
 MAYBE_SCORE = 0.15  # boxes from here on may show something, which makes other phrases ambiguous
 SAME_OBJECT_IOU = 0.6
 NESTED_SHARE = 0.8
-RIVAL_LABEL = 0.4  # a second label with this share of the first one's score makes it uncertain
+AMBIGUOUS_LABEL = (
+    0.4  # share of the best label's score from which a second label makes it uncertain
+)
 SMALLEST_AREA, LARGEST_AREA = 0.005, 0.9  # shares of the image
 
 
@@ -84,7 +86,7 @@ class DetectedObject:
 def find_objects(table: RegionTable, image: int) -> list[DetectedObject]:
     """Return the objects of image number `image`, the most confident first.
 
-    Boxes that overlap by more than `SAME_OBJECT_IOU` are one object, whatever their labels.
+    Boxes that overlap by more than `SAME_OBJECT_IOU` are one object, even with different labels.
     """
     rows = _boxes_by_score(table, image)
     if not len(rows):
@@ -101,12 +103,12 @@ def find_objects(table: RegionTable, image: int) -> list[DetectedObject]:
     for group, separate in _group_boxes(boxes, labels, scores):
         best = group[0]
         left, top, right, bottom = corners[best]
-        rivals = [box for box in group if labels[box] != labels[best]]
+        others = [box for box in group if labels[box] != labels[best]]
         sure = (
             separate
             and scores[best] >= SURE_SCORE
             and SMALLEST_AREA <= (right - left) * (bottom - top) <= LARGEST_AREA
-            and all(scores[box] < RIVAL_LABEL * scores[best] for box in rivals)
+            and all(scores[box] < AMBIGUOUS_LABEL * scores[best] for box in others)
         )
         objects.append(
             DetectedObject(

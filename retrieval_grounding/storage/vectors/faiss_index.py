@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...core.errors import ModelError, StoreError
+from ...core.threads import WORTH_THREADS
 from ..files import atomic_path
 from ..region_ids import region_ids
 from .kinds import Kind
@@ -180,7 +182,10 @@ class FaissIndex:
             return np.zeros((len(queries), 0), np.float32), np.zeros((len(queries), 0), np.int64)
         k, parameters = min(k, len(self)), parameters or self.parameters
         faiss_parameters = self._faiss_parameters(parameters, k)
-        scores, ids = self._index.search(np.ascontiguousarray(queries), k, params=faiss_parameters)
+        with _few_threads(len(queries)):
+            scores, ids = self._index.search(
+                np.ascontiguousarray(queries), k, params=faiss_parameters
+            )
         scores[ids < 0] = -np.inf
         return scores, ids
 
@@ -194,6 +199,22 @@ class FaissIndex:
 
     def __len__(self) -> int:
         return int(self._index.ntotal)
+
+
+@contextlib.contextmanager
+def _few_threads(queries: int) -> Iterator[None]:
+    """Let FAISS search for a few queries with the caller's thread alone.
+
+    Its other threads would spin for some milliseconds afterwards, and so take the cores from the
+    matcher, which runs next, and fight for them with everything else on the machine.
+    """
+    faiss = import_faiss()
+    usual = faiss.omp_get_max_threads()  # this thread's number; other threads keep theirs
+    faiss.omp_set_num_threads(usual if queries >= WORTH_THREADS else 1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(usual)
 
 
 def import_faiss() -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 from .exact import ShardVectors
 from .faiss_index import FaissIndex, import_faiss
 
-__all__ = ["combine_parts", "copy_to_gpus", "describe_search_device", "gpu_numbers"]
+__all__ = ["combine_parts", "copy_to_gpus", "gpu_numbers"]
 
 
 _LOGGER = logging.getLogger(__name__)
@@ -29,14 +29,6 @@ def gpu_numbers(device: str) -> list[int]:
     if not hasattr(faiss, "StandardGpuResources"):
         return []
     return [int(number)] if number else list(range(faiss.get_num_gpus()))
-
-
-def describe_search_device(device: str) -> str:
-    """Return where vectors are searched, as text for users."""
-    numbers = gpu_numbers(device)
-    if not numbers:
-        return "cpu"
-    return f"cuda ({len(numbers)} GPU{'s' * (len(numbers) > 1)}, exactly, while memory lasts)"
 
 
 def copy_to_gpus(vectors: ShardVectors, dimension: int, device: str) -> FaissIndex | None:

@@ -1,7 +1,8 @@
-"""Loading the vector index from ``vectors.faiss``."""
+"""Loading the vector index from the file that the catalog names."""
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from pathlib import Path
@@ -14,10 +15,7 @@ from .faiss_index import FaissIndex
 from .kinds import Kind
 from .metadata import VectorMetadata, read_metadata
 
-__all__ = ["VECTORS_FILE", "load_vectors"]
-
-
-VECTORS_FILE = "vectors.faiss"
+__all__ = ["load_vectors", "vectors_path"]
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -37,27 +35,50 @@ def load_vectors(
     mapped : bool
         Map the file into memory if its kind allows it; the index must not be changed then.
     """
-    metadata = read_metadata(catalog)
-    path = catalog.directory / VECTORS_FILE
-    if metadata.kind is None:
-        return None
-    try:
-        with path.open("rb") as file:
-            if file_checksum(file) != metadata.checksum:
-                raise StoreError("its checksum is wrong")
-            file.seek(0)
-            index = _read(metadata.kind, path, file, catalog.dimension, mapped)
-    except (OSError, StoreError) as error:  # it is only a copy: the shards have every vector
-        reason = getattr(error, "strerror", None) or error
-        _LOGGER.warning(
-            "%s cannot be used (%s); until it is rebuilt, queries compare every region",
-            path,
-            reason,
-        )
-        return None
+    while True:
+        metadata = read_metadata(catalog)
+        if metadata.kind is None:
+            return None
+        path = catalog.directory / metadata.file
+        try:
+            index = _load(path, metadata, catalog.dimension, mapped)
+        except (OSError, StoreError) as error:  # it is only a copy: the shards have every vector
+            if read_metadata(catalog) != metadata:  # a writer has replaced the file meanwhile
+                continue
+            _report(path, error)
+            return None
+        return index, metadata
+
+
+def vectors_path(catalog: Catalog) -> Path:
+    """Return the path of the current vector index, whose file may be missing."""
+    return catalog.directory / read_metadata(catalog).file
+
+
+def _load(path: Path, metadata: VectorMetadata, dimension: int, mapped: bool) -> FaissIndex:
+    assert metadata.kind is not None
+    with path.open("rb") as file:
+        if file_checksum(file) != metadata.checksum:
+            raise StoreError("its checksum is wrong")
+        file.seek(0)
+        index = _read(metadata.kind, path, file, dimension, mapped)
     if metadata.tuning is not None:
         index.parameters = metadata.tuning.parameters
-    return index, metadata
+    return index
+
+
+def _report(path: Path, error: OSError | StoreError) -> None:
+    """Warn that queries will be slow; too many open files are an error, because they will end."""
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        raise StoreError(
+            f"{path} cannot be opened, because too many files are open; raise the limit with "
+            "'ulimit -n'"
+        ) from error
+    _LOGGER.warning(
+        "%s cannot be used (%s); until it is rebuilt, queries compare every region",
+        path,
+        getattr(error, "strerror", None) or error,
+    )
 
 
 def _read(kind: Kind, path: Path, file: BinaryIO, dimension: int, mapped: bool) -> FaissIndex:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,11 +10,25 @@ from ..catalog import Catalog
 from .kinds import KINDS, REQUESTS, Kind, RequestedKind
 from .search_parameters import SearchParameters
 
-__all__ = ["DEFAULT_RECALL", "Tuning", "VectorMetadata", "read_metadata", "write_metadata"]
+__all__ = [
+    "DEFAULT_RECALL",
+    "FIRST_VECTORS_FILE",
+    "VECTORS_FILES",
+    "Tuning",
+    "VectorMetadata",
+    "read_metadata",
+    "write_metadata",
+]
 
 
 DEFAULT_RECALL = 0.98
 """Share of the exact candidate images that an approximate index is tuned to find."""
+
+FIRST_VECTORS_FILE = "vectors.faiss"
+"""The name of the file where the catalog does not record one."""
+
+VECTORS_FILES = re.compile(r"vectors(-[0-9a-f]{16})?\.faiss")
+"""The names that the file may have."""
 
 _SETTING = "vectors"
 
@@ -49,7 +64,7 @@ class Tuning:
 
 @dataclass(frozen=True)
 class VectorMetadata:
-    """What the catalog stores about ``vectors.faiss``.
+    """What the catalog stores about the file of the vector index.
 
     Parameters
     ----------
@@ -68,6 +83,8 @@ class VectorMetadata:
         Recall to tune for, above 0 and up to 1.
     tuning : Tuning or None
         For approximate kinds.
+    file : str
+        Name of the file in the folder of the index.
     """
 
     generation: int = -1
@@ -77,6 +94,7 @@ class VectorMetadata:
     requested: RequestedKind = "auto"
     target_recall: float = DEFAULT_RECALL
     tuning: Tuning | None = None
+    file: str = FIRST_VECTORS_FILE
 
 
 def read_metadata(catalog: Catalog) -> VectorMetadata:
@@ -101,6 +119,7 @@ def write_metadata(catalog: Catalog, metadata: VectorMetadata) -> None:
         "wanted": metadata.requested,
         "target": metadata.target_recall,
         "tuning": None if tuning is None else _tuning_to_json(tuning, metadata.kind),
+        "file": metadata.file,
     }
     catalog.set_setting(_SETTING, stored)
 
@@ -114,7 +133,9 @@ def _parse(value: Any) -> VectorMetadata:
     kind = stored.get("kind")
     if kind not in KINDS:  # written by a release without kinds, whose file held different rows
         return VectorMetadata(requested=requested, target_recall=target_recall)
-    checksum = stored.get("checksum")
+    checksum, file = stored.get("checksum"), stored.get("file", FIRST_VECTORS_FILE)
+    if VECTORS_FILES.fullmatch(file) is None:
+        raise ValueError("an impossible file name")
     return VectorMetadata(
         generation=int(stored.get("generation", -1)),
         checksum=None if checksum is None else str(checksum),
@@ -123,6 +144,7 @@ def _parse(value: Any) -> VectorMetadata:
         requested=requested,
         target_recall=target_recall,
         tuning=_parse_tuning(stored.get("tuning"), kind),
+        file=file,
     )
 
 

@@ -1,27 +1,32 @@
 """Keeping the vector index in sync with the catalog: adding new shards, removing deleted ones.
 
-``vectors.faiss`` holds all rows of a shard, used or unused, or none; queries ask the catalog which
-of the rows they found are in use. So staying in sync means comparing two short lists of shards.
+Its file holds all rows of a shard, used or unused, or none; queries ask the catalog which of the
+rows they found are in use. So staying in sync means comparing two short lists of shards.
+
+Each content has a file name of its own, and the catalog names the current one. So readers that have
+the old file mapped do not block writers, and no reader sees a file that does not fit the catalog.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from ...core.progress import progress_bar
 from ..catalog import Catalog
-from ..files import as_store_error, file_checksum
+from ..files import as_store_error, file_checksum, sync_folder, temporary_path
 from ..open_shards import OpenShards
 from .exact import ShardVectors
 from .faiss_index import FaissIndex
 from .kinds import Kind, RequestedKind, choose_kind, list_count
-from .load import VECTORS_FILE, load_vectors
-from .metadata import Tuning, VectorMetadata, read_metadata, write_metadata
+from .load import load_vectors, vectors_path
+from .metadata import VECTORS_FILES, Tuning, VectorMetadata, read_metadata, write_metadata
 from .tuning import tune
 
 __all__ = ["PhraseSource", "reason_to_reindex", "rebuild_vectors", "sync_vectors"]
@@ -42,7 +47,7 @@ _MAX_LABEL_SHARDS = 20
 def sync_vectors(
     catalog: Catalog, phrases: PhraseSource | None = None, progress: bool | None = None
 ) -> None:
-    """Bring ``vectors.faiss`` up to date with the catalog; the caller holds the writer's lock.
+    """Bring the vector index up to date with the catalog; the caller holds the writer's lock.
 
     Parameters
     ----------
@@ -54,8 +59,8 @@ def sync_vectors(
         Show a progress bar; None shows it on a terminal.
     """
     metadata = read_metadata(catalog)
-    path = catalog.directory / VECTORS_FILE
-    if metadata.generation == catalog.generation and path.is_file():
+    if metadata.generation == catalog.generation and vectors_path(catalog).is_file():
+        _delete_others(catalog.directory, metadata.file)
         return
     _VectorWriter(catalog, metadata, phrases, progress).run()
 
@@ -67,7 +72,7 @@ def rebuild_vectors(
     phrases: PhraseSource | None = None,
     progress: bool | None = None,
 ) -> VectorMetadata:
-    """Rebuild ``vectors.faiss`` from the shards, and remember the requested kind and recall.
+    """Rebuild the vector index from the shards, and remember the requested kind and recall.
 
     The caller holds the writer's lock. Readers use the old file until the new one is complete.
 
@@ -154,9 +159,9 @@ class _VectorWriter:
         self._add(index, added)
         if kind != "flat":
             tuning = self._tune(index, tuning)
-        checksum = old.checksum
+        checksum, file = old.checksum, old.file
         if loaded is None or deleted or added:
-            checksum = self._save(index)
+            checksum, file = self._save(index)
         write_metadata(
             self._catalog,
             replace(
@@ -166,8 +171,10 @@ class _VectorWriter:
                 kind=kind,
                 shards=tuple(sorted(current)),
                 tuning=tuning,
+                file=file,
             ),
         )
+        _delete_others(self._catalog.directory, file)
 
     def _log_build(self, kind: Kind) -> None:
         old = self._metadata.kind
@@ -183,8 +190,10 @@ class _VectorWriter:
         lists, dimension = list_count(self._total), self._catalog.dimension
         index = FaissIndex.create(kind, dimension, lists)
         if kind == "ivf":
-            sample = self._vectors.sample(lists * _TRAINING_REGIONS_PER_LIST)
-            index.train(sample if len(sample) else np.eye(1, dimension, dtype=np.float32))
+            sample = np.eye(1, dimension, dtype=np.float32)
+            if self._total:
+                sample = self._vectors.sample(lists * _TRAINING_REGIONS_PER_LIST)
+            index.train(sample)
         return index
 
     def _add(self, index: FaissIndex, numbers: list[int]) -> None:
@@ -196,11 +205,22 @@ class _VectorWriter:
                     index.add(embeddings, ids)
                 advance(1)
 
-    def _save(self, index: FaissIndex) -> str:
-        path = self._catalog.directory / VECTORS_FILE
-        with as_store_error(path):
-            index.save(path)
-            return file_checksum(path)
+    def _save(self, index: FaissIndex) -> tuple[str, str]:
+        """Write the index beside the current file; return its checksum and its name."""
+        folder = self._catalog.directory
+        draft = temporary_path(folder / "vectors.faiss")
+        with as_store_error(folder / "vectors.faiss"):
+            index.save(draft)
+            checksum = file_checksum(draft)
+            path = folder / f"vectors-{checksum[:16]}.faiss"
+            try:
+                draft.replace(path)
+            except PermissionError:  # on Windows, a reader has the same content mapped
+                if file_checksum(path) != checksum:
+                    raise
+                draft.unlink()
+            sync_folder(folder)
+        return checksum, path.name
 
     def _tune(self, index: FaissIndex, tuning: Tuning | None) -> Tuning:
         """Return the tuning, or a new one if the index has grown or shrunk considerably since."""
@@ -225,3 +245,11 @@ class _VectorWriter:
         # Zeros stand for 'whole image', which is not a phrase.
         rows = np.array([row for row in found.values() if row.any()], np.float32)
         return rows.reshape(-1, self._catalog.dimension)
+
+
+def _delete_others(folder: Path, current: str) -> None:
+    """Delete former vector indexes, except those that Windows keeps while a reader maps them."""
+    for path in folder.glob("vectors*.faiss"):
+        if VECTORS_FILES.fullmatch(path.name) and path.name != current:
+            with contextlib.suppress(OSError):
+                path.unlink()

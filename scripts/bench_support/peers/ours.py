@@ -13,7 +13,6 @@ import numpy as np
 import retrieval_grounding as rg
 from bench_support.peers.protocol import CANDIDATES, Floats, Rows, Setting, main
 from bench_support.phrases import KnownPhrases
-from retrieval_grounding.storage.vectors.load import VECTORS_FILE
 
 PHRASES = "phrases.npz"
 
@@ -53,7 +52,7 @@ class Ours:
 
     def disk_bytes(self, data: Path, folder: Path) -> int:
         """Return the size of the vector index, and of the embeddings for re-scoring."""
-        size = (folder / VECTORS_FILE).stat().st_size
+        size = next(folder.glob("vectors*.faiss")).stat().st_size
         if self.state.index.kind == "flat":
             return size
         return size + 2 * len(self.ids) * self.index.encoder.dimension

@@ -1,0 +1,167 @@
+"""What an open index consists of, and how it follows writers, forks and its end."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from pathlib import Path
+
+from ..core.errors import GroundingError, StoreError
+from ..core.fork import renew_after_fork
+from ..core.lazy import Lazy
+from ..core.paths import expand_home
+from ..indexing.model_spec import (
+    absolute_model,
+    check_encoder,
+    load_index_encoder,
+    load_index_matcher,
+)
+from ..matching.install import MATCHER_FILE
+from ..matching.matcher import Matcher
+from ..models.device import resolve_device
+from ..models.encoder import Encoder
+from ..storage.catalog import Catalog
+from .retriever import Retriever
+
+__all__ = ["OpenedIndex"]
+
+
+class OpenedIndex:
+    """The catalog, the models and the retriever of an open index; threads may share it.
+
+    A forked child opens the files again when it first uses them, and keeps the encoder. A matcher
+    that is trained meanwhile is taken up.
+
+    Parameters
+    ----------
+    directory : Path
+        Folder of the index.
+    encoder : str, Encoder or None
+        As for `Index`.
+    device : str
+        Where the models run.
+
+    Attributes
+    ----------
+    directory : Path
+        Absolute.
+    closed : bool
+        Whether it has been closed.
+    encoder_name : str or None
+        The encoder that was given by name.
+    has_encoder_object : bool
+        Whether it was given as an object.
+
+    Raises
+    ------
+    StoreError
+        If there is no index, or it cannot be used.
+    ModelError
+        If `encoder` is an object that did not build the index.
+    """
+
+    def __init__(self, directory: Path, encoder: str | Encoder | None, device: str) -> None:
+        directory = Path(expand_home(directory))
+        if not Catalog.exists(directory):
+            Catalog(directory)  # reports that, with the path as it was given
+        self.directory = directory.absolute()
+        self._device = device
+        self.closed = False
+        self._inherited: list[Catalog | None] = []
+        self._forked_with_gpu = False
+        self.encoder_name: str | None = None
+        if isinstance(encoder, (str, os.PathLike)):  # absolute before the current folder changes
+            self.encoder_name = absolute_model(os.fspath(encoder))
+        self.has_encoder_object = encoder is not None and self.encoder_name is None
+        name = self.encoder_name
+        self._encoder = Lazy(lambda: load_index_encoder(self.catalog, name, self.device))
+        self._open_files()
+        if encoder is not None and not isinstance(encoder, (str, os.PathLike)):
+            check_encoder(self.catalog, encoder)
+            self._encoder.set(encoder)
+        else:
+            _ = self.catalog
+        renew_after_fork(self, OpenedIndex._renew)
+
+    def _open_files(self) -> None:
+        self._matcher_lock = threading.Lock()
+        self._matcher: tuple[object, Matcher] | None = None
+        self._catalog = Lazy(lambda: Catalog(self.directory))
+        self._retriever = Lazy(lambda: Retriever(self.catalog, self.device))
+
+    def _renew(self) -> None:
+        # SQLite forbids a child even to close what its parent opened, so it is kept unused.
+        self._inherited.append(self._catalog.peek())
+        cuda = getattr(sys.modules.get("torch"), "cuda", None)
+        self._forked_with_gpu = cuda is not None and cuda._is_in_bad_fork()
+        self._open_files()
+
+    @property
+    def catalog(self) -> Catalog:
+        """The catalog, for reading."""
+        if self.closed:
+            raise StoreError(f"the index {self.directory} is closed; open it again")
+        return self._catalog.get()
+
+    @property
+    def device(self) -> str:
+        """Where models run."""
+        device = resolve_device(self._device)
+        if self._forked_with_gpu and device.startswith("cuda"):
+            raise GroundingError(
+                "this process was forked from one that uses a GPU, which CUDA does not support; "
+                "start it with the method 'spawn', or open indexes only after the fork"
+            )
+        return device
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder that built the index; loaded on first use."""
+        if self._forked_with_gpu:
+            _ = self.device
+        return self._encoder.get()
+
+    @property
+    def matcher(self) -> Matcher:
+        """The matcher of the index as it is now."""
+        catalog = self.catalog
+        with self._matcher_lock:
+            state = self._matcher_state()
+            if self._matcher is None or self._matcher[0] != state:
+                self._matcher = (state, load_index_matcher(catalog, self.device))
+            return self._matcher[1]
+
+    def use_matcher(self, matcher: Matcher) -> None:
+        """Use a matcher that has just been stored in the index; the caller holds its lock."""
+        with self._matcher_lock:
+            self._matcher = (self._matcher_state(), matcher)
+
+    def _matcher_state(self) -> object:
+        try:
+            status = os.stat(self.directory / MATCHER_FILE)  # noqa: PTH116 - for every query
+        except OSError:
+            return self.catalog.setting("cosine_calibration")
+        return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+    @property
+    def retriever(self) -> Retriever:
+        """What answers phrases."""
+        _ = self.catalog  # refuses a closed index
+        return self._retriever.get()
+
+    def close_deleted_shards(self) -> None:
+        """Close the shards that a writer of this process has just deleted."""
+        if self._retriever.peek() is not None:
+            self.retriever.snapshot()
+
+    def close(self) -> None:
+        """Close all files; may be called again."""
+        self.closed = True
+        retriever, catalog = self._retriever.peek(), self._catalog.peek()
+        if retriever is not None:
+            retriever.close()
+        if catalog is not None:
+            catalog.close()
+        self._retriever = Lazy(lambda: Retriever(self.catalog, self.device))
+        self._matcher = None
