@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from .core.errors import StoreError
-from .core.paths import expand_home
+from .core.paths import absolute_path
 from .core.reports import BuildOptions, BuildReport
 from .core.types import PathLike
 from .data.sources import search
@@ -170,4 +170,4 @@ def preview_build(
 def _index_folder(directory: PathLike) -> Path:
     if not os.fspath(directory):
         raise StoreError("an empty path names no index; name a folder")
-    return Path(expand_home(directory)).absolute()
+    return Path(absolute_path(directory))

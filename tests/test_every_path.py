@@ -38,8 +38,11 @@ CONTENTS = st.one_of(
 )
 FILES = st.lists(st.tuples(FOLDERS, NAMES, CONTENTS), max_size=12)
 LINKS = st.lists(
-    st.tuples(FOLDERS, st.sampled_from(["link", "link.png", "again.jpg"]),
-              st.sampled_from([".", *"..,sub,a.png,sub/a.png,nowhere,link,Übung".split(",")])),
+    st.tuples(
+        FOLDERS,
+        st.sampled_from(["link", "link.png", "again.jpg"]),
+        st.sampled_from([".", "..", "sub", "a.png", "sub/a.png", "nowhere", "link", "Übung"]),
+    ),
     max_size=5,
 )  # fmt: skip
 OPTIONS = st.fixed_dictionaries(

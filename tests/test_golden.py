@@ -76,6 +76,7 @@ def terminal(photos, tmp_path, monkeypatch, capsys):
         index, repair=repair, timeout=timeout, **models
     ))  # fmt: skip
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("retrieval_grounding.core.progress._SECONDS_PER_LINE", 1e6)
 
     def run(line: str) -> str:
         """Split at spaces; ``_`` stands for a space inside an argument."""

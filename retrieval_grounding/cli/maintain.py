@@ -49,7 +49,7 @@ def remove(
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Remove images from an index. Their files stay, so the next build adds them again.
+    """Remove images from an index. Their files stay; 'build --restore' adds them again.
 
     Example: retrieval-grounding remove indexes/pictures --glob "*/screenshots/*"
     """

@@ -51,7 +51,9 @@ class Maintenance(ABC):
         *,
         timeout: float = 0.0,
     ) -> int:
-        """Remove images from the index; their files stay, and the next build adds them again.
+        """Remove images from the index; their files stay.
+
+        Builds leave them out until one has the option `restore`, or names the file itself.
 
         Parameters
         ----------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -15,6 +14,7 @@ from ..core.types import PathLike
 from ..data.sources import source_places
 from ..storage.catalog import CATALOG_FILE, Catalog
 from ..storage.files import is_temporary
+from ..storage.shard_format import SHARD_FILES
 
 __all__ = ["REBUILDING", "check_place", "default_directory", "refuse_links"]
 
@@ -52,7 +52,7 @@ def check_place(directory: Path) -> Literal["index", "new", "lost"]:
     except OSError as error:
         raise StoreError(f"{directory} cannot be read: {error.strerror}") from error
     foreign = {name for name in names - {"shards"} if not _is_harmless(name)}
-    if inside and all(re.fullmatch(r"\d{6,}\.h5", name) or is_temporary(name) for name in inside):
+    if inside and all(SHARD_FILES.fullmatch(name) or is_temporary(name) for name in inside):
         if any(not is_temporary(name) for name in inside):
             return "lost"
         inside = set()

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import re
 import stat
 from pathlib import Path
 
 from ..core.errors import StoreError
 from ..storage.catalog import Catalog
 from ..storage.files import as_store_error, is_temporary
+from ..storage.shard_format import SHARD_FILES
 from .model_spec import encoder_fingerprint
 from .place import REBUILDING, refuse_links
 
 __all__ = ["sweep_leftovers"]
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
-_SHARD = re.compile(r"(\d{6,})\.h5")
 
 
 def sweep_leftovers(catalog: Catalog) -> None:
@@ -44,7 +43,7 @@ def sweep_leftovers(catalog: Catalog) -> None:
                 if is_temporary(path.name) and _is_plain(path):
                     path.unlink()
         for path in shards.iterdir() if shards.is_dir() else ():
-            name = _SHARD.fullmatch(path.name)
+            name = SHARD_FILES.fullmatch(path.name)
             if name is None or path.name in committed:
                 continue
             if _is_plain(path) and not _is_foreign(path, catalog):

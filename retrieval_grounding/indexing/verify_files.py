@@ -19,6 +19,7 @@ from ..matching.install import (
 from ..matching.trained import TrainedMatcher
 from ..storage.catalog import CATALOG_FILE, Catalog
 from ..storage.files import as_store_error, file_checksum, is_temporary
+from ..storage.shard_format import SHARD_FILES
 from ..storage.vectors.metadata import VECTORS_FILES, VectorMetadata, read_metadata, write_metadata
 from .model_spec import encoder_fingerprint
 
@@ -103,10 +104,11 @@ def folder_notes(catalog: Catalog) -> list[str]:
             if path.name in known or name == vectors:
                 continue
             leftover = is_temporary(path.name)
+            leftover |= folder != directory and SHARD_FILES.fullmatch(path.name) is not None
             leftover |= VECTORS_FILES.fullmatch(name) is not None
             if path.name.removesuffix(ASIDE_SUFFIX) in _MATCHER_FILES:
                 notes.append(f"{name}: moved aside by a repair")
-            elif leftover or (folder != directory and path.suffix == ".h5"):
+            elif leftover:
                 notes.append(f"{name}: left over from a killed writer; the next one deletes it")
             else:
                 notes.append(f"{name}: not a part of the index")

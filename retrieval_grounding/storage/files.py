@@ -30,7 +30,8 @@ __all__ = [
 
 _TEMPORARY = re.compile(
     r"\.rg-.+\.\d+\.partial(-journal)?"
-    r"|\.(\d{6,}\.h5|vectors\.faiss|\.writer\.json)\.\d+\.partial"  # before the prefix rg-
+    # before the prefix "rg-"
+    r"|\.(\d{6,}\.h5|vectors(\.faiss)?|\.writer\.json|catalog\.sqlite)(\.\d+)?\.partial"
 )
 
 

@@ -210,7 +210,7 @@ class _VectorWriter:
         """Write the index beside the current file; return its checksum and its name."""
         self._catalog.check_lock()
         folder = self._catalog.directory
-        draft = temporary_path(folder / "vectors")
+        draft = temporary_path(folder / "vectors.faiss")
         with as_store_error(folder / "vectors.faiss"):
             index.save(draft)
             checksum = file_checksum(draft)
