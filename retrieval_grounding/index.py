@@ -273,8 +273,10 @@ class Index(Maintenance):
         Returns
         -------
         Fit
-            The matcher, already in use by this object, and its learning curve, which the index also
-            holds as ``matcher-curve.csv`` and ``.png``.
+            The matcher and its learning curve, which the index also holds as ``matcher-curve.csv``
+            and ``.png``. If ``installed`` is true, this object already uses the matcher. It is
+            false if training diverged or the matcher is worse, on held-out expressions, than the
+            one in use or than cosine; then ``reason`` says so and the index keeps what it has.
 
         Raises
         ------
@@ -283,7 +285,7 @@ class Index(Maintenance):
         """
         from .matching.train_index import train_index
 
-        with writer_lock(self._catalog.directory, timeout):
+        with writer_lock(self._catalog.directory, timeout) as lock:
             fit = train_index(
                 self._catalog,
                 self.encoder,
@@ -294,9 +296,12 @@ class Index(Maintenance):
                 splits=splits,
                 first_sentence_only=first_sentence_only,
                 one_object_per_image=one_object_per_image,
-                start=self.matcher if fine_tune else None,
+                fine_tune=fine_tune,
+                load_current=lambda: self.matcher,
+                before_saving=lock.check,
             )
-            self._opened.use_matcher(fit.matcher)
+            if fit.installed:
+                self._opened.use_matcher(fit.matcher)
         return fit
 
     def images(self) -> Iterable[ImageRow]:

@@ -17,10 +17,11 @@ from ..storage.catalog import Catalog
 from ..storage.files import file_checksum
 from ..storage.region_ids import split_region_ids
 from ..storage.rows import LiveRow
-from ..storage.shards import ShardReader
+from ..storage.shards import ShardReader, boxes_inside
 from ..storage.vectors.load import load_vectors
 from ..storage.vectors.metadata import read_metadata
 from .model_spec import encoder_fingerprint
+from .verify_files import check_matcher, check_settings, folder_notes
 
 __all__ = ["verify_index"]
 
@@ -29,7 +30,7 @@ _CHUNK = 1 << 16
 
 
 def verify_index(catalog: Catalog, progress: bool | None = None) -> VerifyReport:
-    """Check the catalog, every byte of every shard, and the vector index.
+    """Check the catalog, every byte of every shard, the vector index and the matcher.
 
     Files left behind by a killed writer and a vector index older than the catalog are not faults:
     neither is used, and the next build replaces them.
@@ -55,8 +56,12 @@ def verify_index(catalog: Catalog, progress: bool | None = None) -> VerifyReport
                 faults = []  # compacted away since
             report.faults += faults
             advance(1)
-    if not report.faults:
+    report.faults += check_matcher(catalog)
+    settings = list(check_settings(catalog))
+    report.faults += settings
+    if not settings and not any(fault.shard is not None for fault in report.faults):
         report.faults += _check_vectors(catalog)
+    report.notes = folder_notes(catalog)
     return report
 
 
@@ -126,11 +131,10 @@ def _is_in(reader: ShardReader, row: LiveRow) -> bool:
 def _bad_boxes(reader: ShardReader) -> npt.NDArray[np.bool_]:
     boxes = reader.boxes
     counts = np.diff(reader.image_offsets)
-    limits = np.repeat(np.tile(reader.image_sizes, 2), counts, axis=0).astype(np.float32)
-    good = (boxes[:, :2] >= 0) & (boxes[:, :2] < boxes[:, 2:]) & (boxes[:, 2:] <= limits[:, 2:])
-    wrong = np.array(~good.all(axis=1))
+    sizes = reader.image_sizes
+    wrong = ~boxes_inside(boxes, np.repeat(sizes, counts, axis=0))
     first = reader.image_offsets[:-1]
-    whole = np.concatenate([np.zeros((len(first), 2), np.float32), limits[first, 2:]], axis=1)
+    whole = np.concatenate([np.zeros_like(sizes), sizes], axis=1).astype(np.float32)
     wrong[first[(boxes[first] != whole).any(axis=1)]] = True
     return wrong
 

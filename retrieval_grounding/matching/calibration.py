@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +29,11 @@ class Calibration:
     intercept : float
         Log odds of a score of 0.
 
+    Raises
+    ------
+    ValueError
+        If a parameter is not a finite number.
+
     Examples
     --------
     >>> calibration = Calibration(slope=2.0, intercept=0.0)
@@ -36,6 +43,11 @@ class Calibration:
 
     slope: float
     intercept: float
+
+    def __post_init__(self) -> None:
+        for value in (self.slope, self.intercept):
+            if type(value) not in (int, float) or not math.isfinite(value):
+                raise ValueError(f"slope and intercept must be finite numbers, not {value!r:.20}")
 
     def __call__(self, scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Return the probabilities of scores, as a float32 array of the same shape."""
@@ -47,6 +59,23 @@ class Calibration:
     def as_dict(self) -> dict[str, float]:
         """Return plain values, for JSON."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, value: Any) -> Calibration:
+        """Return the calibration of :meth:`as_dict`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a value is missing, of a wrong type or impossible.
+        """
+        calibration = cls(**value)
+        numbers = (calibration.slope, calibration.intercept)
+        if any(type(number) not in (int, float) for number in numbers):
+            raise TypeError(f"its calibration is {value}")
+        if not (calibration.slope > 0 and all(map(math.isfinite, numbers))):
+            raise ValueError(f"its calibration is {value}")
+        return calibration
 
 
 def fit_calibration(
@@ -76,4 +105,6 @@ def fit_calibration(
     spread = float(scores.std()) or 1.0
     regression = LogisticRegression(C=100.0).fit(scores[:, None] / spread, correct)
     slope = float(regression.coef_[0, 0]) / spread
-    return Calibration(slope, float(regression.intercept_[0])) if slope > 0 else None
+    intercept = float(regression.intercept_[0])
+    usable = slope > 0 and math.isfinite(slope) and math.isfinite(intercept)
+    return Calibration(slope, intercept) if usable else None

@@ -58,7 +58,7 @@ class Matcher(Protocol):
         Returns
         -------
         float32 array of shape (p, n)
-            Higher fits better; only the order counts.
+            Higher fits better; only the order counts. Every score is a finite number.
         """
         ...
 

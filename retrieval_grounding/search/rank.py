@@ -11,6 +11,7 @@ from ..core.errors import GroundingError
 from ..core.hits import Hit
 from ..core.phrases import Phrases
 from ..core.region_table import RegionTable
+from ..matching import checks
 from ..matching.matcher import Matcher
 
 __all__ = ["best_regions", "filter_by_probability", "make_hit", "rank_regions"]
@@ -69,8 +70,8 @@ def rank_regions(
 ) -> list[list[Hit]]:
     """Return the `top` best regions of the one image in `regions`, for each phrase."""
     ranked = []
-    for phrase, scores in zip(phrases.texts, matcher.score(phrases, regions), strict=True):
-        probabilities = matcher.probabilities(scores)
+    for phrase, scores in zip(phrases.texts, checks.score(matcher, phrases, regions), strict=True):
+        probabilities = checks.probabilities(matcher, scores)
         rows = np.argsort(-scores, kind="stable")[:top].tolist()
         ranked.append(
             [make_hit(phrase, image, regions, row, scores, probabilities) for row in rows]

@@ -11,6 +11,7 @@ from ..core.errors import StoreError
 from ..core.hits import Hit
 from ..core.phrases import Phrases
 from ..core.threads import WORTH_THREADS, single_thread
+from ..matching import checks
 from ..matching.matcher import Matcher
 from ..storage.catalog import Catalog
 from ..storage.region_store import RegionStore
@@ -122,8 +123,8 @@ class Retriever:
         regions = candidates.regions
         if regions is None:
             return [[] for _ in phrases.texts]
-        scores = matcher.score_pairs(phrases, regions, candidates.phrase_rows)
-        probabilities = matcher.probabilities(scores)
+        scores = checks.score_pairs(matcher, phrases, regions, candidates.phrase_rows)
+        probabilities = checks.probabilities(matcher, scores)
         best = best_regions(scores, regions.offsets)
         keys, starts = candidates.keys, regions.offsets.tolist()
         ranked = []

@@ -339,7 +339,7 @@ class JointTraining:
 
     @torch.no_grad()
     def _recall(self, phrases: list[str]) -> torch.Tensor:
-        """Return states like `_phrase_states`, each phrase's computed once: the text tower is fixed."""
+        """Return `_phrase_states`, computed once for each phrase: the text tower is fixed."""
         new = [phrase for phrase in dict.fromkeys(phrases) if phrase not in self._known_states]
         if new:
             self._known_states.update(zip(new, self._phrase_states(new), strict=True))

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from ...core.progress import progress_bar
 from ..catalog import Catalog
-from ..files import TEMPORARY_SUFFIX, as_store_error, file_checksum, sync_folder
+from ..files import as_store_error, file_checksum, sync_folder, temporary_path
 from ..open_shards import OpenShards
 from .exact import ShardVectors
 from .faiss_index import FaissIndex
@@ -59,7 +59,8 @@ def sync_vectors(
         Show a progress bar; None shows it on a terminal.
     """
     metadata = read_metadata(catalog)
-    if metadata.generation == catalog.generation and vectors_path(catalog).is_file():
+    path = vectors_path(catalog)
+    if metadata.generation == catalog.generation and path.is_file() and not path.is_symlink():
         _delete_others(catalog.directory, metadata.file)
         return
     _VectorWriter(catalog, metadata, phrases, progress).run()
@@ -190,8 +191,10 @@ class _VectorWriter:
         lists, dimension = list_count(self._total), self._catalog.dimension
         index = FaissIndex.create(kind, dimension, lists)
         if kind == "ivf":
-            sample = self._vectors.sample(lists * _TRAINING_REGIONS_PER_LIST)
-            index.train(sample if len(sample) else np.eye(1, dimension, dtype=np.float32))
+            sample = np.eye(1, dimension, dtype=np.float32)
+            if self._total:
+                sample = self._vectors.sample(lists * _TRAINING_REGIONS_PER_LIST)
+            index.train(sample)
         return index
 
     def _add(self, index: FaissIndex, numbers: list[int]) -> None:
@@ -205,8 +208,9 @@ class _VectorWriter:
 
     def _save(self, index: FaissIndex) -> tuple[str, str]:
         """Write the index beside the current file; return its checksum and its name."""
+        self._catalog.check_lock()
         folder = self._catalog.directory
-        draft = folder / f".vectors{TEMPORARY_SUFFIX}"
+        draft = temporary_path(folder / "vectors.faiss")
         with as_store_error(folder / "vectors.faiss"):
             index.save(draft)
             checksum = file_checksum(draft)
