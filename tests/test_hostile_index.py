@@ -160,6 +160,18 @@ def test_what_a_shard_cannot_hold_is_not_written_either(photos, tmp_path, models
         rg.build(photos, tmp_path / "index", detector=Talkative(), clip=models["clip"])
 
 
+@pytest.mark.parametrize("case", ["boxes are compressed", "boxes are gone", "sizes are 2e9"])
+def test_a_repair_mends_a_shard_that_is_not_plain(index, tmp_path, models, case):
+    sound = rg.Index.open(index, encoder=models["clip"]).query("red")
+    hostile.CASES["shards"][case](index, tmp_path)
+    opened = rg.Index.open(index, encoder=models["clip"])
+    assert [fault.kind for fault in opened.verify(options=QUIET).faults] == ["damaged"]
+    report = opened.verify(repair=True, detector=models["detector"], clip=models["clip"])
+    assert (report.embedded, report.faults, report.lost) == (4, [], [])
+    mended = rg.Index.open(index, encoder=models["clip"]).query("red")
+    assert [(hit.image, hit.box) for hit in mended] == [(hit.image, hit.box) for hit in sound]
+
+
 # Point 4: special files and impossible values
 
 

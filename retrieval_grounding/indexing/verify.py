@@ -82,8 +82,8 @@ def _check_shard(catalog: Catalog, number: int, file: str) -> Iterator[Fault]:
         yield _fault(path, number, "unreadable", "the disk cannot read it", live, live)
         return
     except StoreError as error:
-        if intact:  # a newer format, or too little memory or too many open files
-            raise
+        if intact and not isinstance(error.__cause__, (ValueError, LookupError, TypeError)):
+            raise  # a newer format, or too little memory or too many open files
         yield _fault(path, number, "damaged", str(error.__cause__ or error), live, live)
         return
     displaced = [row for row in live if not _is_in(reader, row)]
