@@ -27,6 +27,7 @@ from fakes import ColorEncoder, draw_squares, vectors_file
 import retrieval_grounding as rg
 from retrieval_grounding.core.fork import ForkSafeLock
 from retrieval_grounding.matching.matcher import CosineMatcher
+from retrieval_grounding.search import retriever
 from retrieval_grounding.storage import open_shards
 from retrieval_grounding.storage.lock import writer_lock
 
@@ -130,6 +131,26 @@ def test_an_open_index_takes_up_a_new_matcher(index, tmp_path):
         _ = opened.matcher
     (tmp_path / "index" / MATCHER_FILE).unlink()
     assert opened.matcher.name == first
+
+
+def test_searches_that_hold_the_catalog_do_not_block_others_for_ever(index, tmp_path, monkeypatch):
+    """The last attempt of a search holds it, if writers have interrupted the others."""
+    opened = reader(tmp_path)
+    expected = opened.query("red")
+    monkeypatch.setattr(retriever, "_ATTEMPTS", 0)
+    answers = []
+
+    def ask() -> None:
+        for _ in range(150):
+            opened.info()  # takes the snapshot, then the catalog
+            answers.append(opened.query("red") == expected)
+
+    threads = [threading.Thread(target=ask, daemon=True) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert answers == [True] * 600
 
 
 # Point 13: forked children

@@ -103,10 +103,8 @@ class Retriever:
             if found is not None:
                 return found
             logger.debug("search restarted: the index changed during the search")
-        with self._catalog.reading():
-            found = find_candidates(
-                self._catalog, self._store, self.snapshot(), phrases, count, exact
-            )
+        with self._snapshots.held() as snapshot:
+            found = find_candidates(self._catalog, self._store, snapshot, phrases, count, exact)
         assert found is not None  # the catalog cannot change inside the block
         return found
 

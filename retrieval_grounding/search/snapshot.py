@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -75,9 +77,18 @@ class SnapshotCache:
         self._catalog = catalog
         self._store = store
         self._device = device
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._state: object = None
         self._newest: Snapshot | None = None
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[Snapshot]:
+        """Yield the newest snapshot, and keep the catalog in its state; the block must be short.
+
+        The locks are always taken in this order: two threads with one each would wait forever.
+        """
+        with self._lock, self._catalog.reading():
+            yield self.latest()
 
     def latest(self) -> Snapshot:
         """Return the newest snapshot; one query of the catalog if nothing has changed."""
