@@ -1,4 +1,8 @@
-"""A decoding process that fails costs one image, and no process is left behind."""
+"""A decoding process that fails costs one image, and no process is left behind.
+
+Also: decoding needs neither stdin, stdout nor stderr of the builder, and Ctrl-C works while a
+decoder is stopped or stuck (trust, point 15).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import faulty_decoder
@@ -280,6 +285,135 @@ def test_decoders_end_with_a_builder_that_is_killed(tmp_path, work):
     builder.kill()
     assert not psutil.wait_procs(children, 10)[1]
     builder.communicate()
+
+
+STUCK = """
+import signal
+import sys
+import time
+from fakes import ColorEncoder, SquareDetector
+import faulty_decoder
+import retrieval_grounding as rg
+from retrieval_grounding.data import decoder
+signal.signal(signal.SIGINT, signal.default_int_handler)
+decoder._PROGRAM = faulty_decoder.PROGRAM
+class Telling(SquareDetector):
+    def detect(self, images):
+        print("detecting", flush=True)
+        return super().detect(images)
+options = rg.BuildOptions(progress=False, workers=2, batch_images=1)
+models = {"detector": Telling(), "clip": ColorEncoder()}
+try:
+    rg.build(sys.argv[1], sys.argv[2], options=options, **models)
+except rg.BuildInterrupted as stopped:
+    print("stopped", stopped.report.added, stopped.report.skipped_reasons)
+except KeyboardInterrupt:
+    print("stopped at once")
+"""
+
+
+@posix
+@pytest.mark.parametrize(("fate", "presses"), [("busy", 1), ("stopped", 1), ("stopped", 2)])
+def test_ctrl_c_ends_a_build_whose_decoder_is_stuck_or_stopped(photos, tmp_path, fate, presses):
+    """Nothing is said of the image in progress, and what was embedded before is safe."""
+    for number in range(20):
+        draw_squares(photos / f"x{number:02}.png", {"blue": (0, 0, 9, 9 + number)})
+        doom(photos / f"x{number:02}.png", "hang" if fate == "stopped" else fate)
+    builder = start(STUCK, tmp_path, photos, tmp_path / "index")
+    children = children_at_work(builder)
+    time.sleep(1.0)  # now all decoders are at the files that block
+    if fate == "stopped":
+        for child in children:
+            child.suspend()
+    for _ in range(presses):
+        os.kill(builder.pid, signal.SIGINT)
+    output, errors = builder.communicate(timeout=30)  # less than a decoder may take
+    assert "stopped" in output, errors
+    assert not psutil.wait_procs(children, 10)[1]
+    if presses == 1:
+        index = rg.Index.open(tmp_path / "index", encoder=ColorEncoder())
+        assert index.skipped() == []
+        assert len(index) >= 1
+        assert index.verify().faults == []
+
+
+@posix
+def test_a_decoder_that_was_stopped_is_replaced(photos):
+    """Its own clock stands still; that of the builder does not."""
+    decoder = Decoder(timeout=0.5)
+    data = (photos / "a.png").read_bytes()
+    decoder.decode(data)
+    [process] = psutil.Process().children()
+    process.suspend()
+    with pytest.raises(rg.ImageError) as stuck:
+        decoder.decode(data)
+    assert stuck.value.reason == "decoder-stuck"
+    assert decoder.decode(data).size == (80, 60)
+    decoder.close()
+    assert psutil.Process().children() == []
+
+
+@posix
+def test_a_decoder_that_is_stopped_while_it_starts_is_replaced(photos, monkeypatch):
+    monkeypatch.setattr(decoder_module, "_START_SECONDS", 1.0)
+    monkeypatch.setattr(
+        decoder_module, "_PROGRAM", "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)"
+    )
+    decoder = Decoder(timeout=4.0)
+    with pytest.raises(rg.GroundingError, match="SIGKILL while starting"):
+        decoder.decode((photos / "a.png").read_bytes())
+    decoder.close()
+
+
+def test_waiting_for_memory_does_not_count_as_being_stuck(photos):
+    decoder = Decoder(timeout=0.4)
+    data = (photos / "a.png").read_bytes()
+    image, notes = decoder.decode_with_notes(data, lambda need, kept: time.sleep(1.0))
+    assert (image.size, notes) == ((80, 60), ())
+    decoder.close()
+
+
+def test_a_file_that_may_not_be_decoded_leaves_the_decoder_usable(photos, decoder):
+    def refuse(need: int, kept: int) -> None:
+        raise rg.ImageError("too-large", "no")
+
+    data = (photos / "a.png").read_bytes()
+    decoder.decode(data)
+    [process] = psutil.Process().children()
+    for _ in range(3):
+        with pytest.raises(rg.ImageError, match="too-large"):
+            decoder.decode_with_notes(data, refuse)
+        assert decoder.decode(data).size == (80, 60)
+    assert psutil.Process().children() == [process]
+
+
+CLOSED = """
+import os
+import sys
+from retrieval_grounding.data.prefetch import read_ahead
+for number in map(int, sys.argv[2]):
+    os.close(number)
+files = [os.path.join(sys.argv[1], name) for name in sorted(os.listdir(sys.argv[1]))]
+found = [getattr(item, "reason", "decoded") for item in read_ahead(files, (), 2)]
+with open(sys.argv[1] + ".txt", "w") as file:
+    print(*found, file=file)
+"""
+
+
+@posix
+@pytest.mark.parametrize("closed", ["2", "1", "0", "12", "02", "012"])
+def test_without_standard_streams_every_image_is_decoded(photos, tmp_path, closed):
+    start(CLOSED, tmp_path, photos, closed).communicate(timeout=60)
+    assert Path(f"{photos}.txt").read_text() == "decoded decoded decoded decoded\n"
+
+
+def test_a_decoder_that_cannot_start_says_why(photos, monkeypatch):
+    monkeypatch.setattr(decoder_module, "_PROGRAM", "import no_such_library")
+    decoder = Decoder()
+    with pytest.raises(rg.GroundingError, match="No module named 'no_such_library'") as failure:
+        decoder.decode((photos / "a.png").read_bytes())
+    assert "\n" not in str(failure.value)
+    decoder.close()
 
 
 @posix

@@ -136,18 +136,6 @@ def test_a_png_whose_stream_has_too_few_rows_names_what_is_missing(mode):
     assert missing == pytest.approx(50, abs=2)
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
-def test_an_interlaced_png_with_too_few_pixels_is_reported(share):
-    head = struct.pack(">IIBBBBB", 360, 260, 8, 2, 0, 0, 1)
-    start = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + head
-    start += struct.pack(">I", zlib.crc32(b"IHDR" + head))
-    passes = ((45, 33), (45, 33), (90, 32), (90, 65), (180, 65), (180, 130), (360, 130))
-    size = sum(rows * (1 + 3 * width) for width, rows in passes)
-    assert decode_with_notes(start + png_end(bytes(size))).notes == ()
-    [note] = decode_with_notes(start + png_end(bytes(int(size * share)))).notes
-    assert note.reason == "truncated"
-
-
 def png_end(raw: bytes) -> bytes:
     body = zlib.compress(raw)
     seal = struct.pack(">I", zlib.crc32(b"IDAT" + body))

@@ -194,6 +194,7 @@ class Decoder:
                 ready = self._process.stdout.readline() == READY
                 errors = b"" if ready else self._process.stderr.read(_MAX_LINE_BYTES)
             if ready:
+                self._stuck = False
                 self._process.stderr.close()
                 return
             lines = errors.decode(errors="replace").split("\n")

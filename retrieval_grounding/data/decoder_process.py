@@ -37,6 +37,7 @@ READY = b"ready\n"
 YES = b"y"
 
 _BUFFER_BYTES = 1 << 16
+_MAX_DETAIL = 1000
 
 
 class _ForgottenError(ImageError):
@@ -78,7 +79,7 @@ def _decode(data: bytes, files: IO[bytes], results: IO[bytes], limits: Limits) -
     except _ForgottenError:
         return
     except ImageError as error:
-        _write(results, {"reason": error.reason, "detail": error.detail})
+        _write(results, {"reason": error.reason, "detail": error.detail[:_MAX_DETAIL]})
         return
     _write(results, {"notes": notes})
     image.save(results, "PPM")

@@ -16,7 +16,7 @@ if sys.platform != "win32":
 __all__ = ["Limits"]
 
 
-_OOM_SCORE = "500"  # as if the process used half of the machine's memory
+_OOM_SCORE = b"500"  # as if the process used half of the machine's memory
 _MARGIN_BYTES = 1 << 28  # of address space, for libraries that are loaded when needed
 _USUAL_BYTES = 1 << 28
 
@@ -42,7 +42,7 @@ class Limits:
         for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):  # NumPy would start threads
             os.environ[name] = "1"
         with contextlib.suppress(OSError):
-            Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE, encoding="ascii")
+            Path("/proc/self/oom_score_adj").write_bytes(_OOM_SCORE)
         if sys.platform != "win32":
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             for kind in ("RLIMIT_CORE", "RLIMIT_FSIZE", "RLIMIT_NPROC"):
@@ -88,7 +88,7 @@ def _limit(kind: int, value: int) -> None:
 def _address_space() -> int | None:
     """Return the address space that this process uses, where the system says so."""
     try:
-        pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
+        pages = int(Path("/proc/self/statm").read_bytes().split()[0])
     except OSError:
         return None
     return pages * resource.getpagesize()

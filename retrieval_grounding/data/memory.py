@@ -15,10 +15,10 @@ __all__ = ["RGB_BYTES", "decoding_bytes"]
 RGB_BYTES = 4
 """What Pillow keeps of a pixel in mode RGB, and in every other mode of several channels."""
 
-# Measured with tests/measure_peaks.py, rounded up: bytes per pixel at the peak.
+# Bytes per pixel at the peak, measured and rounded up; tests/test_memory_budget.py compares.
 _CODEC_BYTES = {"WEBP": 19.0, "AVIF": 16.0}
 _JPEG2000_BYTES_PER_CHANNEL = 5.0
-_STRIP_BYTES = 40.0
+_LATE_EXIF = ("PNG", "TIFF")  # may store it after the pixels, or in tags
 
 _BITS, _CHANNELS, _ROWS_PER_STRIP, _TILE_WIDTH, _TILE_LENGTH = 258, 277, 278, 322, 323  # TIFF
 
@@ -46,16 +46,21 @@ def decoding_bytes(image: ImageFile.ImageFile, data: bytes, jpeg: JpegData | Non
         decoding += _tiff_buffer(image)
     else:
         decoding = max(decoding, _CODEC_BYTES.get(image.format or "", 0.0))
-    # Converting and turning make a second image, 16-bit colors up to two more.
-    deep = image.format in ("PNG", "TIFF") and ";16" in str(image.tile[:1])
-    converting = stored + RGB_BYTES * (3 if deep and stored == RGB_BYTES else 1)
-    if image.mode == "RGB" and jpeg is not None and image.info.keys().isdisjoint(_CONVERTING):
-        converting = stored
-    strip = 0.0 if converting == stored else _STRIP_BYTES * min(pixels, STRIP_PIXELS)
-    return round(max(decoding, converting) * pixels + strip + len(data))
+    strip = _strip_bytes(image) * min(pixels, STRIP_PIXELS)
+    may_turn = "exif" in image.info or image.format in _LATE_EXIF
+    copies = 1 if strip or may_turn else 0
+    if ";16" in str(image.tile[:1]) and stored == RGB_BYTES:  # colors that may be decoded twice
+        copies = 3
+    return round(max(decoding, stored + RGB_BYTES * copies) * pixels + strip + len(data))
 
 
-_CONVERTING = ("exif", "icc_profile")
+def _strip_bytes(image: ImageFile.ImageFile) -> float:
+    """Return the bytes per pixel of a strip that converting takes; 0 if nothing is converted."""
+    if image.mode == "F" or image.mode.startswith("I"):
+        return 40.0
+    if image.has_transparency_data:
+        return 25.0
+    return 0.0 if image.mode == "RGB" and "icc_profile" not in image.info else 13.0
 
 
 def _stored_bytes(mode: str) -> float:

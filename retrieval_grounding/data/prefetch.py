@@ -37,7 +37,7 @@ _FILES_PER_THREAD = 8
 
 _LARGE_FILE_BYTES = 1 << 25
 
-_POLL_SECONDS = 0.05
+_POLL_SECONDS = 0.02
 
 _MAX_STALLS = 16
 """After so many empty groups, everything that can be released has been."""

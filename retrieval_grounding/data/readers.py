@@ -23,6 +23,7 @@ _NUMBERS = frozenset((*_CORNERS, *_SIDES, "width", "height"))
 
 
 _MAX_LINE_BYTES = 1 << 20
+_MAX_BLANK_LINES = 1_000_000
 _MAX_RATIO = 100
 _UNSUSPICIOUS_BYTES = 1 << 26
 _MAX_UNPACKED_BYTES = 1 << 32
@@ -41,9 +42,12 @@ def read_jsonl(path: Path) -> Iterator[Record]:
     try:
         with gzip.open(path, "rb") if packed else path.open("rb") as file:
             limit = _unpacked_limit(path) if packed else None
+            blank = 0
             for number, line in enumerate(_lines(path, file, limit), start=1):
                 if line.strip():
                     yield _parse_line(f"line {number}", line)
+                elif (blank := blank + 1) > _MAX_BLANK_LINES:
+                    raise ExpressionError(f"{path} has more than {_MAX_BLANK_LINES:,} blank lines")
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
         raise ExpressionError(f"{path} cannot be read: {reason}") from error
