@@ -6,13 +6,15 @@ The module is not named ``build``: as an attribute of the package, it would hide
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from .core.errors import StoreError
+from .core.paths import absolute_path
 from .core.reports import BuildOptions, BuildReport
 from .core.types import PathLike
-from .data.sources import as_list, find_images, source_folders
+from .data.sources import search
 from .index import Index
 from .indexing.model_spec import (
     check_named,
@@ -23,8 +25,10 @@ from .indexing.model_spec import (
     spec_settings,
 )
 from .indexing.pipeline import add_images, preview_images
-from .indexing.reindex import phrase_source
+from .indexing.place import check_place
+from .indexing.rebuild import finish_rebuild, rebuild_catalog
 from .indexing.sweep import sweep_leftovers
+from .indexing.tuning_phrases import phrase_source
 from .matching.calibrate import calibrate_index
 from .models.detector import Detector, DetectorSettings
 from .models.encoder import Encoder
@@ -55,7 +59,7 @@ def build(
         Folders, image files, glob patterns and ``.txt`` lists; see
         :func:`retrieval_grounding.find_images`.
     directory : path
-        Folder of the index.
+        Folder of the index: new, empty, or an index.
     preset : str, optional
         ``nano`` (the default), ``base``, ``large`` or ``seed``. An existing index keeps its own.
     detector, clip : str or object, optional
@@ -66,7 +70,7 @@ def build(
     device : str
         Where the models run: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
     options : BuildOptions, optional
-        Batch size, shard size, workers, progress, pruning.
+        Batch size, shard size, workers, progress, pruning, what to leave out.
     timeout : float
         Seconds to wait while a different writer is at work; ``math.inf`` waits without a limit.
 
@@ -79,6 +83,8 @@ def build(
     ------
     SourceError
         If a source does not exist or no image is found.
+    StoreError
+        If `directory` has other files, or an index that is damaged.
     StoreLockedError
         If a different writer is still at work after `timeout` seconds.
     ModelError
@@ -86,27 +92,34 @@ def build(
     BuildInterrupted
         After Ctrl-C, once everything that was embedded has been committed.
     """
-    directory, options = Path(directory).absolute(), options or BuildOptions()
-    sources = as_list(sources)
-    paths = find_images(sources)
+    directory, options = _index_folder(directory), options or BuildOptions()
+    collection = search(sources, options, directory)
+    check_place(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"{directory} cannot be created: {error.strerror}") from error
     with writer_lock(directory, timeout) as lock:
-        if Catalog.exists(directory):
+        state = check_place(directory)
+        if state == "index":
             catalog = Catalog(directory, writable=True, lock=lock)
             spec = recorded_spec(catalog, preset, detector, clip, settings)
         else:
             spec = new_spec(preset, detector, clip, settings)
-            settings_of_index = spec_settings(preset, spec, spec.load(device))
-            catalog = Catalog.create(directory, settings_of_index, lock=lock)
+            models = spec.load(device)
+            recorded = spec_settings(preset, spec, models)
+            if state == "lost":
+                prints = [models.detector.fingerprint, str(models.encoder.fingerprint)]
+                catalog = rebuild_catalog(directory, recorded, prints, lock)
+            else:
+                catalog = Catalog.create(directory, recorded, lock=lock)
             consent_to(directory, spec.detector, spec.encoder)
         with contextlib.closing(catalog):
+            finish_rebuild(catalog)
             sweep_leftovers(catalog)
             load = checked_loader(catalog, spec, device)
             check_named(catalog, spec, load)
-            report = add_images(catalog, paths, source_folders(sources), load, options)
+            report = add_images(catalog, collection, load, options)
             phrases = phrase_source(catalog, lambda: load().encoder)
             sync_vectors(catalog, phrases, options.progress)
             if report.embedded:
@@ -140,9 +153,9 @@ def preview_build(
     ModelError
         If the models do not exist, or are not those that built the existing index.
     """
-    sources = as_list(sources)
-    paths, directory = find_images(sources), Path(directory)
-    catalog = Catalog(directory) if Catalog.exists(directory) else None
+    directory, options = _index_folder(directory), options or BuildOptions()
+    collection = search(sources, options, directory)
+    catalog = Catalog(directory) if check_place(directory) == "index" else None
     given = (preset, detector, clip, settings)
     if given == (None, None, None, None):
         pass  # nothing to check, and an index built with objects can be previewed without them
@@ -151,4 +164,10 @@ def preview_build(
     else:
         spec = recorded_spec(catalog, *given)
         check_named(catalog, spec, checked_loader(catalog, spec, device))
-    return preview_images(catalog, paths, source_folders(sources), options or BuildOptions())
+    return preview_images(catalog, collection, options)
+
+
+def _index_folder(directory: PathLike) -> Path:
+    if not os.fspath(directory):
+        raise StoreError("an empty path names no index; name a folder")
+    return Path(absolute_path(directory))

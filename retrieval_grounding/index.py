@@ -70,10 +70,10 @@ class Index(Maintenance):
     def __init__(
         self, directory: PathLike, *, encoder: str | Encoder | None = None, device: str = "auto"
     ) -> None:
-        self.directory = Path(directory).absolute()
         self.build_report: BuildReport | None = None
         self._device = device
-        self._opened = OpenedIndex(self.directory, encoder, device)
+        self._opened = OpenedIndex(Path(directory), encoder, device)
+        self.directory = self._opened.directory
 
     @classmethod
     def open(
@@ -273,8 +273,10 @@ class Index(Maintenance):
         Returns
         -------
         Fit
-            The matcher, already in use by this object, and its learning curve, which the index also
-            holds as ``matcher-curve.csv`` and ``.png``.
+            The matcher and its learning curve, which the index also holds as ``matcher-curve.csv``
+            and ``.png``. If ``installed`` is true, this object already uses the matcher. It is
+            false if training diverged or the matcher is worse, on held-out expressions, than the
+            one in use or than cosine; then ``reason`` says so and the index keeps what it has.
 
         Raises
         ------
@@ -294,10 +296,12 @@ class Index(Maintenance):
                 splits=splits,
                 first_sentence_only=first_sentence_only,
                 one_object_per_image=one_object_per_image,
-                start=self.matcher if fine_tune else None,
+                fine_tune=fine_tune,
+                load_current=lambda: self.matcher,
                 before_saving=lock.check,
             )
-            self._opened.use_matcher(fit.matcher)
+            if fit.installed:
+                self._opened.use_matcher(fit.matcher)
         return fit
 
     def images(self) -> Iterable[ImageRow]:

@@ -26,7 +26,9 @@ import retrieval_grounding as rg
 from retrieval_grounding.storage.catalog import Catalog
 from retrieval_grounding.storage.shards import ShardReader
 
-OPTIONS = rg.BuildOptions(batch_images=4, shard_images=16, workers=2, progress=False, prune=True)
+OPTIONS = rg.BuildOptions(
+    batch_images=4, shard_images=16, workers=2, progress=False, prune=True, restore=True
+)
 
 
 class SlowDetector(SquareDetector):

@@ -74,6 +74,15 @@ def left_and_right(table: RegionTable) -> Examples:
     )
 
 
+def hold_out(examples: Examples) -> tuple[Examples, Examples]:
+    """Examples about four fifths of the images, and about the others."""
+    images = np.unique(examples.image)
+    count = round(0.2 * len(images))
+    chosen = np.random.default_rng(0).choice(images, count, replace=False)
+    held_out = np.isin(examples.image, chosen)
+    return examples.take(~held_out), examples.take(held_out)
+
+
 def untrained(kind: str = "residual", seed: int = 0) -> TrainedMatcher:
     """A matcher with random weights, whose residual is not zero."""
     torch.manual_seed(seed)

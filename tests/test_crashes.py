@@ -38,7 +38,7 @@ def test_leftovers_of_a_kill_are_not_faults_and_are_deleted_by_the_next_build(
     leftovers = [
         folder / "shards" / "999999.h5",
         folder / "shards" / ".000002.h5.4711.partial",
-        folder / ".vectors.faiss.4711.partial",
+        folder / ".rg-vectors.faiss.4711.partial",
     ]
     for path in leftovers:
         path.write_bytes(b"written but never committed")
@@ -90,7 +90,7 @@ def test_readers_see_whole_states_while_a_writer_works(tmp_path, models):
     photos.mkdir()
     for number in range(12):
         draw_squares(photos / f"{number:02}.png", {"red": (0, 0, number + 5, 20)})
-    options = rg.BuildOptions(batch_images=3, shard_images=3, progress=False)
+    options = rg.BuildOptions(batch_images=3, shard_images=3, progress=False, restore=True)
     rg.build(photos, folder, options=options, **models)
     expected = {str(path): (0, 0, n + 5, 20) for n, path in enumerate(sorted(photos.iterdir()))}
     answers, failures = [], []

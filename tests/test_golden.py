@@ -76,6 +76,7 @@ def terminal(photos, tmp_path, monkeypatch, capsys):
         index, repair=repair, timeout=timeout, **models
     ))  # fmt: skip
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("retrieval_grounding.core.progress._SECONDS_PER_LINE", 1e6)
 
     def run(line: str) -> str:
         """Split at spaces; ``_`` stands for a space inside an argument."""
@@ -137,13 +138,18 @@ def test_maintaining_an_index(terminal, photos, tmp_path):
 @pytest.mark.slow
 def test_evaluating_and_training(terminal, photos, tmp_path):
     records = [{"image": "z.png", "expression": "a dog", "bbox_xywh": [1, 1, 2, 2]}]
+    places = []
     for number in range(12):
         name, x = f"{number:02}.png", 3 * number
         draw_squares(photos / name, {"red": (x, 5, x + 20, 25), "blue": (x + 20, 5, x + 40, 45)})
-        for color, box in (("red", [x, 5, 20, 20]), ("blue", [x + 20, 5, 20, 40])):
+        for color, side, box in (
+            ("red", "left", [x, 5, 20, 20]), ("blue", "right", [x + 20, 5, 20, 40])
+        ):  # fmt: skip
             records.append({"image": name, "expression": f"the {color} one", "bbox_xywh": box})
+            places.append(records[-1] | {"expression": f"the {side} one"})
     write_records(tmp_path / "refs.jsonl", records)
     write_records(tmp_path / "few.jsonl", records[:5])
+    write_records(tmp_path / "places.jsonl", places)
     write_records(tmp_path / "theirs.jsonl", records[1:7])
     terminal("build photos --index index")
     transcript = terminal(
@@ -151,8 +157,13 @@ def test_evaluating_and_training(terminal, photos, tmp_path):
     )
     transcript = re.sub(r"\| \d\.\d{3}$", "| N", transcript, flags=re.MULTILINE)
     transcript += terminal("train index --refs few.jsonl")
+    # Cosine knows colors and not places, so only the second training gains.
     trained = terminal("train index --refs refs.jsonl --epochs 1 --device cpu")
-    transcript += re.sub(r"\d\.\d{3}", "N", trained)
+    trained += terminal("train index --refs places.jsonl --epochs 6 --batch 8 --lr 0.02")
+    transcript += re.sub(r"\d\.\d{3}", "N", trained).replace(" *", "")
+    transcript = re.sub(r"kept epoch \d", "kept epoch N", transcript)
+    transcript += terminal("verify index")
+    transcript += re.sub(r"\d\.\d{3}", "N", terminal("evaluate index --refs places.jsonl"))
     transcript += terminal("info index")
     check("evaluate_and_train.txt", transcript)
 

@@ -99,7 +99,7 @@ def test_saved_and_loaded_it_scores_the_same(kind, tmp_path):
 
 @pytest.mark.parametrize(("format", "advice"), [(1, "train it again"), (99, "upgrade")])
 def test_a_file_of_a_different_release_is_refused(format, advice, tmp_path, monkeypatch):
-    monkeypatch.setattr(trained, "FORMAT", format)
+    monkeypatch.setattr(trained, "MATCHER_FORMAT", format)
     untrained().save(tmp_path / "m.safetensors")
     monkeypatch.undo()
     with pytest.raises(ModelError, match=advice):

@@ -359,7 +359,7 @@ words = st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=
 @st.composite
 def expressions(draw) -> Expression:
     x1, y1 = draw(coordinates), draw(coordinates)
-    box = (x1, y1, x1 + draw(st.integers(1, 500)), y1 + draw(st.integers(1, 500)))
+    box = (x1, y1, x1 + draw(st.integers(2, 500)), y1 + draw(st.integers(2, 500)))
     phrase = " ".join(draw(st.lists(words, min_size=1, max_size=4)))
     name, split, dataset = draw(words) + ".jpg", draw(words), draw(words)
     size = draw(st.sampled_from([None, (5000, 6000)]))
@@ -429,7 +429,10 @@ COCO = "COCO_train2014_000000123456.jpg"
         ("./q/a.jpg", ["/p/a.jpg", "/q/a.jpg"], "/q/a.jpg"),
         ("q\\a.jpg", ["/p/a.jpg", "/q/a.jpg"], "/q/a.jpg"),
         ("a.jpg", ["C:\\p\\a.jpg", "C:\\p\\ba.jpg"], "C:\\p\\a.jpg"),
-        ("elsewhere/a.jpg", ["/p/a.jpg"], "/p/a.jpg"),
+        ("../p/./a.jpg", ["/p/a.jpg", "/q/a.jpg"], "/p/a.jpg"),
+        ("p/caf\u00e9.jpg", ["/p/cafe\u0301.jpg"], "/p/cafe\u0301.jpg"),
+        ("p/cafe\u0301.jpg", ["/p/caf\u00e9.jpg", "/q/cafe\u0301.jpg"], "/p/caf\u00e9.jpg"),
+        (f"train2014/{COCO}", ["/d/train2014/000000123456.jpg"], "/d/train2014/000000123456.jpg"),
         (COCO, [f"/p/{COCO}"], f"/p/{COCO}"),
         (COCO.replace(".jpg", "_17.jpg"), [f"/p/{COCO}"], f"/p/{COCO}"),
         (COCO.replace(".jpg", "_17.jpg"), ["/p/000000123456.jpg"], "/p/000000123456.jpg"),
@@ -445,6 +448,8 @@ def test_names_that_match_no_image_or_several_are_refused():
     assert names_found("b.jpg", "/p/a.jpg") == {"image-not-in-index": 1}
     assert names_found("a.jpg", "/p/a.jpg", "/q/a.jpg") == {"ambiguous-name": 1}
     assert names_found("a.jpg", "/p/aa.jpg") == {"image-not-in-index": 1}
+    assert names_found("elsewhere/a.jpg", "/p/a.jpg") == {"image-not-in-index": 1}
+    assert names_found(f"val/{COCO}", "/train/000000123456.jpg") == {"image-not-in-index": 1}
     copies = [image("/p/a.jpg", 3), image("/q/a.jpg", 3)]
     assert len(resolve_images([Expression("a.jpg", "x", (0, 0, 10, 10))], copies)) == 1
 

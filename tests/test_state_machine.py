@@ -28,6 +28,7 @@ class Collection(RuleBasedStateMachine):
         (self.photos / "sub").mkdir(parents=True)
         self.files: dict[str, tuple[str, int]] = {}
         self.indexed: dict[str, tuple[str, int]] = {}
+        self.removed: set[str] = set()
         self.reader: rg.Index | None = None
         self._draw("a.png", ("red", 1))
         self.build(prune=True, shard_images=2)
@@ -62,11 +63,12 @@ class Collection(RuleBasedStateMachine):
             (self.photos / name).unlink()
             del self.files[name]
 
-    @rule(prune=st.booleans(), shard_images=st.integers(1, 4))
-    def build(self, prune, shard_images):
+    @rule(prune=st.booleans(), shard_images=st.integers(1, 4), restore=st.booleans())
+    def build(self, prune, shard_images, restore=False):
         options = rg.BuildOptions(
-            prune=prune, batch_images=1, shard_images=shard_images, workers=1, progress=False
-        )
+            prune=prune, batch_images=1, shard_images=shard_images, workers=1, progress=False,
+            restore=restore,
+        )  # fmt: skip
         preview = rg.preview_build(self.photos, self.index, options=options)
         report = rg.build(
             self.photos, self.index, detector=SquareDetector(), clip=ColorEncoder(),
@@ -74,11 +76,15 @@ class Collection(RuleBasedStateMachine):
         ).build_report  # fmt: skip
         for number in ("unchanged", "added", "updated", "moved", "duplicates", "missing"):
             assert getattr(preview, number) == getattr(report, number), number
+        self.removed -= self.files.keys() if restore else set()
+        left_out = self._names(file.path for file in report.left_out)
+        assert sorted(left_out) == sorted(self.removed & self.files.keys())
         gone = self.indexed.keys() - self.files.keys()
         kept = {} if prune else {n: self.indexed[n] for n in self._names(report.missing)}
         assert set(self._names(report.missing)) <= gone
         assert report.moved == len(gone) - len(report.missing)
-        self.indexed = self.files | kept
+        seen = {name: self.files[name] for name in self.files.keys() - self.removed}
+        self.indexed = seen | kept
 
     def _names(self, paths):
         return [str(Path(path).relative_to(self.photos)) for path in paths]
@@ -88,6 +94,7 @@ class Collection(RuleBasedStateMachine):
         if name in self.indexed:
             assert rg.Index.open(self.index).remove(self.photos / name) == 1
             del self.indexed[name]
+            self.removed.add(name)
 
     @rule(shard_images=st.integers(1, 6))
     def compact(self, shard_images):
@@ -121,7 +128,7 @@ class Collection(RuleBasedStateMachine):
 
     @rule()
     def incremental_equals_full(self):
-        self.build(prune=True, shard_images=3)
+        self.build(prune=True, shard_images=3, restore=True)
         with tempfile.TemporaryDirectory() as other:
             rg.build(
                 self.photos, other, detector=SquareDetector(), clip=ColorEncoder(),

@@ -13,6 +13,7 @@ from matching_data import (
     ENCODER,
     LabelEncoder,
     TableStore,
+    hold_out,
     left_and_right,
     random_table,
     untrained,
@@ -21,12 +22,13 @@ from matching_data import (
 from retrieval_grounding.core.errors import GroundingError, ModelError
 from retrieval_grounding.matching import region_source
 from retrieval_grounding.matching.batch import RegionTensors
-from retrieval_grounding.matching.dataset import Examples, batches_by_image, split_by_image
+from retrieval_grounding.matching.dataset import Examples, batches_by_image
 from retrieval_grounding.matching.fit import fit_matcher
 from retrieval_grounding.matching.model import MatcherConfig
 from retrieval_grounding.matching.networks import make_model
 from retrieval_grounding.matching.options import TrainingOptions
 from retrieval_grounding.matching.region_source import StreamedRegions, open_regions
+from retrieval_grounding.matching.split import split_examples
 from retrieval_grounding.matching.statements import Statement
 from retrieval_grounding.matching.trainer import train_model
 from retrieval_grounding.matching.vocabulary import frequent_words
@@ -34,7 +36,7 @@ from retrieval_grounding.matching.vocabulary import frequent_words
 
 def train(table, kind="residual", checkpoint: Path | None = None, regions=None, **options: object):
     examples = left_and_right(table)
-    training, validation = split_by_image(examples, 0.2, seed=0)
+    training, validation = hold_out(examples)
     vocabulary = frequent_words(examples.phrases.texts, min_count=1, max_words=100)
     torch.manual_seed(0)
     model = make_model(MatcherConfig(kind, DIMENSION, len(vocabulary), width=48))
@@ -186,7 +188,7 @@ def test_fine_tuning_refuses_a_matcher_of_a_different_encoder():
 def test_phrases_without_a_box_leave_the_ranking_to_cosine():
     table = random_table([5] * 40, 2)
     examples = left_and_right(table)
-    training, validation = split_by_image(examples, 0.2, seed=0)
+    training, validation = hold_out(examples)
     unlocated = Examples(
         training.phrases, training.phrase, training.mirrored, training.image,
         np.full_like(training.boxes, np.nan),
@@ -236,7 +238,11 @@ def test_batches_keep_the_examples_of_an_image_together():
 
 def test_a_split_shares_no_image():
     examples = left_and_right(random_table([6] * 50, 0))
-    rest, held_out = split_by_image(examples, 0.2, seed=0)
-    assert len(rest) + len(held_out) == len(examples)
-    assert not set(rest.image.tolist()) & set(held_out.image.tolist())
-    assert len(set(held_out.image.tolist())) == round(0.2 * len(set(examples.image.tolist())))
+    split = split_examples(examples, np.arange(50), np.zeros(50, bool), seed=0)
+    parts = (split.training, split.validation, split.calibration)
+    assert sum(map(len, parts)) == len(examples)
+    images = [set(part.image.tolist()) for part in parts]
+    every_image = set(examples.image.tolist())
+    assert set.union(*images) == every_image
+    assert sum(map(len, images)) == len(every_image)
+    assert len(images[1]) == len(images[2]) == round(0.1 * len(every_image))

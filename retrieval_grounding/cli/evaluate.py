@@ -8,7 +8,17 @@ from typing import Annotated
 import typer
 
 from .logs import Verbose
-from .options import Device, FirstSentence, Html, IndexClip, IndexDirectory, Json, OneObject, Split
+from .options import (
+    Device,
+    FirstSentence,
+    Html,
+    IndexClip,
+    IndexDirectory,
+    Json,
+    OneObject,
+    Split,
+    check_index_first,
+)
 from .output import note, print_json, print_table, say
 
 __all__ = ["evaluate"]
@@ -50,6 +60,7 @@ def evaluate(
     Example: retrieval-grounding evaluate indexes/coco --refs refcocog/ --split val
     """
     references = [_reference_file(text) for text in reference or ()]
+    check_index_first(index, [str(refs)])
     from ..index import Index
 
     report = Index.open(index, encoder=clip, device=device).evaluate(

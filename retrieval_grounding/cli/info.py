@@ -65,10 +65,11 @@ def _describe_vectors(facts: dict[str, Any]) -> str:
 
 def _describe_matcher(index: Index) -> str:
     """Return which matcher ranks regions, as in "bundled (residual)"."""
-    from ..matching.load import MATCHER_FILE
     from ..matching.trained import TrainedMatcher
 
     if not isinstance(index.matcher, TrainedMatcher):
         return index.matcher.name
-    origin = "trained on this index" if (index.directory / MATCHER_FILE).is_file() else "bundled"
+    file = index.matcher.file
+    own = file is not None and file.parent == index.directory
+    origin = "trained on this index" if own else "bundled"
     return f"{origin} ({index.matcher.config.kind})"

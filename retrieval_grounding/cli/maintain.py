@@ -10,7 +10,16 @@ import typer
 
 from ..core.text import counted
 from .logs import Verbose
-from .options import DetectorName, Device, IndexClip, IndexDirectory, Json, ShardImages, Wait
+from .options import (
+    DetectorName,
+    Device,
+    IndexClip,
+    IndexDirectory,
+    Json,
+    ShardImages,
+    Wait,
+    check_index_first,
+)
 from .output import print_json, print_table, say
 
 __all__ = ["compact", "reindex", "relocate", "remove"]
@@ -40,7 +49,7 @@ def remove(
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Remove images from an index. Their files stay, so the next build adds them again.
+    """Remove images from an index. Their files stay; 'build --restore' adds them again.
 
     Example: retrieval-grounding remove indexes/pictures --glob "*/screenshots/*"
     """
@@ -48,6 +57,7 @@ def remove(
 
     if not paths and glob is None:
         raise typer.BadParameter("name images, folders or --glob PATTERN")
+    check_index_first(index, [str(path) for path in paths or []])
     removed = Index.open(index).remove(paths or [], glob, timeout=wait)
     if as_json:
         print_json({"index": str(index), "removed": removed})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,6 +11,7 @@ import typer
 
 from ..core.errors import GroundingError
 from ..core.output_file import check_suffix
+from ..core.paths import expand_home
 from ..models.presets import PRESETS
 
 if TYPE_CHECKING:
@@ -33,11 +36,23 @@ __all__ = [
     "ShardImages",
     "Split",
     "Wait",
+    "check_image_first",
+    "check_index_first",
     "detector_settings",
+    "index_directory",
 ]
 
 
-IndexDirectory = Annotated[Path, typer.Argument(help="Directory of the index.", metavar="INDEX")]
+def index_directory(text: str) -> Path:
+    """Return the path of an index; shells leave the ``~`` in ``--index=~/x`` as it is."""
+    if not text:
+        raise typer.BadParameter("an empty path names no index")
+    return Path(expand_home(text))
+
+
+IndexDirectory = Annotated[
+    Path, typer.Argument(help="Directory of the index.", metavar="INDEX", parser=index_directory)
+]
 Device = Annotated[str, typer.Option(help="Where the models run: auto, cpu, cuda or cuda:N.")]
 
 
@@ -135,3 +150,39 @@ def detector_settings(
     given = {"confidence": confidence, "iou": iou, "max_boxes": max_boxes}
     chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     return DetectorSettings(**chosen) if chosen else None
+
+
+def check_index_first(index: Path, others: Sequence[str]) -> None:
+    """Refuse arguments in the wrong order: another one is an index, and the first is not.
+
+    Raises
+    ------
+    typer.BadParameter
+    """
+    if _is_index(str(index)):
+        return
+    if found := next((text for text in others if _is_index(text)), None):
+        raise typer.BadParameter(
+            f"the index comes first: {str(index)!r} is not an index, but {found!r} is"
+        )
+
+
+def check_image_first(image: Path, others: Sequence[str]) -> None:
+    """Refuse arguments in the wrong order: another one is a file, and the first is not.
+
+    Raises
+    ------
+    typer.BadParameter
+    """
+    if os.path.exists(image):  # noqa: PTH110 - unlike Path.exists, False for what cannot be a name
+        return
+    if found := next((text for text in others if os.path.isfile(text)), None):  # noqa: PTH113
+        raise typer.BadParameter(
+            f"the image comes first: {str(image)!r} is not a file, but {found!r} is"
+        )
+
+
+def _is_index(text: str) -> bool:
+    from ..storage.open_catalog import CATALOG_FILE
+
+    return os.path.isfile(os.path.join(text, CATALOG_FILE))  # noqa: PTH113, PTH118

@@ -25,6 +25,8 @@ from .options import (
     MinProbability,
     PhraseArguments,
     PresetName,
+    check_image_first,
+    check_index_first,
     detector_settings,
 )
 from .output import note
@@ -58,6 +60,7 @@ def query(
     """
     from ..index import Index
 
+    check_index_first(index, phrases)
     _hint_at_quotes(phrases)
     found = Index.open(index, encoder=clip, device=device).query(
         phrases,
@@ -96,6 +99,7 @@ def ground(
     from ..search.ground import ground as ground_image
     from ..search.rank import filter_by_probability
 
+    check_image_first(image, phrases)
     _hint_at_quotes(phrases)
     best = ground_image(
         image,
@@ -111,13 +115,16 @@ def ground(
         for phrase, hit in zip(phrases, best, strict=True)
     ]
     hits = [hit for _, kept in results for hit in kept]
+    remarks: list[str] = []
     if save is not None:
         from ..search.draw import save_picture
 
-        save_picture(image, hits, save)
+        remarks = save_picture(image, hits, save)
     show_hits(results, html, as_json)
     if save is not None:
         note(f"Wrote the picture {save}{'' if hits else ', without boxes'}")
+    for remark in remarks:
+        note(remark)
 
 
 def _hint_at_quotes(phrases: Sequence[str]) -> None:

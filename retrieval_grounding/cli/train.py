@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..core.text import counted
 from .logs import Verbose
-from .options import Device, FirstSentence, IndexClip, IndexDirectory, Json, OneObject, Split, Wait
-from .output import print_json, print_table, say
+from .options import (
+    Device,
+    FirstSentence,
+    IndexClip,
+    IndexDirectory,
+    Json,
+    OneObject,
+    Split,
+    Wait,
+    check_index_first,
+)
+from .output import note, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from ..matching.fit import Fit
 
 __all__ = ["train"]
 
@@ -46,7 +60,9 @@ def train(
 ) -> None:
     """Train a matcher on the cached features of an index, without reading its images.
 
-    An interrupted run resumes when the command is repeated with the same options.
+    The matcher is installed unless it is worse, on held-out expressions, than the one in use or
+    than cosine; then the exit code is 1. An interrupted run resumes when the command is repeated
+    with the same options.
 
     Example: retrieval-grounding train indexes/photos --refs pseudo
     """
@@ -57,6 +73,7 @@ def train(
     from ..index import Index
     from ..matching.options import TrainingOptions
 
+    check_index_first(index, [refs])
     fit = Index.open(index, encoder=clip, device=device).train(
         refs,
         kind="concat" if kind == "concat" else "residual",
@@ -69,11 +86,19 @@ def train(
     )
     if as_json:
         print_json(fit.as_dict() | {"index": str(index), "trained_on": fit.matcher.trained_on})
-        return
+    else:
+        _print_fit(index, fit)
+    if not fit.installed:
+        note(f"error: {fit.reason}")
+        raise typer.Exit(1)
+
+
+def _print_fit(index: Path, fit: Fit) -> None:
+    best = fit.history.best
     header = ("epoch", "loss", "validation loss", "Acc@0.5", "mean IoU")
     rows = [
         (
-            f"{epoch.number}{' *' if epoch is fit.history.best else ''}",
+            f"{epoch.number}{' *' if epoch is best else ''}",
             f"{epoch.loss:.3f}",
             f"{epoch.validation_loss:.3f}",
             f"{epoch.accuracy:.3f}",
@@ -82,7 +107,17 @@ def train(
         for epoch in fit.history.epochs
     ]
     print_table(header, rows, header_in_pipe=True)
+    for comparison in fit.comparisons:
+        say(
+            f"held out: mean IoU {comparison.mean_iou:.3f}, Acc@0.5 {comparison.accuracy:.3f}; "
+            f"{comparison.name}: {comparison.other_mean_iou:.3f}, {comparison.other_accuracy:.3f} "
+            f"({counted(comparison.expressions, 'expression')} about "
+            f"{counted(comparison.images, 'image')})"
+        )
+    for text in fit.notes:
+        say(f"note: {text}")
+    kept = f"; kept epoch {best.number}" if fit.installed and best is not None else ""
     say(
         f"{index}: trained on {counted(fit.expressions, 'expression')} about "
-        f"{counted(fit.images, 'image')}; kept epoch {fit.history.best.number}"
+        f"{counted(fit.images, 'image')}{kept}"
     )

@@ -10,7 +10,7 @@ import typer
 from ..core.text import counted
 from .logs import Verbose
 from .options import DetectorName, Device, IndexClip, IndexDirectory, Json, Wait
-from .output import note, print_json, print_table, say
+from .output import note, print_json, print_table, printable, say
 
 if TYPE_CHECKING:
     from ..core.reports import Fault, VerifyReport
@@ -22,7 +22,10 @@ def verify(
     index: IndexDirectory,
     repair: Annotated[
         bool,
-        typer.Option("--repair", help="Embed damaged images again; keep everything else."),
+        typer.Option(
+            "--repair",
+            help="Embed damaged images again, move a damaged matcher aside, keep the rest.",
+        ),
     ] = False,
     detector: DetectorName = None,
     clip: IndexClip = None,
@@ -50,6 +53,7 @@ def verify(
                 "repaired": [_as_dict(fault) for fault in report.repaired],
                 "embedded": report.embedded,
                 "lost": report.lost,
+                "notes": report.notes,
             }
         )
     else:
@@ -77,5 +81,7 @@ def _print_report(index: Path, report: VerifyReport) -> None:
             print_table((title, "kind", "detail", "repair"), rows, header_in_pipe=True)
     if report.lost:
         print_table(("lost",), [(path,) for path in report.lost], header_in_pipe=True)
+    for text in report.notes:
+        say(f"note: {printable(text)}")
     if report.faults and not report.repaired:
         note(f"to repair: retrieval-grounding verify {index} --repair")

@@ -1,18 +1,26 @@
-"""Progress bars on a terminal, nothing in a pipe."""
+"""Progress: a bar on a terminal, a line every few seconds in a log."""
 
 from __future__ import annotations
 
 import contextlib
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 
 __all__ = ["progress_bar"]
+
+_SECONDS_PER_LINE = 5.0
 
 
 @contextlib.contextmanager
 def progress_bar(
     description: str, total: int, unit: str, shown: bool | None = None
 ) -> Iterator[Callable[[int], None]]:
-    """Show a bar with the rate on stderr, and yield a function that advances it.
+    """Show progress with the rate on stderr, and yield a function that advances it.
+
+    On a terminal this is a bar. Elsewhere, for example in a log, it is a line every few seconds, so
+    short work leaves none.
 
     Parameters
     ----------
@@ -23,8 +31,20 @@ def progress_bar(
     unit : str
         What is counted, for the rate: ``"images"`` shows images/s.
     shown : bool, optional
-        Whether to show the bar; None shows it if stderr is a terminal.
+        False shows nothing.
     """
+    if shown is False:
+        yield lambda steps: None
+        return
+    from rich.console import Console
+
+    show = _bar if Console(stderr=True).is_terminal else _lines
+    with show(description, total, unit) as advance:
+        yield advance
+
+
+@contextlib.contextmanager
+def _bar(description: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -42,7 +62,6 @@ def progress_bar(
             speed = task.finished_speed or task.speed
             return Text(f"{speed:.1f} {unit}/s" if speed else f"… {unit}/s")
 
-    console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -50,7 +69,40 @@ def progress_bar(
         Rate(),
         TimeRemainingColumn(),
     )
-    visible = console.is_terminal if shown is None else shown
-    with Progress(*columns, console=console, disable=not visible) as progress:
+    with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(description, total=total)
         yield lambda steps: progress.advance(task, steps)
+
+
+@contextlib.contextmanager
+def _lines(description: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+    done, started = 0, time.monotonic()
+    finished = threading.Event()
+
+    def advance(steps: int) -> None:
+        nonlocal done
+        done += steps
+
+    def report() -> None:
+        while not finished.wait(_SECONDS_PER_LINE):
+            rate = done / (time.monotonic() - started)
+            left = f", about {_duration((total - done) / rate)} left" if rate else ""
+            line = f"{description}: {done:,} of {total:,} {unit}, {rate:.1f} {unit}/s{left}\n"
+            with contextlib.suppress(OSError, ValueError, AttributeError):  # stderr was closed
+                sys.stderr.write(line)
+                sys.stderr.flush()
+
+    thread = threading.Thread(target=report, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield advance
+    finally:
+        finished.set()
+        thread.join()
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.0f} h"

@@ -15,6 +15,7 @@ __all__ = [
     "BuildReport",
     "CompactReport",
     "Fault",
+    "FileNote",
     "SkippedFile",
     "VerifyReport",
 ]
@@ -44,6 +45,26 @@ class SkippedFile:
 
 
 @dataclass(frozen=True)
+class FileNote:
+    """Something to know about a file that is in the index.
+
+    Parameters
+    ----------
+    path : str
+        Absolute path.
+    reason : str
+        ``"truncated"`` or ``"damaged"`` if a decoder filled in a part of the image;
+        ``"guessed-range"`` if it does not say which values are black and white.
+    detail : str
+        What exactly was found, and how much of the image is concerned.
+    """
+
+    path: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
 class BuildOptions:
     """How to build. No option changes what is stored of an image.
 
@@ -56,17 +77,43 @@ class BuildOptions:
         Images per shard. A crash loses at most the shard in progress.
     workers : int
         Processes that decode ahead of the models, each with a thread that reads for it.
+    memory : int or None
+        Bytes for decoding and for images that wait for the models, in all processes together. None
+        is a fourth of the memory that is free. An image that needs more by itself is skipped.
     progress : bool or None
         Whether to show a progress bar; None shows it on a terminal.
     prune : bool
         Remove images whose files have been deleted. Otherwise they are only reported.
+    check_content : bool
+        Read every file, and find changes that left its size and modification time as they were.
+        Otherwise only files with a new size or time are read.
+    force : bool
+        Embed every file again, even if it has not changed, and replace its regions.
+    allow_empty : bool
+        Believe that a source without any image has been emptied. Otherwise it may be the mount
+        point of a drive that is not connected, and its images are kept even if `prune`.
+    restore : bool
+        Add images again that :meth:`Index.remove` removed.
+    exclude, include : tuple of str
+        What to leave out, and what to search although it would be left out; see
+        :func:`find_images`.
+    follow_links : bool
+        Also search folders to which links point.
     """
 
     batch_images: int = 16
     shard_images: int = 512
     workers: int = field(default_factory=lambda: min(8, os.cpu_count() or 1))
+    memory: int | None = None
     progress: bool | None = None
     prune: bool = False
+    check_content: bool = False
+    force: bool = False
+    allow_empty: bool = False
+    restore: bool = False
+    exclude: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
+    follow_links: bool = False
 
     def __post_init__(self) -> None:
         for name in ("batch_images", "shard_images", "workers"):
@@ -81,15 +128,26 @@ class BuildReport:
     Parameters
     ----------
     found : int
-        Files that the sources name.
+        Files with an image's name that were found and not left out.
     unchanged, added, updated, moved, duplicates : int
         How many of them are in the index as they were, are new, have changed, were known under a
         path that no longer exists, or are new copies of an image that is already in the index
         (copies share its regions).
     skipped : list of SkippedFile
         Files that could not be indexed, and why.
+    notes : list of FileNote
+        Files that were indexed in this build although their decoder had to guess or to repair
+        something.
+    left_out : list of SkippedFile
+        Folders that were not searched and files that were not considered, and why: hidden ones,
+        folders of machines, unreadable folders, excluded and removed images.
+    other_files : int
+        Files that were found and do not have an image's name.
     missing : list of str
         Images of the index whose files have been deleted.
+    unreachable : list of str
+        Images of the index that cannot be looked up now, for example because a drive is not
+        connected. They are never removed.
     pruned : bool
         Whether the missing images were removed from the index.
     embedded, regions : int
@@ -105,7 +163,11 @@ class BuildReport:
     moved: int = 0
     duplicates: int = 0
     skipped: list[SkippedFile] = field(default_factory=list)
+    notes: list[FileNote] = field(default_factory=list)
+    left_out: list[SkippedFile] = field(default_factory=list)
+    other_files: int = 0
     missing: list[str] = field(default_factory=list)
+    unreachable: list[str] = field(default_factory=list)
     pruned: bool = False
     embedded: int = 0
     regions: int = 0
@@ -120,6 +182,11 @@ class BuildReport:
     def skipped_reasons(self) -> dict[str, int]:
         """Number of skipped files by reason, the most frequent first."""
         return dict(Counter(file.reason for file in self.skipped).most_common())
+
+    @property
+    def note_reasons(self) -> dict[str, int]:
+        """Number of notes by reason, the most frequent first."""
+        return dict(Counter(note.reason for note in self.notes).most_common())
 
 
 class BuildInterrupted(KeyboardInterrupt):
@@ -201,6 +268,8 @@ class VerifyReport:
     lost : list of str
         Images that a repair removed because their regions were damaged and their files are gone or
         unusable.
+    notes : list of str
+        What else is in the folder, and what could not be checked; nothing of it is a fault.
     """
 
     images: int
@@ -209,3 +278,4 @@ class VerifyReport:
     repaired: list[Fault] = field(default_factory=list)
     embedded: int = 0
     lost: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)

@@ -17,10 +17,18 @@ from .readers import read_csv, read_jsonl
 from .records import Record
 from .refer import find_refs, read_refer
 
-__all__ = ["Expression", "ExpressionSet", "clipped_box", "parse_box", "read_expressions"]
+__all__ = [
+    "Expression",
+    "ExpressionSet",
+    "clipped_box",
+    "is_normalized",
+    "parse_box",
+    "read_expressions",
+]
 
 
 _MAX_COORDINATE = 1e6  # pixels; beyond any image, and float32 is still exact to 1/16
+_MAX_FRACTION = 1.01  # boxes from 0 to 1, which rounding may exceed
 
 
 @dataclass(frozen=True)
@@ -140,7 +148,8 @@ def read_expressions(
     -------
     ExpressionSet
         Skipped expressions are counted by reason: ``other-split``, ``later-sentence``,
-        ``other-object``, or the problem of a record, such as ``bad-box``.
+        ``other-object``, or the problem of a record, such as ``bad-box``, or ``normalized-box`` for
+        a box from 0 to 1, which must be in pixels.
 
     Raises
     ------
@@ -179,7 +188,10 @@ def read_expressions(
             skipped[error.reason] += 1
             first_problem = first_problem or f"{record.location}: {error.reason}"
     if not found:
-        raise ExpressionError(f"{path} has no usable expression ({first_problem or 'it is empty'})")
+        advice = "; boxes must be in pixels, not from 0 to 1" if skipped["normalized-box"] else ""
+        raise ExpressionError(
+            f"{path} has no usable expression ({first_problem or 'it is empty'}){advice}"
+        )
     kept = _of_splits(found, splits, path)
     skipped["other-split"] += len(found) - len(kept)
     if first_sentence_only:
@@ -233,6 +245,8 @@ def _to_expression(record: Record) -> Expression:
     box = parse_box(values)
     if box is None:
         raise _BadRecordError("bad-box")
+    if is_normalized(box):
+        raise _BadRecordError("normalized-box")
     inside = clipped_box(box, size)
     if inside is None:
         raise _BadRecordError("box-outside-image")
@@ -251,6 +265,8 @@ def _to_expression(record: Record) -> Expression:
 def parse_box(values: Any) -> Box | None:
     """Return the box of a record as corners, or None without a box of positive area.
 
+    ``bbox_xyxy`` comes before ``bbox_xywh``; null counts as missing.
+
     Examples
     --------
     >>> parse_box({"bbox_xywh": [10, 20, 30, 40]})
@@ -258,15 +274,27 @@ def parse_box(values: Any) -> Box | None:
     >>> parse_box({"bbox_xywh": [10, 20, 0, 40]}) is None
     True
     """
-    given = values.get("bbox_xyxy", values.get("bbox_xywh"))
+    corners = values.get("bbox_xyxy")
+    given = values.get("bbox_xywh") if corners is None else corners
     if not isinstance(given, (list, tuple)) or len(given) != 4:
         return None
     if not all(_is_number(value) for value in given):
         return None
     x, y, right, bottom = (float(value) for value in given)
-    if "bbox_xyxy" not in values:
+    if corners is None:
         right, bottom = x + right, y + bottom
     return (x, y, right, bottom) if right > x and bottom > y else None
+
+
+def is_normalized(box: Box) -> bool:
+    """Return whether a box is in fractions of the image's sides rather than in pixels.
+
+    Examples
+    --------
+    >>> is_normalized((0.1, 0.2, 0.5, 1.0)), is_normalized((0.0, 0.0, 3.0, 2.0))
+    (True, False)
+    """
+    return max(map(abs, box)) <= _MAX_FRACTION
 
 
 def clipped_box(box: Box, size: tuple[int, int] | None) -> Box | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -43,10 +45,11 @@ class Resolved:
 def resolve_images(expressions: Iterable[Expression], images: Iterable[ImageRow]) -> Resolved:
     """Find the image of each expression by its name.
 
-    A name is matched as a whole path, then as the end of a path, then as a file name, and then by
-    its COCO number: ``COCO_train2014_000000123456_17.jpg`` (which includes the number of an
-    annotation), ``COCO_train2014_000000123456.jpg`` and ``000000123456.jpg`` are the same image. A
-    name that matches several images is ambiguous, unless they are copies of one file.
+    A name is matched as a whole path, then as the end of a path, and then by its COCO number:
+    ``COCO_train2014_000000123456_17.jpg`` (which includes the number of an annotation),
+    ``COCO_train2014_000000123456.jpg`` and ``000000123456.jpg`` are the same image. Folders in a
+    name must match: ``train/1.jpg`` is never ``val/1.jpg``. Composed and decomposed accents are the
+    same. A name that matches several images is ambiguous, unless they are copies of one file.
 
     Boxes for a different image size are scaled if the aspect ratio is the same up to rounding.
 
@@ -88,7 +91,7 @@ class ImageNames:
         self._by_file: dict[str, list[ImageRow]] = defaultdict(list)
         self._by_number: dict[str, list[ImageRow]] = defaultdict(list)
         for image in images:
-            path = _slashes(image.path)
+            path = _normalized(image.path)
             self._by_path[path].append(image)
             self._by_file[_file_name(path)].append(image)
             if number := _coco_number(path):
@@ -99,16 +102,28 @@ class ImageNames:
 
         Copies of one file have the same shard and row.
         """
-        wanted = _slashes(name).removeprefix("./")
-        if exact := self._by_path.get(wanted):
-            return exact
+        wanted = _normalized(name)
+        if same_path := self._by_path.get(wanted):
+            return [image for image in same_path if image.path == name] or same_path
+        ending = "/" + wanted.lstrip("/")
         same_file = self._by_file.get(_file_name(wanted), [])
-        ending = [i for i in same_file if _slashes(i.path).endswith("/" + wanted.lstrip("/"))]
-        return ending or same_file or self._by_number.get(_coco_number(wanted) or "", [])
+        if found := [i for i in same_file if _normalized(i.path).endswith(ending)]:
+            return found
+        folder = ending.rsplit("/", 1)[0]
+        same_number = self._by_number.get(_coco_number(wanted) or "", [])
+        return [i for i in same_number if _folder(_normalized(i.path)).endswith(folder)]
 
 
-def _slashes(path: str) -> str:
-    return path.replace("\\", "/")
+def _normalized(path: str) -> str:
+    """Return a path with forward slashes and composed accents, without ``.`` and leading ``..``."""
+    slashes = posixpath.normpath(unicodedata.normalize("NFC", path.replace("\\", "/")))
+    while slashes.startswith("../"):
+        slashes = slashes.removeprefix("../")
+    return slashes
+
+
+def _folder(path: str) -> str:
+    return path.rpartition("/")[0]
 
 
 def _file_name(path: str) -> str:

@@ -1,22 +1,57 @@
-"""Finding image files in folders, globs and lists."""
+"""Finding the image files that folders, globs and lists name."""
 
 from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from ..core.errors import SourceError
+from ..core.paths import absolute_path, existing_path, resolver, same_names
+from ..core.reports import BuildOptions, SkippedFile
+from ..core.text import counted
 from ..core.types import PathLike
+from .lists import read_list
+from .rules import Rules
+from .suffixes import IMAGE_SUFFIXES, suffix_of, unsupported
+from .walk import Findings, Walker
 
-__all__ = ["IMAGE_SUFFIXES", "as_list", "find_images", "source_folders"]
+__all__ = ["Collection", "as_list", "find_images", "search", "source_places"]
 
 
-IMAGE_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2")
-)
-"""Suffixes, in lower case, of the files to use in a folder."""
+@dataclass(frozen=True)
+class Collection:
+    """The files that sources name.
+
+    Parameters
+    ----------
+    paths : list of str
+        Absolute paths of the files to index, each file once, in the order of the sources.
+    unusable : list of SkippedFile
+        Files whose names say that they cannot be decoded.
+    left_out : list of SkippedFile
+        Folders and files that were not searched, and why.
+    other_files : int
+        Number of files that do not have an image's name.
+    roots : list of str
+        Absolute paths of the folders that were searched; for a pattern, the folder above it. An
+        indexed file that does not exist below one of them has been deleted; files elsewhere may
+        be on a drive that is not connected.
+    mounts : set of str
+        Folders on which a different file system is mounted.
+    named : set of str
+        Those of `paths` that are sources themselves.
+    """
+
+    paths: list[str]
+    unusable: list[SkippedFile]
+    left_out: list[SkippedFile]
+    other_files: int
+    roots: list[str]
+    mounts: set[str]
+    named: set[str]
 
 
 def as_list(paths: PathLike | Iterable[PathLike]) -> list[PathLike]:
@@ -24,16 +59,28 @@ def as_list(paths: PathLike | Iterable[PathLike]) -> list[PathLike]:
     return [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
 
 
-def find_images(sources: PathLike | Iterable[PathLike]) -> list[str]:
+def find_images(
+    sources: PathLike | Iterable[PathLike],
+    *,
+    exclude: Iterable[str] = (),
+    include: Iterable[str] = (),
+    follow_links: bool = False,
+) -> list[str]:
     """Return the absolute paths of all image files in `sources`, each once.
 
     Parameters
     ----------
     sources : path or iterable of paths
-        Folders, image files with any suffix, glob patterns, and ``.txt`` files with one path per
-        line, relative to the folder of the list. Folders are searched recursively for files with
-        :data:`IMAGE_SUFFIXES`; hidden files and folders are ignored, and symbolic links to folders
-        are not followed.
+        Folders, image files, glob patterns, and ``.txt`` lists of paths (one on each line, or with
+        NUL between them), relative to the folder of the list. Folders are searched with all below
+        them for files that have the suffix of an image; hidden files and folders, folders of
+        machines such as ``@eaDir`` and ``node_modules``, indexes, and what a file ``.rgignore``
+        names are left out.
+    exclude, include : iterable of str
+        Patterns in the syntax of ``.gitignore``, relative to the folder that is searched: what to
+        leave out, and what to search although it would be left out.
+    follow_links : bool
+        Also search folders to which links point; each folder is searched once.
 
     Returns
     -------
@@ -45,70 +92,184 @@ def find_images(sources: PathLike | Iterable[PathLike]) -> list[str]:
     SourceError
         If a source does not exist or cannot be read, or no image is found.
     """
-    found: dict[str, None] = {}
-    for source in as_list(sources):
-        found |= dict.fromkeys(_expand(os.fspath(source)))
-    if not found:
-        raise SourceError(
-            "no image was found; name a folder with files such as "
-            f"{', '.join(sorted(IMAGE_SUFFIXES)[:6])} …"
-        )
-    return list(found)
+    options = BuildOptions(
+        exclude=tuple(exclude), include=tuple(include), follow_links=follow_links
+    )
+    return search(sources, options).paths
 
 
-def source_folders(sources: PathLike | Iterable[PathLike]) -> list[str]:
-    """Return the absolute folders in `sources`; for a pattern, the folder that contains it.
+def search(
+    sources: PathLike | Iterable[PathLike], options: BuildOptions, index: PathLike | None = None
+) -> Collection:
+    """Find the files that `sources` name; see :func:`find_images`.
 
-    An indexed file that is missing in one of them has been deleted. Files elsewhere may merely be
-    on a drive that is not connected.
+    Parameters
+    ----------
+    sources : path or iterable of paths
+        Where to search.
+    options : BuildOptions
+        What to leave out, and whether to follow links. If `allow_empty`, finding nothing is fine.
+    index : path, optional
+        The index that is built, whose folder is never searched.
+
+    Raises
+    ------
+    SourceError
+        If a source does not exist or cannot be read, or no image is found.
     """
-    folders = []
+    searched = _Search(options, index)
     for source in as_list(sources):
-        path = Path(source)
-        while glob.has_magic(str(path)) and not path.exists():
-            path = path.parent
-        if path.is_dir():
-            folders.append(os.path.abspath(path))  # noqa: PTH100 - keeps links
-    return folders
+        searched.add(os.fspath(source))
+    return searched.collection(allow_empty=options.allow_empty)
 
 
-def _expand(source: str) -> Iterator[str]:
-    """Yield absolute paths without resolving links."""
-    path = Path(source)
-    if path.is_dir():
-        yield from _walk(os.path.abspath(source))  # noqa: PTH100
-    elif path.suffix.lower() == ".txt" and path.is_file():
-        yield from map(os.path.abspath, _read_list(path))
-    elif path.exists():
-        yield os.path.abspath(source)  # noqa: PTH100
-    elif glob.has_magic(source):
-        matches = sorted(glob.glob(source, recursive=True))  # noqa: PTH207 - absolute patterns
+def source_places(source: PathLike) -> list[str]:
+    """Return where the images of a source are: its folder, the file, or the paths in a list."""
+    path = existing_path(absolute_path(source))
+    if path is None:
+        return [_split_pattern(absolute_path(source))[0]]
+    if suffix_of(path) == ".txt" and os.path.isfile(path):  # noqa: PTH113
+        return read_list(path)
+    return [path]
+
+
+class _Search:
+    """One search through several sources."""
+
+    def __init__(self, options: BuildOptions, index: PathLike | None) -> None:
+        self._found = Findings()
+        self._rules = Rules(options.exclude, options.include)
+        self._index = None if index is None else os.path.realpath(index)
+        self._walker = Walker(self._found, self._rules, self._index, options.follow_links)
+        self._roots: list[str] = []
+        self._named: set[str] = set()
+        self._resolve = resolver()
+
+    def add(self, source: str) -> None:
+        """Search one source."""
+        if not source or "\0" in source:
+            raise SourceError(
+                "an empty path names no images; write . for the current folder"
+                if not source
+                else f"{source!r} contains NUL and names no file"
+            )
+        path = existing_path(absolute_path(source))
+        if path is None:
+            self._add_pattern(source)
+            return
+        if os.path.isdir(path):  # noqa: PTH112
+            self._roots.append(path)
+            self._walker.search(path)
+        elif suffix_of(path) == ".txt" and os.path.isfile(path):  # noqa: PTH113
+            self._add_list(source, path)
+        else:
+            self._named.add(path)
+            self._add_file(path, os.path.dirname(path), chosen=True)  # noqa: PTH120
+
+    def _add_list(self, source: str, path: str) -> None:
+        entries = read_list(path)
+        if entries and not any(map(os.path.lexists, entries)):
+            raise SourceError(
+                f"none of the {counted(len(entries), 'path')} in the list {source!r} exists, the "
+                f"first being {entries[0]!r}; write one path on each line"
+            )
+        for entry in entries:
+            self._add_file(entry, os.path.dirname(path), chosen=True)  # noqa: PTH120
+
+    def _add_pattern(self, source: str) -> None:
+        if not glob.has_magic(source):
+            self._raise_missing(source)
+        base, pattern = _split_pattern(absolute_path(source))
+        forms = [
+            form for text in (pattern, pattern.replace("[", "[[]")) for form in same_names(text)
+        ]
+        matches: list[str] = []
+        for form in forms:
+            matches = sorted(glob.glob(form, root_dir=base, recursive=True))  # noqa: PTH207
+            if matches:
+                break
         if not matches:
             raise SourceError(f"no file matches the pattern {source!r}")
+        self._roots.append(base)
         for match in matches:
-            if Path(match).is_file() and Path(match).suffix.lower() in IMAGE_SUFFIXES:
-                yield os.path.abspath(match)  # noqa: PTH100
-    else:
+            path = os.path.join(base, match)  # noqa: PTH118
+            if os.path.isdir(path):  # noqa: PTH112
+                self._walker.search(path.rstrip(os.sep))
+            elif suffix_of(path) in IMAGE_SUFFIXES or unsupported(path):
+                self._add_file(path, base)
+            else:
+                self._found.others.add(self._resolve(path))
+
+    def _add_file(self, path: str, base: str, *, chosen: bool = False) -> None:
+        key = self._resolve(path)
+        if self._rules.excludes(path, os.path.join(base, "")):  # noqa: PTH118
+            self._found.leave_out(path, "excluded")
+        elif self._index and key.startswith(os.path.join(self._index, "")):  # noqa: PTH118
+            self._found.leave_out(path, "index-folder", "part of the index that is built")
+        else:
+            self._found.add(key, path, chosen=chosen)
+
+    def _raise_missing(self, source: str) -> None:
+        try:
+            os.lstat(absolute_path(source))
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError as error:
+            raise SourceError(f"{source!r} cannot be read: {error.strerror}") from error
         raise SourceError(f"{source!r} does not exist; name a folder, an image or a list of paths")
 
+    def collection(self, *, allow_empty: bool) -> Collection:
+        """Return everything that was found; raise :class:`SourceError` if it is nothing."""
+        found = self._found
+        if not found.files and not allow_empty:
+            raise SourceError(_nothing(found))
+        for key in found.files.keys() & found.others:
+            found.others.discard(key)
+        return Collection(
+            list(found.files.values()),
+            list(found.unusable.values()),
+            list(found.left_out.values()),
+            len(found.others),
+            self._roots,
+            found.mounts,
+            self._named,
+        )
 
-def _walk(folder: str) -> Iterator[str]:
-    for parent, folders, files in os.walk(folder, onerror=_raise_source_error):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        prefix = os.path.join(parent, "")  # noqa: PTH118
-        for name in sorted(files):  # plain strings, for speed in large collections
-            suffix = name[name.rfind(".") :].lower()
-            if suffix in IMAGE_SUFFIXES and name[0] != ".":
-                yield prefix + name
+
+def _nothing(found: Findings) -> str:
+    """Return a sentence that says why no image was found, and what there was instead."""
+    if found.unusable:
+        number = counted(len(found.unusable), "file")
+        detail = next(iter(found.unusable.values())).detail
+        return f"no image was found; {number} cannot be used ({_counts(found.unusable)}): {detail}"
+    if found.left_out:
+        first = next(iter(found.left_out.values()))
+        return (
+            f"no image was found; left out: {_counts(found.left_out)}, the first being "
+            f"{first.path!r} ({first.detail})"
+        )
+    others = f" among {counted(len(found.others), 'file')}" if found.others else ""
+    return (
+        f"no image was found{others}; name a folder with files such as "
+        f"{', '.join(sorted(IMAGE_SUFFIXES)[:6])} …"
+    )
 
 
-def _raise_source_error(error: OSError) -> None:
-    raise SourceError(f"folder {error.filename!r} cannot be read: {error.strerror}") from error
+def _counts(files: dict[str, SkippedFile]) -> str:
+    reasons = Counter(file.reason for file in files.values())
+    return ", ".join(f"{number:,} {reason}" for reason, number in reasons.most_common())
 
 
-def _read_list(path: Path) -> Sequence[str]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SourceError(f"the list {str(path)!r} cannot be read: {error}") from error
-    return [str(path.parent / line.strip()) for line in lines if line.strip()]
+def _split_pattern(path: str) -> tuple[str, str]:
+    """Split an absolute pattern into the folder that exists as it is written, and the rest.
+
+    So a folder that is called ``trip [2024]`` is that folder, not a pattern.
+    """
+    parts = path.split(os.sep)  # noqa: PTH206
+    base = parts[0] + os.sep
+    for number, part in enumerate(parts[1:], 1):
+        longer = existing_path(os.path.join(base, part))  # noqa: PTH118
+        if longer is None or not os.path.isdir(longer):  # noqa: PTH112
+            return base, os.sep.join(parts[number:])  # noqa: PTH118
+        base = longer
+    return base, ""

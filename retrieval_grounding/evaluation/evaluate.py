@@ -14,6 +14,7 @@ from ..core.types import PathLike
 from ..data.expressions import ExpressionSet
 from ..data.resolve import ImageNames, Resolved, resolve_images
 from ..matching.matcher import Matcher
+from ..matching.training_images import TrainingImages
 from ..models.encoder import Encoder
 from ..storage.catalog import Catalog
 from ..storage.region_store import RegionStore
@@ -121,7 +122,8 @@ def evaluate(
         source=expressions.source,
         expressions=len(queries),
         images=len(queries.keys),
-        skipped=Counter(expressions.skipped) + resolved.skipped,
+        # A plain dict: dataclasses.asdict rebuilds a Counter from its items and counts them.
+        skipped=dict(Counter(expressions.skipped) + resolved.skipped),
         figures=figures,
         slices={
             part: Slice(
@@ -135,9 +137,22 @@ def evaluate(
         shown=shown,
         gallery_phrases=len(drawn),
         covered=int(facts.covered.sum()),
+        trained_images=_count_trained_images(matchers, resolved),
         best=best_cases(resolved, facts, predictions[shown]),
         worst=worst_cases(resolved, facts, predictions[shown]),
     )
+
+
+def _count_trained_images(matchers: Mapping[str, Matcher], resolved: Resolved) -> dict[str, int]:
+    """Return how many images each matcher was trained on, for those that were on some."""
+    contents = {image.content_hash for _, image in resolved.pairs}
+    records = {name: getattr(matcher, "images", None) for name, matcher in matchers.items()}
+    counts = {
+        name: sum(map(record.trained_on, contents))
+        for name, record in records.items()
+        if isinstance(record, TrainingImages)
+    }
+    return {name: count for name, count in counts.items() if count}
 
 
 def _score_references(

@@ -13,7 +13,7 @@ from ..core.errors import ExpressionError, PhraseError
 from ..core.phrases import clean_phrase
 from ..core.regions import pairwise_iou
 from ..core.types import Box
-from ..data.expressions import Expression, parse_box
+from ..data.expressions import Expression, is_normalized, parse_box
 from ..data.readers import read_jsonl
 from ..data.resolve import ImageNames
 from ..storage.rows import ImageRow
@@ -61,7 +61,8 @@ def score_predictions(
     Raises
     ------
     ExpressionError
-        If the file cannot be read, or no line of it is about one of the expressions.
+        If the file cannot be read, all its boxes are from 0 to 1, or no line of it is about one of
+        the expressions.
     """
     predicted = _read(path, names)
     boxes = [
@@ -87,11 +88,14 @@ def _read(path: Path, images: ImageNames) -> dict[tuple[int, int, str], Box]:
     found: dict[tuple[int, int, str], Box] = {}
     for record in read_jsonl(path):
         values = dict(record.values)
-        values.setdefault("bbox_xywh", values.get("bbox"))
+        if values.get("bbox_xywh") is None:
+            values["bbox_xywh"] = values.get("bbox")
         box, place = parse_box(values), _one_image(images, values.get("image"))
         phrase = _phrase(values.get("expression"))
         if box is not None and place is not None and phrase is not None:
             found.setdefault((*place, phrase.casefold()), box)
+    if found and all(map(is_normalized, found.values())):
+        raise ExpressionError(f"the boxes of {path} are from 0 to 1; write them in pixels")
     return found
 
 

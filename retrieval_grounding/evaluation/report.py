@@ -50,6 +50,9 @@ class EvaluationReport:
         Phrases that were searched for in all `images`.
     covered : int
         Expressions whose object a region covers (IoU of at least 0.5).
+    trained_images : mapping of str to int
+        Evaluated images that each matcher was trained on, as far as it has recorded them; only
+        matchers with such images. Their figures are too good.
     best, worst : sequence of Case
         At most one for each image.
 
@@ -73,13 +76,19 @@ class EvaluationReport:
     shown: str
     gallery_phrases: int
     covered: int
+    trained_images: Mapping[str, int] = field(default_factory=dict)
     best: Sequence[Case] = field(default=(), repr=False)
     worst: Sequence[Case] = field(default=(), repr=False)
 
     @property
     def notes(self) -> list[str]:
         """What to know before reading the figures."""
-        return list(_NOTES)
+        trained = [
+            f"{name} was trained on {count} of the {counted(self.images, 'image')} evaluated here, "
+            "so its figures are too good; evaluate on other images."
+            for name, count in self.trained_images.items()
+        ]
+        return [*trained, *_NOTES]
 
     @property
     def summary(self) -> str:

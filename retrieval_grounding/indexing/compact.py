@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from ..core.errors import StoreError
 from ..core.reports import CompactReport
 from ..core.types import RowKey
+from ..models.encoder import Encoder
 from ..storage.catalog import Catalog
 from ..storage.files import folder_size
 from ..storage.rows import LiveRow
@@ -24,10 +25,14 @@ __all__ = ["compact_index", "rewrite_shards"]
 
 
 def compact_index(
-    directory: Path, max_unused: float, shard_images: int, timeout: float = 0.0
+    directory: Path,
+    load_encoder: Callable[[], Encoder],
+    max_unused: float,
+    shard_images: int,
+    timeout: float = 0.0,
 ) -> CompactReport:
     """Rewrite shards that are partly unused, and merge small ones; see `Index.compact`."""
-    with write_session(directory, timeout) as catalog:
+    with write_session(directory, timeout, load_encoder) as catalog:
         numbers = _choose_shards(catalog, max_unused, shard_images)
         return rewrite_shards(catalog, numbers, shard_images)
 

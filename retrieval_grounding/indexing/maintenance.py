@@ -51,7 +51,9 @@ class Maintenance(ABC):
         *,
         timeout: float = 0.0,
     ) -> int:
-        """Remove images from the index; their files stay, and the next build adds them again.
+        """Remove images from the index; their files stay.
+
+        Builds leave them out until one has the option `restore`, or names the file itself.
 
         Parameters
         ----------
@@ -70,7 +72,9 @@ class Maintenance(ABC):
         StoreError
             If a path or the pattern matches no image of the index.
         """
-        return remove_images(self._catalog.directory, as_list(paths), glob, timeout)
+        return remove_images(
+            self._catalog.directory, lambda: self.encoder, as_list(paths), glob, timeout
+        )
 
     def compact(
         self, max_unused: float = 0.2, shard_images: int = 512, *, timeout: float = 0.0
@@ -84,7 +88,8 @@ class Maintenance(ABC):
         shard_images : int
             Images per new shard.
         """
-        report = compact_index(self._catalog.directory, max_unused, shard_images, timeout)
+        directory = self._catalog.directory
+        report = compact_index(directory, lambda: self.encoder, max_unused, shard_images, timeout)
         self._close_deleted_shards()
         return report
 

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 from ..core.errors import ModelError
 from ..core.version import __version__
-from ..matching.calibration import Calibration
+from ..matching.calibrate import read_cosine_calibration
+from ..matching.install import MATCHER_FILE, recorded_checksums
 from ..matching.load import load_matcher
 from ..matching.matcher import Matcher
 from ..models.clip import load_encoder
@@ -207,10 +208,17 @@ def consent_to(
 
 def load_index_matcher(catalog: Catalog, device: str) -> Matcher:
     """Load an index's own matcher, else the bundled one, else cosine with its calibration."""
-    calibration = catalog.parse_setting(
-        "cosine_calibration", lambda value: Calibration(**value) if value else None
-    )
-    return load_matcher(catalog.directory, encoder_fingerprint(catalog), device, calibration)
+    while True:
+        checksums = recorded_checksums(catalog)
+        matcher = load_matcher(
+            catalog.directory,
+            encoder_fingerprint(catalog),
+            device,
+            read_cosine_calibration(catalog),
+            checksums.get(MATCHER_FILE, ()),
+        )
+        if recorded_checksums(catalog) == checksums:  # else a training has just replaced the file
+            return matcher
 
 
 def spec_settings(preset: str | None, spec: ModelSpec, models: Models) -> dict[str, Any]:

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 
 from ..core.interrupt import graceful_interrupt
 from ..core.progress import progress_bar
-from ..core.reports import BuildInterrupted, BuildOptions, BuildReport, SkippedFile
+from ..core.reports import BuildInterrupted, BuildOptions, BuildReport, FileNote, SkippedFile
 from ..data.images import TRANSIENT_REASONS
-from ..data.prefetch import LoadedImage, batches, read_ahead
+from ..data.prefetch import LoadedImage, read_ahead, read_batches
+from ..data.sources import Collection
 from ..storage.catalog import Catalog
 from .model_spec import LoadModels
-from .scan import Change, Scan, scan
+from .scan import Change, Scan, remember_mounts, scan
 from .shard_writer import ShardWriter
 
 __all__ = ["add_images", "preview_images"]
@@ -25,12 +26,11 @@ _log = logging.getLogger(__name__)
 
 def add_images(
     catalog: Catalog,
-    paths: Sequence[str],
-    folders: Sequence[str],
+    collection: Collection,
     load_models: LoadModels,
     options: BuildOptions,
 ) -> BuildReport:
-    """Bring an index up to date with `paths`, the files found in `folders`.
+    """Bring an index up to date with a collection.
 
     The caller holds the writer's lock. Models are loaded only if there is something to embed.
 
@@ -40,19 +40,26 @@ def add_images(
         After Ctrl-C, once everything that was embedded has been committed.
     """
     started = time.perf_counter()
-    found = scan(catalog, paths, folders)
-    report = _start_report(found, paths)
+    found = scan(catalog, collection, options)
+    report = _start_report(found, collection)
     changes: Counter[Change] = Counter()
-    if found.outdated:
-        catalog.commit(removed=found.outdated)
+    catalog.commit(removed=found.outdated, skipped=found.unusable)
+    remember_mounts(catalog, collection, options)
     writer = ShardWriter(catalog, load_models, options.shard_images)
     with (
         graceful_interrupt() as stopping,
         progress_bar("Indexing", len(found.todo), "images", options.progress) as advance,
-        contextlib.closing(read_ahead(found.todo, found.places, options.workers)) as files,
         contextlib.closing(
-            writer.embed_ahead(batches(files, options.batch_images), found.places)
-        ) as embedded,
+            read_batches(
+                found.todo,
+                found.places,
+                options.workers,
+                count=options.batch_images,
+                memory=options.memory,
+                stopping=stopping,
+            )
+        ) as groups,
+        contextlib.closing(writer.embed_ahead(groups, found.places)) as embedded,
     ):
         for batch in embedded:
             _add_batch(batch, found, writer, report, changes)
@@ -61,7 +68,7 @@ def add_images(
             if stopping():
                 break
         if not stopping():  # otherwise files that only moved would count as deleted
-            report.missing = sorted(found.missing)
+            report.missing, report.unreachable = sorted(found.missing), sorted(found.unreachable)
             writer.remove(report.missing if options.prune else [])
             report.pruned = options.prune
         writer.commit()
@@ -74,7 +81,7 @@ def add_images(
 
 
 def preview_images(
-    catalog: Catalog | None, paths: Sequence[str], folders: Sequence[str], options: BuildOptions
+    catalog: Catalog | None, collection: Collection, options: BuildOptions
 ) -> BuildReport:
     """Return what :func:`add_images` would do, without decoding images or writing anything.
 
@@ -82,8 +89,8 @@ def preview_images(
     count as added here.
     """
     started = time.perf_counter()
-    found = Scan(todo=list(paths)) if catalog is None else scan(catalog, paths, folders)
-    report = _start_report(found, paths)
+    found = scan(catalog, collection, options)
+    report = _start_report(found, collection)
     changes: Counter[Change] = Counter()
     with (
         progress_bar("Comparing", len(found.todo), "images", options.progress) as advance,
@@ -96,14 +103,21 @@ def preview_images(
                 place = found.places.setdefault(item.content_hash, (-1, len(found.places)))
                 changes[found.assign(item.path, place)[0]] += 1
             advance(1)
-    report.missing, report.pruned = sorted(found.missing), options.prune
+    report.missing, report.unreachable = sorted(found.missing), sorted(found.unreachable)
+    report.pruned = options.prune
     _set_changes(report, changes)
     report.seconds = time.perf_counter() - started
     return report
 
 
-def _start_report(found: Scan, paths: Sequence[str]) -> BuildReport:
-    return BuildReport(found=len(paths), unchanged=found.unchanged, skipped=list(found.still_bad))
+def _start_report(found: Scan, collection: Collection) -> BuildReport:
+    return BuildReport(
+        found=found.found,
+        unchanged=found.unchanged,
+        skipped=[*found.still_bad, *found.unusable],
+        left_out=[*collection.left_out, *found.removed],
+        other_files=collection.other_files,
+    )
 
 
 def _add_batch(
@@ -122,9 +136,17 @@ def _add_batch(
             failed = SkippedFile(item.path, "out-of-memory", detail, item.size, item.mtime_ns)
             _skip(failed, found, writer, report)
         else:
+            report.notes += [FileNote(item.path, *note) for note in item.notes]
+            copies = found.copies(item.content_hash, place)
             change, gone = found.assign(item.path, place)
-            writer.link(item, place, touched=change == "unchanged", instead_of=gone)
+            for path, file in copies:
+                if path != gone:
+                    copy = LoadedImage(path, file.size, file.mtime_ns, item.content_hash, None)
+                    writer.link(copy, place, touched=False, instead_of=None)
             changes[change] += 1
+            same = change == "unchanged"
+            if not (same and found.known[item.path][:2] == (item.size, item.mtime_ns)):
+                writer.link(item, place, touched=same, instead_of=gone)
 
 
 def _skip(file: SkippedFile, found: Scan, writer: ShardWriter, report: BuildReport) -> None:

@@ -5,25 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from ..core.errors import GroundingError
-from ..matching.statements import pseudo_statements
-from ..models.checks import encode_phrases
 from ..models.encoder import Encoder
-from ..storage.catalog import Catalog
-from ..storage.region_store import RegionStore
 from ..storage.vectors.kinds import check_kind
 from ..storage.vectors.metadata import DEFAULT_RECALL
-from ..storage.vectors.sync import PhraseSource, rebuild_vectors
+from ..storage.vectors.sync import rebuild_vectors
+from .tuning_phrases import phrase_source
 from .write_session import write_session
 
-__all__ = ["phrase_source", "reindex"]
-
-
-_IMAGES = 400
-_PHRASES = 256
+__all__ = ["reindex"]
 
 
 def reindex(
@@ -59,22 +49,5 @@ def reindex(
     kind = check_kind(wanted)
     if not 0 < recall <= 1:
         raise GroundingError(f"the recall must be above 0 and at most 1, not {recall}")
-    with write_session(directory, timeout) as catalog:
+    with write_session(directory, timeout, load_encoder) as catalog:
         rebuild_vectors(catalog, kind, recall, phrase_source(catalog, load_encoder), progress)
-
-
-def phrase_source(catalog: Catalog, load_encoder: Callable[[], Encoder]) -> PhraseSource:
-    """Return a function that makes phrases about some images of the index and embeds them."""
-
-    def embed() -> npt.NDArray[np.float32]:
-        keys = sorted({(image.shard, image.row) for image in catalog.images()})
-        drawn = np.random.default_rng(0).permutation(len(keys))[:_IMAGES]
-        statements = pseudo_statements(RegionStore(catalog), [keys[number] for number in drawn], 0)
-        phrases = list(dict.fromkeys(statement.phrase for statement in statements))
-        # A sample, since the first phrases may all be about one image with many objects.
-        order = np.random.default_rng(1).permutation(len(phrases))[:_PHRASES]
-        if not len(order):
-            return np.zeros((0, catalog.dimension), np.float32)
-        return encode_phrases(load_encoder(), [phrases[number] for number in order])
-
-    return embed

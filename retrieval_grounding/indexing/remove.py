@@ -4,23 +4,36 @@ from __future__ import annotations
 
 import fnmatch
 import os
-from collections.abc import Iterable
+import unicodedata
+from bisect import bisect_left
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ..core.errors import StoreError
+from ..core.paths import absolute_path, resolver
+from ..core.reports import SkippedFile
 from ..core.types import PathLike
+from ..models.encoder import Encoder
 from ..storage.catalog import Catalog
+from .scan import REMOVED
 from .write_session import write_session
 
 __all__ = ["remove_images"]
 
+_DETAIL = "removed from the index; build --restore adds it again"
+
 
 def remove_images(
-    directory: Path, paths: Iterable[PathLike], pattern: str | None, timeout: float = 0.0
+    directory: Path,
+    load_encoder: Callable[[], Encoder],
+    paths: Iterable[PathLike],
+    pattern: str | None,
+    timeout: float = 0.0,
 ) -> int:
     """Remove images named by path, by a folder above them, or by a glob pattern.
 
-    Their rows stay in the shards until the index is compacted.
+    Builds leave them out until they are asked to restore them. Their rows stay in the shards until
+    the index is compacted.
 
     Returns
     -------
@@ -32,28 +45,74 @@ def remove_images(
     StoreError
         If one of `paths` or the pattern does not name an image of the index.
     """
-    with write_session(directory, timeout) as catalog:
+    with write_session(directory, timeout, load_encoder) as catalog:
         chosen = _matching(catalog, paths, pattern)
-        catalog.commit(removed=chosen)
+        catalog.commit(skipped=[SkippedFile(path, REMOVED, _DETAIL) for path in chosen])
     return len(chosen)
 
 
 def _matching(catalog: Catalog, paths: Iterable[PathLike], pattern: str | None) -> list[str]:
-    known = sorted(catalog.known_files())
+    known = list(catalog.known_files())
+    names = _Names(known)
     chosen: dict[str, None] = {}
     for path in paths:
-        wanted = os.path.abspath(path)  # noqa: PTH100 - links must not be resolved
-        folder = os.path.join(wanted, "")  # noqa: PTH118
-        found = [name for name in known if name == wanted or name.startswith(folder)]
+        wanted = absolute_path(path)
+        found = names.find(wanted)
         if not found:
             raise StoreError(f"{catalog.directory} has no image {wanted!r} and none below it")
         chosen |= dict.fromkeys(found)
     if pattern is not None:
-        found = fnmatch.filter(known, pattern)
+        matched = set(fnmatch.filter(map(_composed, known), _composed(pattern)))
+        found = [name for name in known if _composed(name) in matched]
         if not found:
             raise StoreError(
                 f"no image of {catalog.directory} matches {pattern!r}; patterns match whole "
                 "absolute paths, so begin with '*'"
             )
         chosen |= dict.fromkeys(found)
-    return list(chosen)
+    return sorted(chosen)
+
+
+class _Names:
+    """Finds images by path or by a folder above them, as they are named or through other links."""
+
+    def __init__(self, known: Iterable[str]) -> None:
+        self._known = list(known)
+        self._resolve = resolver()
+        self._tables: list[tuple[list[str], dict[str, list[str]]]] = []
+
+    def find(self, wanted: str) -> list[str]:
+        resolved = os.path.realpath(wanted)
+        keys = (wanted, self._resolve(wanted), resolved)
+        for number, key in enumerate(keys):
+            if found := self._look_up(self._table(min(number, 1)), _composed(key)):
+                return [path for path in found if path == wanted] or found
+        return []
+
+    def _table(self, number: int) -> tuple[list[str], dict[str, list[str]]]:
+        """Return images by their names (0) or by their resolved names (1), made when needed."""
+        while len(self._tables) <= number:
+            by_key: dict[str, list[str]] = {}
+            for path in self._known:
+                key = self._resolve(path) if self._tables else path
+                by_key.setdefault(_composed(key), []).append(path)
+            self._tables.append((sorted(by_key), by_key))
+        return self._tables[number]
+
+    @staticmethod
+    def _look_up(table: tuple[list[str], dict[str, list[str]]], wanted: str) -> list[str]:
+        ordered, by_key = table
+        if exact := by_key.get(wanted):
+            return exact
+        folder = os.path.join(wanted, "")  # noqa: PTH118
+        found: list[str] = []
+        start = bisect_left(ordered, folder)
+        for number in range(start, len(ordered)):
+            if not ordered[number].startswith(folder):
+                break
+            found += by_key[ordered[number]]
+        return found
+
+
+def _composed(text: str) -> str:
+    return text if text.isascii() else unicodedata.normalize("NFC", text)

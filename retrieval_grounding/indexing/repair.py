@@ -10,15 +10,16 @@ from pathlib import Path
 from ..core.progress import progress_bar
 from ..core.reports import BuildOptions, SkippedFile, VerifyReport
 from ..data.images import TRANSIENT_REASONS
-from ..data.prefetch import batches, read_ahead
+from ..data.prefetch import read_batches
 from ..models.detector import Detector
 from ..models.encoder import Encoder
 from ..storage.catalog import Catalog
-from ..storage.vectors.metadata import read_metadata, write_metadata
+from ..storage.vectors.metadata import VECTORS_FILES, read_metadata, write_metadata
 from .compact import rewrite_shards
-from .model_spec import LoadModels, checked_loader, recorded_spec
+from .model_spec import LoadModels, Models, checked_loader, recorded_spec
 from .shard_writer import ShardWriter
 from .verify import verify_index
+from .verify_files import repair_files
 from .write_session import write_session
 
 __all__ = ["repair_index"]
@@ -49,13 +50,18 @@ def repair_index(
     timeout : float
         Seconds to wait for a different writer.
     """
-    with write_session(directory, timeout) as catalog:
+
+    def load_models() -> Models:
+        with contextlib.closing(Catalog(directory)) as catalog:
+            spec = recorded_spec(catalog, detector=detector, encoder=encoder)
+            return checked_loader(catalog, spec, device)()
+
+    with write_session(directory, timeout, lambda: load_models().encoder) as catalog:
         report = verify_index(catalog, options.progress)
-        spec = recorded_spec(catalog, detector=detector, encoder=encoder)
-        _repair(catalog, report, checked_loader(catalog, spec, device), options)
+        _repair(catalog, report, load_models, options)
     with contextlib.closing(Catalog(directory)) as catalog:
         left = verify_index(catalog, options.progress)
-    report.repaired, report.faults = report.faults, left.faults
+    report.repaired, report.faults, report.notes = report.faults, left.faults, left.notes
     return report
 
 
@@ -71,7 +77,8 @@ def _repair(
     _embed_again(catalog, paths, report, load_models, options)
     remaining = [number for number in shards if number in catalog.shard_files()]
     rewrite_shards(catalog, remaining, options.shard_images, damaged)
-    if any(fault.shard is None for fault in report.faults):
+    repair_files(catalog, report.faults)
+    if any(VECTORS_FILES.fullmatch(fault.where) for fault in report.faults):
         write_metadata(catalog, replace(read_metadata(catalog), generation=-1, kind=None))
 
 
@@ -87,10 +94,12 @@ def _embed_again(
     places: dict[str, tuple[int, int]] = {}
     with (
         progress_bar("Repairing", len(paths), "images", options.progress) as advance,
-        contextlib.closing(read_ahead(paths, places, options.workers)) as files,
         contextlib.closing(
-            writer.embed_ahead(batches(files, options.batch_images), places)
-        ) as embedded,
+            read_batches(
+                paths, places, options.workers, count=options.batch_images, memory=options.memory
+            )
+        ) as groups,
+        contextlib.closing(writer.embed_ahead(groups, places)) as embedded,
     ):
         for batch in embedded:
             for item in batch:

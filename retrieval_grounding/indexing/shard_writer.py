@@ -110,11 +110,14 @@ class ShardWriter:
             contextlib.closing(overlapped(self._encode, detected)) as encoded,
         ):
             for work in encoded:
-                for item, result in zip(work.new, work.results, strict=True):
-                    claimed.discard(item.content_hash)
-                    if result is not None:
-                        places[item.content_hash] = self._queue(item, *result)
+                self._finish(work, places, claimed)
                 yield work.group
+
+    def _finish(self, work: _Work, places: dict[str, RowKey], claimed: set[str]) -> None:
+        for item, result in zip(work.new, work.results, strict=True):
+            claimed.discard(item.content_hash)
+            if result is not None:
+                places[item.content_hash] = self._queue(item, *result)
 
     def _claim(
         self, group: Sequence[Item], places: dict[str, RowKey], claimed: set[str]

@@ -1,24 +1,75 @@
-"""Deleting what killed writers left behind."""
+"""Deleting what killed writers left behind, and nothing else."""
 
 from __future__ import annotations
 
+import stat
+from pathlib import Path
+
+from ..core.errors import StoreError
 from ..storage.catalog import Catalog
-from ..storage.files import TEMPORARY_SUFFIX, as_store_error
+from ..storage.files import as_store_error, is_temporary
+from ..storage.shard_format import SHARD_FILES
+from .model_spec import encoder_fingerprint
+from .place import REBUILDING, refuse_links
 
 __all__ = ["sweep_leftovers"]
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
 def sweep_leftovers(catalog: Catalog) -> None:
     """Delete what killed writers left behind: unfinished files, and shards not in the catalog.
 
-    The caller holds the writer's lock.
+    Files count as such by their names and, for shards, by the models that wrote them; everything
+    else in the folder of the index stays. The caller holds the writer's lock.
+
+    Raises
+    ------
+    StoreError
+        If a link leads out of the index, a file that is not part of the index has the name of its
+        next shards, or a rebuild of the catalog has not finished.
     """
-    committed = set(catalog.shard_files().values())
+    if catalog.setting(REBUILDING):
+        raise StoreError(
+            f"the catalog of {catalog.directory} has been rebuilt only in part; build again from "
+            "the folder of its images to finish"
+        )
+    refuse_links(catalog.directory)
+    committed, first_free = set(catalog.shard_files().values()), catalog.next_shard()
     shards = catalog.directory / "shards"
     with as_store_error(catalog.directory):
-        for path in shards.glob("*.h5"):
-            if path.name not in committed:
-                path.unlink()
         for folder in (catalog.directory, shards):
-            for path in folder.glob(f".*{TEMPORARY_SUFFIX}"):
+            for path in folder.iterdir() if folder.is_dir() else ():
+                if is_temporary(path.name) and _is_plain(path):
+                    path.unlink()
+        for path in shards.iterdir() if shards.is_dir() else ():
+            name = SHARD_FILES.fullmatch(path.name)
+            if name is None or path.name in committed:
+                continue
+            if _is_plain(path) and not _is_foreign(path, catalog):
                 path.unlink()
+            elif int(name[1]) >= first_free:
+                raise StoreError(
+                    f"{path} is not part of this index, but new shards will need its name; move "
+                    "it to a different folder"
+                )
+
+
+def _is_plain(path: Path) -> bool:
+    return stat.S_ISREG(path.lstat().st_mode)
+
+
+def _is_foreign(path: Path, catalog: Catalog) -> bool:
+    """Return whether a file is an HDF5 file that models other than the index's have written."""
+    import h5py
+
+    with path.open("rb") as file:
+        if file.read(len(_HDF5)) != _HDF5:
+            return False  # what a failing disk has left of a shard
+    try:
+        with h5py.File(path, "r") as shard:
+            written = [bytes(shard.attrs[name]).decode() for name in ("detector", "encoder")]
+    except Exception:  # h5py raises almost any error on damaged bytes or missing attributes
+        return True
+    expected = [catalog.setting("detector_fingerprint"), str(encoder_fingerprint(catalog))]
+    return written != expected

@@ -21,6 +21,7 @@ from ..storage.shards import ShardReader, boxes_inside
 from ..storage.vectors.load import load_vectors
 from ..storage.vectors.metadata import read_metadata
 from .model_spec import encoder_fingerprint
+from .verify_files import check_matcher, check_settings, folder_notes
 
 __all__ = ["verify_index"]
 
@@ -29,7 +30,7 @@ _CHUNK = 1 << 16
 
 
 def verify_index(catalog: Catalog, progress: bool | None = None) -> VerifyReport:
-    """Check the catalog, every byte of every shard, and the vector index.
+    """Check the catalog, every byte of every shard, the vector index and the matcher.
 
     Files left behind by a killed writer and a vector index older than the catalog are not faults:
     neither is used, and the next build replaces them.
@@ -55,8 +56,12 @@ def verify_index(catalog: Catalog, progress: bool | None = None) -> VerifyReport
                 faults = []  # compacted away since
             report.faults += faults
             advance(1)
-    if not report.faults:
+    report.faults += check_matcher(catalog)
+    settings = list(check_settings(catalog))
+    report.faults += settings
+    if not settings and not any(fault.shard is not None for fault in report.faults):
         report.faults += _check_vectors(catalog)
+    report.notes = folder_notes(catalog)
     return report
 
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ..models.encoder import Encoder
 from ..storage.catalog import Catalog
 from ..storage.lock import writer_lock
 from ..storage.vectors.sync import sync_vectors
 from .sweep import sweep_leftovers
+from .tuning_phrases import phrase_source
 
 __all__ = ["write_session"]
 
 
 @contextlib.contextmanager
-def write_session(directory: Path, timeout: float = 0.0) -> Iterator[Catalog]:
+def write_session(
+    directory: Path, timeout: float = 0.0, load_encoder: Callable[[], Encoder] | None = None
+) -> Iterator[Catalog]:
     """Open an index for changes, and update its vector index at the end.
 
     Parameters
@@ -24,6 +28,8 @@ def write_session(directory: Path, timeout: float = 0.0) -> Iterator[Catalog]:
         Folder of the index.
     timeout : float
         Seconds to wait for a different writer.
+    load_encoder : callable, optional
+        Called if an approximate vector index has to be tuned on phrases.
 
     Raises
     ------
@@ -39,4 +45,4 @@ def write_session(directory: Path, timeout: float = 0.0) -> Iterator[Catalog]:
     ):
         sweep_leftovers(catalog)
         yield catalog
-        sync_vectors(catalog)
+        sync_vectors(catalog, phrase_source(catalog, load_encoder) if load_encoder else None)

@@ -19,9 +19,20 @@ from .load import bundled_matcher
 from .matcher import CosineMatcher, Matcher
 from .statements import make_examples, pseudo_statements
 
-__all__ = ["UNDETECTED", "best_region_scores", "calibrate", "calibrate_cosine", "calibrate_index"]
+__all__ = [
+    "UNDETECTED",
+    "best_region_scores",
+    "calibrate",
+    "calibrate_cosine",
+    "calibrate_index",
+    "forget_cosine_calibration",
+    "read_cosine_calibration",
+]
 
 
+_SETTING = "cosine_calibration"
+_IMAGES_SETTING = "cosine_calibration_images"
+_MAX_GROWTH = 2
 _MIN_IMAGES = 10
 _COSINE_IMAGES = 300
 _STATEMENTS_STEP = 4  # cosine has two parameters to fit, for which every fourth phrase suffices
@@ -35,16 +46,39 @@ UNDETECTED = 0.5
 def calibrate_index(catalog: Catalog, encoder: Encoder) -> None:
     """Give an index without a trained matcher probabilities by cosine.
 
-    The calibration is fitted once, to pseudo-queries, and kept in the catalog. Nothing happens if
-    there is one already, if the bundled matcher fits the encoder, or if too little is known about
-    the images. The caller holds the writer's lock.
+    The calibration is fitted to pseudo-queries and kept in the catalog, and fitted again when the
+    index has twice as many images. Nothing happens if the bundled matcher fits the encoder, or if
+    too little is known about the images. The caller holds the writer's lock.
     """
-    if catalog.setting("cosine_calibration") or bundled_matcher(encoder.fingerprint, "cpu"):
+    if bundled_matcher(encoder.fingerprint, "cpu"):
         return
     keys = dict.fromkeys((image.shard, image.row) for image in catalog.images())
+    fitted_to = catalog.parse_setting(_IMAGES_SETTING, lambda value: int(value or 0))
+    if catalog.setting(_SETTING) and len(keys) < _MAX_GROWTH * max(fitted_to, 1):
+        return
     calibration = calibrate_cosine(RegionStore(catalog), encoder, keys)
     if calibration is not None:
-        catalog.set_setting("cosine_calibration", calibration.as_dict())
+        catalog.set_setting(_SETTING, calibration.as_dict())
+        catalog.set_setting(_IMAGES_SETTING, len(keys))
+
+
+def read_cosine_calibration(catalog: Catalog) -> Calibration | None:
+    """Return the calibration of cosine that an index holds, or None.
+
+    Raises
+    ------
+    StoreError
+        If it is damaged.
+    """
+    return catalog.parse_setting(
+        _SETTING, lambda value: None if value is None else Calibration.from_dict(value)
+    )
+
+
+def forget_cosine_calibration(catalog: Catalog) -> None:
+    """Remove a damaged calibration of cosine; the next build fits a new one."""
+    catalog.set_setting(_SETTING, None)
+    catalog.set_setting(_IMAGES_SETTING, None)
 
 
 def calibrate_cosine(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -59,6 +60,23 @@ class Calibration:
         """Return plain values, for JSON."""
         return asdict(self)
 
+    @classmethod
+    def from_dict(cls, value: Any) -> Calibration:
+        """Return the calibration of :meth:`as_dict`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a value is missing, of a wrong type or impossible.
+        """
+        calibration = cls(**value)
+        numbers = (calibration.slope, calibration.intercept)
+        if any(type(number) not in (int, float) for number in numbers):
+            raise TypeError(f"its calibration is {value}")
+        if not (calibration.slope > 0 and all(map(math.isfinite, numbers))):
+            raise ValueError(f"its calibration is {value}")
+        return calibration
+
 
 def fit_calibration(
     scores: npt.NDArray[np.float32], correct: npt.NDArray[np.bool_]
@@ -87,4 +105,6 @@ def fit_calibration(
     spread = float(scores.std()) or 1.0
     regression = LogisticRegression(C=100.0).fit(scores[:, None] / spread, correct)
     slope = float(regression.coef_[0, 0]) / spread
-    return Calibration(slope, float(regression.intercept_[0])) if slope > 0 else None
+    intercept = float(regression.intercept_[0])
+    usable = slope > 0 and math.isfinite(slope) and math.isfinite(intercept)
+    return Calibration(slope, intercept) if usable else None

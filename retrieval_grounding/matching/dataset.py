@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ..core.phrases import Phrases
 
-__all__ = ["Examples", "batches_by_image", "split_by_image"]
+__all__ = ["Examples", "batches_by_image"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class Examples:
     phrase : int64 array of shape (e,)
         Row of the phrase in `phrases`.
     mirrored : int64 array of shape (e,)
-        Row of the phrase that describes the mirrored image: left for right.
+        Row of the phrase that describes the mirrored image, left for right; -1 if none is known,
+        so that the image must not be mirrored.
     image : int64 array of shape (e,)
         Number of the image in the region source.
     boxes : float32 array of shape (e, 4)
@@ -52,18 +53,6 @@ class Examples:
         return Examples(
             self.phrases, self.phrase[rows], self.mirrored[rows], self.image[rows], self.boxes[rows]
         )
-
-
-def split_by_image(examples: Examples, share: float, seed: int) -> tuple[Examples, Examples]:
-    """Split so that no image is on both sides; the second part has about a `share` of the images.
-
-    That part has at least one image.
-    """
-    images = np.unique(examples.image)
-    count = max(1, round(share * len(images)))
-    held_out = np.random.default_rng(seed).choice(images, count, replace=False)
-    in_second = np.isin(examples.image, held_out)
-    return examples.take(~in_second), examples.take(in_second)
 
 
 def batches_by_image(

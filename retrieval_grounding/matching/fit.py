@@ -3,36 +3,44 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
-from ..core.errors import GroundingError
+from ..core.errors import GroundingError, ModelError
 from ..core.text import counted
+from ..core.types import RowKey
 from ..models.encoder import Encoder
 from ..storage.region_store import RegionStore
+from ..storage.rows import LiveRow
 from .batch import RegionTensors
 from .calibrate import UNDETECTED, calibrate
-from .dataset import Examples, split_by_image
+from .comparison import Comparison, compare, held_out_iou, sample_located
+from .dataset import Examples
 from .history import TrainingHistory
+from .matcher import CosineMatcher, Matcher
 from .model import MatcherConfig
 from .networks import make_model
 from .options import TrainingOptions
 from .region_source import open_regions
+from .split import Split, content_groups, split_examples
 from .statements import Statement, make_examples
 from .trained import TrainedMatcher
 from .trainer import train_model
+from .training_images import TrainingImages
 from .vocabulary import frequent_words
 
-__all__ = ["Fit", "fit_matcher"]
+__all__ = ["MIN_IMAGES", "Fit", "fit_matcher"]
 
 
-_VALIDATION_SHARE = 0.1
-_CALIBRATION_SHARE = 0.1
-_MIN_IMAGES = 10
+MIN_IMAGES = 10
+"""Images with different contents that training needs at least."""
+
 _MIN_WORD_COUNT = 8
 _MAX_WORDS = 4000
 
@@ -51,6 +59,15 @@ class Fit:
         How many were used, held-out ones included.
     resident : bool
         Whether all regions stayed on the device.
+    comparisons : sequence of Comparison
+        The matcher and others on held-out expressions: cosine, and the matcher in use before.
+    problem : str
+        Why the matcher should not be used: training diverged, or ended worse than what there was.
+        Empty if it should.
+    installed : bool
+        Whether the index uses the matcher now.
+    notes : sequence of str
+        What to know about the figures.
     """
 
     matcher: TrainedMatcher
@@ -58,6 +75,17 @@ class Fit:
     images: int
     expressions: int
     resident: bool
+    comparisons: Sequence[Comparison] = ()
+    problem: str = ""
+    installed: bool = False
+    notes: Sequence[str] = field(default=(), repr=False)
+
+    @property
+    def reason(self) -> str:
+        """Why the index does not use the matcher, in one sentence; empty if it does."""
+        if not self.problem:
+            return ""
+        return f"the trained matcher is not installed: {self.problem}"
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
@@ -67,11 +95,15 @@ class Fit:
             "images": self.images,
             "expressions": self.expressions,
             "epochs": len(self.history.epochs),
-            "best_epoch": best.number,
-            "validation_acc@0.5": best.accuracy,
-            "validation_mean_iou": best.mean_iou,
+            "best_epoch": None if best is None else best.number,
+            "validation_acc@0.5": None if best is None else best.accuracy,
+            "validation_mean_iou": None if best is None else best.mean_iou,
             "calibration": None if calibration is None else calibration.as_dict(),
             "resident": self.resident,
+            "installed": self.installed,
+            "reason": self.reason or None,
+            "held_out": [comparison.as_dict() for comparison in self.comparisons],
+            "notes": list(self.notes),
         }
 
 
@@ -85,13 +117,17 @@ def fit_matcher(
     device: str = "cpu",
     checkpoint: Path | None = None,
     start: TrainedMatcher | None = None,
+    current: Matcher | None = None,
+    rows: Mapping[RowKey, LiveRow] | None = None,
     trained_on: str = "",
     undetected: float = UNDETECTED,
 ) -> Fit:
     """Train a matcher on cached features and calibrate it on images that it has not seen.
 
-    A tenth of the images decides when training stops, and a tenth calibrates. Regions stay on the
-    device if half of its free memory holds them; otherwise each batch is read from the shards.
+    A tenth of the images decides when training stops, and a tenth calibrates; copies of an image
+    are never on both sides. On these two tenths, the matcher is compared with cosine and with
+    `current`. Regions stay on the device if half of its free memory holds them; otherwise each
+    batch is read from the shards.
 
     Parameters
     ----------
@@ -111,7 +147,13 @@ def fit_matcher(
         Lets an interrupted run resume; the caller deletes the file afterwards.
     start : TrainedMatcher, optional
         Fine-tune this matcher, with its vocabulary and kind, instead of training from scratch.
-        Suited to a few hundred expressions.
+        Suited to a few hundred expressions. Its training images are not held out, as far as it
+        has recorded them and others can be.
+    current : Matcher, optional
+        The matcher in use.
+    rows : mapping of (shard, row) to LiveRow, optional
+        What the catalog knows about the images; without it, contents are neither compared nor
+        recorded.
     trained_on : str
         Description of the data, stored with the matcher.
     undetected : float
@@ -121,43 +163,154 @@ def fit_matcher(
     Raises
     ------
     GroundingError
-        If there are statements about fewer than ten images.
+        If there are statements about fewer than ten images, or fewer than two with boxes.
     ModelError
         If `start` was trained for a different encoder, or the checkpoint does not fit.
     """
     options = options or TrainingOptions()
     keys = list(dict.fromkeys(statement.key for statement in statements))
-    if len(keys) < _MIN_IMAGES:
+    groups = content_groups(keys, rows)
+    if (contents := len(np.unique(groups))) < MIN_IMAGES:
         raise GroundingError(
-            f"there are expressions for {counted(len(keys), 'image')}, and training needs at least "
-            f"{_MIN_IMAGES}; add more, or learn from the index itself with --refs pseudo"
+            f"there are expressions for {counted(contents, 'image')}, and training needs at least "
+            f"{MIN_IMAGES}; add more"
         )
+    if start is not None:
+        start.check(encoder.fingerprint)
     examples = make_examples(statements, keys, encoder)
     regions = open_regions(store, keys, device)
-    training, validation, calibration = _split(examples, options.seed)
+    split = split_examples(examples, groups, _seen(start, keys, rows), options.seed)
     if start is None:
-        matcher = _new_matcher(kind, training, encoder, options.seed, device)
+        matcher = _new_matcher(kind, split.training, encoder, options.seed, device)
     else:
-        start.check(encoder.fingerprint)
         matcher = _trainable_copy(start, encoder, device)
     matcher.trained_on = trained_on
+    matcher.images = _record_images(split, keys, rows, start)
     history = train_model(
-        matcher.model, matcher.vocabulary, regions, training, validation, options, checkpoint
+        matcher.model,
+        matcher.vocabulary,
+        regions,
+        split.training,
+        split.validation,
+        options,
+        checkpoint,
+        _origin(keys, rows, encoder),
     )
     matcher.model.requires_grad_(False)
-    matcher.calibration = calibrate(
-        matcher, store, keys, calibration, options.seed, undetected=undetected
-    )
+    notes = []
+    if split.reused:
+        notes.append(
+            f"{counted(split.reused, 'held-out image')} had trained the matcher that this one "
+            "started from, so its figures on them are too good; add expressions about new images"
+        )
+    comparisons: list[Comparison] = []
+    problem = f"training diverged in epoch {history.diverged}; use a lower --lr than {options.lr}"
+    if history.diverged is None:
+        try:
+            comparisons, skipped = _compare(matcher, current, store, keys, split, rows, options)
+            notes += skipped
+            matcher.calibration = calibrate(
+                matcher, store, keys, split.calibration, options.seed, undetected=undetected
+            )
+            problem = next((c.problem for c in comparisons if c.problem), "")
+        except ModelError as error:
+            problem = f"{error}, or use a lower --lr than {options.lr}"
     resident = isinstance(regions, RegionTensors)
-    return Fit(matcher, history, len(keys), len(examples), resident)
+    return Fit(
+        matcher,
+        history,
+        len(keys),
+        len(examples),
+        resident,
+        comparisons=comparisons,
+        problem=problem,
+        notes=notes,
+    )
 
 
-def _split(examples: Examples, seed: int) -> tuple[Examples, Examples, Examples]:
-    """Return examples for training, validation and calibration, of different images."""
-    rest, calibration = split_by_image(examples, _CALIBRATION_SHARE, seed)
-    validation_share = _VALIDATION_SHARE / (1 - _CALIBRATION_SHARE)
-    training, validation = split_by_image(rest, validation_share, seed + 1)
-    return training, validation, calibration
+def _seen(
+    start: TrainedMatcher | None, keys: Sequence[RowKey], rows: Mapping[RowKey, LiveRow] | None
+) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Return whether each image is known to have trained a matcher, (images,)."""
+    record = None if start is None else start.images
+    if record is None or rows is None:
+        return np.zeros(len(keys), bool)
+    return np.array([record.trained_on(rows[key].content_hash) for key in keys], bool)
+
+
+def _record_images(
+    split: Split,
+    keys: Sequence[RowKey],
+    rows: Mapping[RowKey, LiveRow] | None,
+    start: TrainedMatcher | None,
+) -> TrainingImages | None:
+    if rows is None:
+        return None
+    record = TrainingImages.of(
+        *(
+            [rows[keys[image]].content_hash for image in np.unique(part.image).tolist()]
+            for part in (split.training, split.validation, split.calibration)
+        )
+    )
+    if start is None or start.images is None:
+        return record
+    return TrainingImages(
+        record.training | start.images.training, record.validation, record.calibration
+    )
+
+
+def _origin(keys: Sequence[RowKey], rows: Mapping[RowKey, LiveRow] | None, encoder: Encoder) -> str:
+    """Return a hash of the images' contents and regions, and of the encoder's identity."""
+    print_ = encoder.fingerprint
+    digest = hashlib.blake2b(f"{print_.weights}\0{print_.preprocessing}".encode(), digest_size=16)
+    for key in keys:
+        row = None if rows is None else rows[key]
+        about = str(key) if row is None else f"{row.content_hash} {row.checksum}"
+        digest.update(f"\0{about}".encode())
+    return digest.hexdigest()
+
+
+def _compare(
+    matcher: TrainedMatcher,
+    current: Matcher | None,
+    store: RegionStore,
+    keys: Sequence[RowKey],
+    split: Split,
+    rows: Mapping[RowKey, LiveRow] | None,
+    options: TrainingOptions,
+) -> tuple[list[Comparison], list[str]]:
+    """Compare a matcher with cosine and the current one on held-out expressions.
+
+    Returns the comparisons, and a note if the current one cannot be compared.
+    """
+    examples = sample_located(split.held_out, options.seed)
+    stored = _as_stored(matcher)
+    iou = held_out_iou(stored, store, keys, examples)
+    cosine = held_out_iou(CosineMatcher(), store, keys, examples)
+    comparisons = [compare("cosine", examples.image, iou, cosine)]
+    if current is None or isinstance(current, CosineMatcher):
+        return comparisons, []
+    fair = np.ones(len(examples), bool)
+    if isinstance(current, TrainedMatcher):
+        fair = ~_seen(current, keys, rows)[examples.image]
+    if not fair.any():
+        return comparisons, [
+            "the matcher in use was trained on all held-out images, so the two are not compared"
+        ]
+    chosen = examples.take(fair)
+    others = held_out_iou(current, store, keys, chosen)
+    return [
+        compare("the matcher in use", chosen.image, iou[fair], others),
+        *comparisons,
+    ], []
+
+
+def _as_stored(matcher: TrainedMatcher) -> TrainedMatcher:
+    """Return a copy of a matcher with its weights rounded as in its file."""
+    model = copy.deepcopy(matcher.model)
+    for value in model.state_dict().values():
+        value.copy_(value.half())
+    return TrainedMatcher(model.eval(), matcher.config, matcher.vocabulary, matcher.encoder)
 
 
 def _new_matcher(
@@ -172,9 +325,11 @@ def _new_matcher(
     if kind == "residual":
         texts = [training.phrases.texts[row] for row in training.phrase]
         vocabulary = frequent_words(texts, _MIN_WORD_COUNT, _MAX_WORDS)
-    torch.manual_seed(seed)
     config = MatcherConfig(kind, encoder.dimension, len(vocabulary))
-    return TrainedMatcher(make_model(config).to(device), config, vocabulary, encoder.fingerprint)
+    with torch.random.fork_rng(devices=[]):  # the global generator belongs to the user
+        torch.default_generator.manual_seed(seed)
+        model = make_model(config)
+    return TrainedMatcher(model.to(device), config, vocabulary, encoder.fingerprint)
 
 
 def _trainable_copy(matcher: TrainedMatcher, encoder: Encoder, device: str) -> TrainedMatcher:

@@ -1,12 +1,10 @@
-"""The learning curve of a training run, and its CSV file."""
+"""The learning curve of a training run, and its table as CSV."""
 
 from __future__ import annotations
 
 import csv
+import io
 from dataclasses import dataclass, field
-from pathlib import Path
-
-from ..storage.files import atomic_path
 
 __all__ = ["Epoch", "TrainingHistory"]
 
@@ -44,19 +42,31 @@ class TrainingHistory:
     ----------
     epochs : list of Epoch
         One entry per epoch, in order.
+    diverged : int or None
+        The epoch in which loss or weights ceased to be finite; it ends the training and is not
+        among `epochs`.
     """
 
     epochs: list[Epoch] = field(default_factory=list)
+    diverged: int | None = None
 
     @property
-    def best(self) -> Epoch:
-        """The epoch whose weights are kept: highest accuracy, then mean IoU, then the first."""
-        return max(self.epochs, key=lambda epoch: (epoch.accuracy, epoch.mean_iou, -epoch.number))
+    def best(self) -> Epoch | None:
+        """The epoch whose weights are kept: highest accuracy, then mean IoU, then the first.
 
-    def write_csv(self, path: Path) -> None:
-        """Write one line per epoch, in one atomic step."""
-        with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["epoch", "loss", "validation_loss", "acc@0.5", "mean_iou"])
-            for e in self.epochs:
-                writer.writerow([e.number, e.loss, e.validation_loss, e.accuracy, e.mean_iou])
+        None if the first epoch diverged.
+        """
+        return max(
+            self.epochs,
+            key=lambda epoch: (epoch.accuracy, epoch.mean_iou, -epoch.number),
+            default=None,
+        )
+
+    def as_csv(self) -> str:
+        """Return a table with one line per epoch."""
+        file = io.StringIO()
+        writer = csv.writer(file)
+        writer.writerow(["epoch", "loss", "validation_loss", "acc@0.5", "mean_iou"])
+        for e in self.epochs:
+            writer.writerow([e.number, e.loss, e.validation_loss, e.accuracy, e.mean_iou])
+        return file.getvalue()

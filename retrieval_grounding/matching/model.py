@@ -10,7 +10,13 @@ from torch import nn
 
 from .batch import ImageBatch
 
-__all__ = ["MatcherConfig", "MatcherModel", "PhraseBatch"]
+__all__ = ["MATCHER_FORMAT", "MatcherConfig", "MatcherModel", "PhraseBatch"]
+
+
+MATCHER_FORMAT = 2
+"""Version of matcher files and of the networks that they hold."""
+
+_MAX_SIZE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,25 @@ class MatcherConfig:
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, value: Any) -> MatcherConfig:
+        """Return the configuration of :meth:`as_dict`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a value is missing, of a wrong type or impossible.
+        """
+        config = cls(**value)
+        sizes = (config.dimension, config.words, config.width)
+        if config.kind not in ("residual", "concat") or any(
+            type(size) is not int for size in sizes
+        ):
+            raise TypeError(f"its configuration is {value}")
+        if min(sizes) < 0 or max(sizes) > _MAX_SIZE:
+            raise ValueError(f"its configuration is {value}")
+        return config
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import io
 
-from ..storage.files import atomic_path
 from .history import TrainingHistory
 
 __all__ = ["plot_history"]
 
 
-def plot_history(history: TrainingHistory, path: Path) -> None:
-    """Write a PNG with losses on the left and validation accuracy on the right, by epoch."""
+def plot_history(history: TrainingHistory) -> bytes:
+    """Return a PNG with losses on the left and validation accuracy on the right, by epoch."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -24,9 +23,11 @@ def plot_history(history: TrainingHistory, path: Path) -> None:
     losses.set(xlabel="epoch", ylabel="loss")
     accuracies.plot(numbers, [epoch.accuracy for epoch in epochs], label="Acc@0.5")
     accuracies.plot(numbers, [epoch.mean_iou for epoch in epochs], label="mean IoU")
-    accuracies.axvline(history.best.number, linestyle=":", color="gray", label="best epoch")
+    if history.best is not None:
+        accuracies.axvline(history.best.number, linestyle=":", color="gray", label="best epoch")
     accuracies.set(xlabel="epoch", ylabel="validation")
     for axes in (losses, accuracies):
         axes.legend()
-    with atomic_path(path) as temporary:
-        FigureCanvasAgg(figure).print_figure(temporary, format="png", dpi=120)
+    file = io.BytesIO()
+    FigureCanvasAgg(figure).print_figure(file, format="png", dpi=120)
+    return file.getvalue()

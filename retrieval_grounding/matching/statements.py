@@ -75,7 +75,8 @@ def make_examples(
 ) -> Examples:
     """Return statements as training examples.
 
-    Each distinct phrase, mirrored ones included, is embedded once.
+    Each distinct phrase, mirrored ones included, is embedded once. A phrase that cannot be mirrored
+    has -1 in the place of the mirrored one.
 
     Parameters
     ----------
@@ -87,7 +88,7 @@ def make_examples(
         Embeds the phrases.
     """
     mirrored = {statement.phrase: mirror_phrase(statement.phrase) for statement in statements}
-    texts = list(dict.fromkeys([*mirrored, *mirrored.values()]))
+    texts = list(dict.fromkeys([*mirrored, *(text for text in mirrored.values() if text)]))
     embeddings = [
         encode_phrases(encoder, texts[start : start + _PHRASES_PER_CALL])
         for start in range(0, len(texts), _PHRASES_PER_CALL)
@@ -97,7 +98,9 @@ def make_examples(
     return Examples(
         phrases=Phrases(texts, np.concatenate(embeddings)),
         phrase=np.array([phrase_rows[s.phrase] for s in statements], np.int64),
-        mirrored=np.array([phrase_rows[mirrored[s.phrase]] for s in statements], np.int64),
+        mirrored=np.array(
+            [phrase_rows.get(mirrored[s.phrase] or "", -1) for s in statements], np.int64
+        ),
         image=np.array([image_numbers[s.key] for s in statements], np.int64),
         boxes=np.array([s.box or _UNKNOWN_BOX for s in statements], np.float32).reshape(-1, 4),
     )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Literal
 
-from ..core.errors import GroundingError
+from ..core.errors import GroundingError, ModelError
 from ..core.text import counted
 from ..core.types import PathLike
 from ..data.expressions import read_expressions
@@ -14,8 +15,8 @@ from ..models.encoder import Encoder
 from ..storage.catalog import Catalog
 from ..storage.region_store import RegionStore
 from .calibrate import UNDETECTED
-from .fit import Fit, fit_matcher
-from .load import MATCHER_FILE
+from .fit import MIN_IMAGES, Fit, fit_matcher
+from .install import CHECKPOINT_FILE, CURVE_FILES, MATCHER_FILE, install_files
 from .matcher import Matcher
 from .options import TrainingOptions
 from .plots import plot_history
@@ -36,18 +37,18 @@ def train_index(
     kind: Literal["residual", "concat"],
     options: TrainingOptions | None,
     device: str,
-    start: Matcher | None,
+    fine_tune: bool,
+    load_current: Callable[[], Matcher],
     before_saving: Callable[[], None],
 ) -> Fit:
-    """Fit a matcher and write it into the index, with its learning curve.
+    """Fit a matcher and, unless it is worse than what is in use, write it into the index.
 
-    The caller holds the writer's lock, which `before_saving` checks. See
+    Its learning curve is written with it. The caller holds the writer's lock, which
+    `before_saving` checks. See
     :meth:`retrieval_grounding.Index.train`.
     """
-    if start is not None and not isinstance(start, TrainedMatcher):
-        raise GroundingError(
-            "the index answers by cosine, so there is no matcher to fine-tune; train one first"
-        )
+    current = _current_matcher(load_current, fine_tune)
+    start = current if fine_tune and isinstance(current, TrainedMatcher) else None
     store = RegionStore(catalog)
     options = options or TrainingOptions()
     if source == "pseudo":
@@ -55,6 +56,7 @@ def train_index(
         statements = pseudo_statements(store, keys, options.seed)
         trained_on = f"pseudo-queries of {counted(len(keys), 'image')}"
         undetected = UNDETECTED
+        advice = "add images that show several objects the detector knows, or use expressions"
     else:
         expressions = read_expressions(
             source,
@@ -65,7 +67,19 @@ def train_index(
         statements = resolved_statements(resolve_images(expressions, catalog.images()))
         trained_on = f"{expressions}, of which {len(statements)} are about images of the index"
         undetected = 0.0
-    checkpoint = catalog.directory / "matcher.training"
+        advice = "add more, or learn from the index itself with --refs pseudo"
+    if (described := len({statement.key for statement in statements})) < MIN_IMAGES:
+        made = "pseudo-queries" if source == "pseudo" else "expressions"
+        raise GroundingError(
+            f"there are {made} for {counted(described, 'image')}, and training needs at least "
+            f"{MIN_IMAGES}; {advice}"
+        )
+    rows = {
+        (row.shard, row.row): row
+        for number in catalog.shard_files()
+        for row in catalog.live_rows(number)
+    }
+    checkpoint = catalog.directory / CHECKPOINT_FILE
     fit = fit_matcher(
         store,
         encoder,
@@ -75,12 +89,35 @@ def train_index(
         device=device,
         checkpoint=checkpoint,
         start=start,
+        current=current,
+        rows=rows,
         trained_on=trained_on,
         undetected=undetected,
     )
-    before_saving()
-    fit.matcher.save(catalog.directory / MATCHER_FILE)
-    fit.history.write_csv(catalog.directory / "matcher-curve.csv")
-    plot_history(fit.history, catalog.directory / "matcher-curve.png")
+    if not fit.problem:
+        curve, plot = CURVE_FILES
+        files = {
+            MATCHER_FILE: fit.matcher.as_bytes(),
+            curve: fit.history.as_csv().encode(),
+            plot: plot_history(fit.history),
+        }
+        before_saving()
+        install_files(catalog.directory, files)
+        fit = replace(fit, installed=True)
     checkpoint.unlink(missing_ok=True)
     return fit
+
+
+def _current_matcher(load: Callable[[], Matcher], fine_tune: bool) -> Matcher | None:
+    """Return the matcher in use, or None if it cannot be used and training starts from scratch."""
+    try:
+        current = load()
+    except ModelError:  # of a different encoder or release, which training replaces
+        if fine_tune:
+            raise
+        return None
+    if fine_tune and not isinstance(current, TrainedMatcher):
+        raise GroundingError(
+            "the index answers by cosine, so there is no matcher to fine-tune; train one first"
+        )
+    return current

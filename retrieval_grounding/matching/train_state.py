@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import pickle
 from dataclasses import astuple
 from pathlib import Path
@@ -12,7 +13,6 @@ from torch import nn
 
 from ..core.errors import ModelError
 from ..storage.files import atomic_path, open_regular
-from .dataset import Examples
 from .history import Epoch, TrainingHistory
 from .model import MatcherModel
 from .options import TrainingOptions
@@ -32,37 +32,37 @@ class TrainingState:
     ----------
     model : MatcherModel
         The network in training; it is not copied.
-    examples : Examples
-        What it is trained on, to recognize checkpoints of other runs.
     options : TrainingOptions
         How it is trained.
+    identity : str
+        From :func:`.identity.training_identity`, to recognize checkpoints of other runs.
     """
 
-    def __init__(self, model: MatcherModel, examples: Examples, options: TrainingOptions) -> None:
+    def __init__(self, model: MatcherModel, options: TrainingOptions, identity: str) -> None:
         self.history = TrainingHistory()
         self.model = model
         self.options = options
         self.best_weights = _copy_weights(model)
         self.optimizer = _make_optimizer(model, options.lr)
-        self.identity = (
-            f"{len(examples)} {int(examples.image.sum())} {float(examples.boxes.sum()):.6g} "
-            f"{options.epochs} {options.batch_size} {options.lr} {options.embedding_jitter} "
-            f"{options.seed} {sum(value.numel() for value in model.parameters())}"
-        )
+        self.identity = identity
 
     @property
     def stopped_early(self) -> bool:
         """Whether accuracy has not improved for as many epochs as patience allows."""
-        epochs = self.history.epochs
-        return bool(epochs) and len(epochs) - self.history.best.number >= self.options.patience
+        best = self.history.best
+        return best is not None and len(self.history.epochs) - best.number >= self.options.patience
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are done or training has stopped early."""
-        return len(self.history.epochs) >= self.options.epochs or self.stopped_early
+        """Whether all epochs are done, or training has stopped early or diverged."""
+        done = len(self.history.epochs) >= self.options.epochs
+        return done or self.stopped_early or self.history.diverged is not None
 
     def add(self, epoch: Epoch) -> None:
         """Record an epoch that has just ended, and its weights if it is the best so far."""
+        if not (math.isfinite(epoch.loss + epoch.validation_loss) and _fit_a_file(self.model)):
+            self.history.diverged = epoch.number
+            return
         self.history.epochs.append(epoch)
         if self.history.best is epoch:
             self.best_weights = _copy_weights(self.model)
@@ -96,8 +96,8 @@ class TrainingState:
                 saved = torch.load(file, map_location="cpu", weights_only=True)
             if saved["identity"] != self.identity:
                 raise ModelError(
-                    f"{path} is the checkpoint of a training run with other expressions or "
-                    "options; delete it to start over"
+                    f"{path} is the checkpoint of a different training run (other expressions or "
+                    "options, images, models or release); delete it to start over"
                 )
             self.model.load_state_dict(saved["best"])  # fails if they are of a different network
             self.model.load_state_dict(saved["model"])
@@ -128,6 +128,11 @@ def _make_optimizer(model: MatcherModel, lr: float) -> torch.optim.AdamW:
         {"params": plain, "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr, betas=(0.9, 0.98))
+
+
+def _fit_a_file(model: nn.Module) -> bool:
+    """Return whether all weights are finite in float16, as matcher files hold them."""
+    return all(bool(value.half().isfinite().all()) for value in model.state_dict().values())
 
 
 def _copy_weights(model: nn.Module) -> dict[str, torch.Tensor]:

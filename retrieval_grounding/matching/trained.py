@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,16 @@ from ..core.region_table import RegionTable
 from ..core.strict_json import json_text
 from ..models.cpu_pool import cpu_pool
 from ..models.encoder import Fingerprint
-from ..storage.files import atomic_path
+from ..storage.files import atomic_write_bytes
 from .batch import ImageBatch, RegionTensors
 from .calibration import Calibration
 from .grouping import group_images
-from .matcher_file import FORMAT, read_matcher_file
-from .model import MatcherConfig, MatcherModel, PhraseBatch
+from .matcher_file import DamagedMatcherError, read_matcher_file
+from .model import MATCHER_FORMAT, MatcherConfig, MatcherModel, PhraseBatch
+from .training_images import TrainingImages
 from .vocabulary import encode_words
 
-__all__ = ["TrainedMatcher"]
+__all__ = ["DamagedMatcherError", "TrainedMatcher"]
 
 
 _PAIRS_PER_PASS = 256
@@ -50,6 +51,10 @@ class TrainedMatcher:
         Turns scores into probabilities.
     trained_on : str
         The training data, in words for people.
+    images : TrainingImages or None
+        The contents of the training images, if they were recorded.
+    file : Path or None
+        The file that it was read from.
     """
 
     model: MatcherModel
@@ -58,6 +63,8 @@ class TrainedMatcher:
     encoder: Fingerprint
     calibration: Calibration | None = None
     trained_on: str = ""
+    images: TrainingImages | None = None
+    file: Path | None = None
 
     def __post_init__(self) -> None:
         self._word_ids = {word: number for number, word in enumerate(self.vocabulary)}
@@ -138,34 +145,49 @@ class TrainedMatcher:
             )
 
     def save(self, path: Path) -> None:
-        """Write the matcher in one atomic step, with weights in float16."""
+        """Write the matcher in one atomic step; see :meth:`as_bytes`."""
+        atomic_write_bytes(path, self.as_bytes())
+
+    def as_bytes(self) -> bytes:
+        """Return the content of a matcher file, with weights in float16."""
         description: dict[str, Any] = {
-            "format": FORMAT,
+            "format": MATCHER_FORMAT,
             "config": self.config.as_dict(),
             "vocabulary": self.vocabulary,
             "encoder": self.encoder.as_dict(),
             "calibration": None if self.calibration is None else self.calibration.as_dict(),
             "trained_on": self.trained_on,
+            "images": None if self.images is None else self.images.as_dict(),
         }
         tensors = {
             name: value.detach().half().contiguous().cpu()
             for name, value in self.model.state_dict().items()
         }
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(save(tensors, {"matcher": json_text(description)}))
+        return save(tensors, {"matcher": json_text(description)})
 
     @classmethod
-    def load(cls, path: Path, device: str) -> TrainedMatcher:
+    def load(cls, path: Path, device: str, checksums: Collection[str] = ()) -> TrainedMatcher:
         """Read a matcher.
+
+        Parameters
+        ----------
+        path : Path
+            The file.
+        device : str
+            Where the network runs.
+        checksums : collection of str
+            Those that the file may have; empty if they were never recorded.
 
         Raises
         ------
+        DamagedMatcherError
+            If the file is missing, damaged or not a matcher.
         ModelError
-            If the file is missing, damaged, not a matcher, or of a different release.
+            If it is of a different release.
         StoreError
             If it is not a regular file.
         """
-        stored = read_matcher_file(path)
+        stored = read_matcher_file(path, checksums)
         return cls(
             stored.model.to(device),
             stored.config,
@@ -173,6 +195,8 @@ class TrainedMatcher:
             stored.encoder,
             stored.calibration,
             stored.trained_on,
+            stored.images,
+            path,
         )
 
     def _phrase_batch(self, phrases: Phrases) -> PhraseBatch:

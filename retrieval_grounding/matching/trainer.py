@@ -23,6 +23,7 @@ from .batch import ImageBatch
 from .boxes import box_iou, mirror_boxes
 from .dataset import Examples, batches_by_image
 from .history import Epoch, TrainingHistory
+from .identity import training_identity
 from .losses import listwise_loss, training_loss
 from .model import MatcherModel, PhraseBatch
 from .negatives import hard_negatives, random_negatives
@@ -47,6 +48,7 @@ def train_model(
     validation: Examples,
     options: TrainingOptions,
     checkpoint: Path | None = None,
+    origin: str = "",
 ) -> TrainingHistory:
     """Train a network in place and leave it with the weights of its best epoch.
 
@@ -65,11 +67,15 @@ def train_model(
     checkpoint : Path, optional
         Written after each epoch. If the file exists, training resumes from it, with the same
         result as an uninterrupted run.
+    origin : str
+        Identifies the contents of the images and the encoder, so that a checkpoint of others is
+        not resumed.
 
     Returns
     -------
     TrainingHistory
-        The learning curve.
+        The learning curve. If training diverged, the weights are those of the best epoch before,
+        or those it started from.
 
     Raises
     ------
@@ -86,7 +92,8 @@ def train_model(
         )
     device = next(model.parameters()).device
     trainer = _Trainer(model, vocabulary, regions, options, device)
-    state = TrainingState(model, training, options)
+    identity = training_identity(model, vocabulary, training, validation, options, origin)
+    state = TrainingState(model, options, identity)
     if checkpoint is not None and is_regular(checkpoint):
         state.load(checkpoint)
     with (
@@ -99,10 +106,12 @@ def train_model(
             loss = trainer.train_epoch(training, state.optimizer, number)
             measured = trainer.validate(validation)
             state.add(Epoch(number, loss, *measured))
-            if checkpoint is not None:
+            if checkpoint is not None and state.history.diverged is None:
                 state.save(checkpoint)
             advance(1)
-    if state.stopped_early:
+    if state.history.diverged is not None:
+        _log.info("training diverged in epoch %d", state.history.diverged)
+    elif state.stopped_early and state.history.best is not None:
         _log.info(
             "training stopped early after epoch %d of %d: accuracy was best in epoch %d",
             len(state.history.epochs),
@@ -156,7 +165,6 @@ class _Trainer:
         the same ones.
         """
         random = np.random.default_rng([self.options.seed, number])
-        torch.manual_seed(self.options.seed * 1000 + number)
         batches = list(batches_by_image(examples, self.options.batch_size, random))
         first_step, steps = (number - 1) * len(batches), self.options.epochs * len(batches)
         self.model.train()
@@ -194,7 +202,9 @@ class _Trainer:
         """Augment a batch, add negative images, and return its loss."""
         images, image_index = self._images(batch)
         count = len(images.present)
-        mirrored_images = self._tensor(random.random(count) < _MIRROR_PROBABILITY)
+        drawn = random.random(count) < _MIRROR_PROBABILITY
+        drawn[np.unique(batch.image, return_inverse=True)[1][batch.mirrored < 0]] = False
+        mirrored_images = self._tensor(drawn)
         mirrored = mirrored_images[image_index]
         images = images.mirrored(mirrored_images)
         if self.options.embedding_jitter:

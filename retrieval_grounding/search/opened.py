@@ -10,13 +10,14 @@ from pathlib import Path
 from ..core.errors import GroundingError, StoreError
 from ..core.fork import renew_after_fork
 from ..core.lazy import Lazy
+from ..core.paths import expand_home
 from ..indexing.model_spec import (
     absolute_model,
     check_encoder,
     load_index_encoder,
     load_index_matcher,
 )
-from ..matching.load import MATCHER_FILE
+from ..matching.install import MATCHER_FILE
 from ..matching.matcher import Matcher
 from ..models.device import resolve_device
 from ..models.encoder import Encoder
@@ -35,7 +36,7 @@ class OpenedIndex:
     Parameters
     ----------
     directory : Path
-        Absolute.
+        Folder of the index.
     encoder : str, Encoder or None
         As for `Index`.
     device : str
@@ -43,6 +44,8 @@ class OpenedIndex:
 
     Attributes
     ----------
+    directory : Path
+        Absolute.
     closed : bool
         Whether it has been closed.
     encoder_name : str or None
@@ -59,7 +62,10 @@ class OpenedIndex:
     """
 
     def __init__(self, directory: Path, encoder: str | Encoder | None, device: str) -> None:
-        self.directory = directory
+        directory = Path(expand_home(directory))
+        if not Catalog.exists(directory):
+            Catalog(directory)  # reports that, with the path as it was given
+        self.directory = directory.absolute()
         self._device = device
         self.closed = False
         self._inherited: list[Catalog | None] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
@@ -52,6 +53,17 @@ class Catalog(OpenCatalog):
             (str, int, int, int, int), "SELECT path, size, mtime_ns, shard, row FROM images"
         )
         return {row[0]: KnownFile(*row[1:]) for row in rows}
+
+    def has_images_at(self, path: str) -> bool:
+        """Return whether the index has the image `path`, or one below the folder `path`."""
+        folder = path if path.endswith(os.sep) else path + os.sep
+        end = folder[:-1] + chr(ord(os.sep) + 1)
+        return bool(
+            self._database.execute(
+                "SELECT 1 FROM images WHERE path = ? OR (path > ? AND path < ?) LIMIT 1",
+                path, folder, end,
+            )
+        )  # fmt: skip
 
     def rows_by_content(self) -> dict[str, RowKey]:
         """Return the row that has the regions of each content, by content hash.

@@ -14,7 +14,7 @@ from ..core.errors import StoreError
 from ..core.fork import HeldOverForks
 from ..core.strict_json import json_text
 from .catalog_file import check_files, has_known_schema, has_settings, restrict
-from .files import as_store_error, sync_folder
+from .files import as_store_error, sync_folder, temporary_path
 from .migrations import migrate
 from .query_limits import QueryLimits
 
@@ -80,7 +80,7 @@ class Database:
     @staticmethod
     def create(path: Path, schema: str, settings: dict[str, Any]) -> None:
         """Create the file in one step, with the tables of `schema` and JSON `settings`."""
-        temporary = path.with_name(f".{path.name}.partial")
+        temporary = temporary_path(path)
         with as_store_error(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
             for suffix in ("", "-journal", "-wal", "-shm"):

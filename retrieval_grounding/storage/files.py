@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,6 @@ from typing import BinaryIO
 from ..core.errors import StoreError
 
 __all__ = [
-    "TEMPORARY_SUFFIX",
     "as_store_error",
     "atomic_create",
     "atomic_path",
@@ -22,12 +22,28 @@ __all__ = [
     "file_checksum",
     "folder_size",
     "is_regular",
+    "is_temporary",
     "open_regular",
     "sync_folder",
+    "temporary_path",
 ]
 
+_TEMPORARY = re.compile(
+    r"\.rg-.+\.\d+\.partial(-journal)?"
+    # before the prefix "rg-"
+    r"|\.(\d{6,}\.h5|vectors(\.faiss)?|\.writer\.json|catalog\.sqlite)(\.\d+)?\.partial"
+)
 
-TEMPORARY_SUFFIX = ".partial"
+
+def temporary_path(path: Path) -> Path:
+    """Return the temporary name beside `path` under which this process writes it."""
+    return path.with_name(f".rg-{path.name.lstrip('.')}.{os.getpid()}.partial")
+
+
+def is_temporary(name: str) -> bool:
+    """Return whether a file name is one that :func:`temporary_path` makes, or once made."""
+    return _TEMPORARY.fullmatch(name) is not None
+
 
 _NOT_REGULAR = (errno.ELOOP, errno.EMLINK, errno.ENXIO)
 """What opening a link (EMLINK on FreeBSD) or a socket fails with."""
@@ -133,7 +149,7 @@ def atomic_create(path: Path, data: bytes) -> None:
 @contextlib.contextmanager
 def _temporary_beside(path: Path) -> Iterator[Path]:
     """Yield the path of a new, empty file in the folder of `path`, which is deleted afterwards."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+    temporary = temporary_path(path)
     try:
         temporary.unlink(missing_ok=True)  # a link of that name would be followed
         temporary.touch(exist_ok=False)

@@ -34,6 +34,8 @@ _TYPES = COLUMNS | {
     "image_sizes": "i4",
     "label_names": "S",
 }
+_OPTIONAL = {"content_hashes": "S"}
+"""Which shards of the first releases lack."""
 
 
 @dataclass(frozen=True)
@@ -76,14 +78,15 @@ def map_shard(path: Path) -> ShardFile:
                 f"{path} has format version {version}, and this release reads up to "
                 f"{FORMAT_VERSION}; upgrade retrieval_grounding"
             )
+        types = _TYPES | {name: kind for name, kind in _OPTIONAL.items() if name in file}
         members, attributes = file.id.get_num_objs(), h5a.get_num_attrs(file.id)
-        if (members, attributes) != (len(_TYPES), len(_NUMBERS) + len(_TEXTS)):
+        if (members, attributes) != (len(types), len(_NUMBERS) + len(_TEXTS)):
             raise ValueError(f"it has {members} datasets and {attributes} attributes")
         return ShardFile(
             detector=_text(file, "detector"),
             encoder=_text(file, "encoder"),
             dimension=_number(file, "dimension"),
-            arrays={name: _map(file, name, dtype, mapped) for name, dtype in _TYPES.items()},
+            arrays={name: _map(file, name, dtype, mapped) for name, dtype in types.items()},
         )
 
 

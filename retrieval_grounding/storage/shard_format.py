@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ __all__ = [
     "MAX_LABELS",
     "MAX_LABEL_BYTES",
     "MAX_REGIONS",
+    "SHARD_FILES",
     "ImageRecord",
     "row_checksum",
     "write_shard",
@@ -36,6 +38,8 @@ MAX_REGIONS = 1 << 24
 MAX_LABELS = 1 << 16
 MAX_LABEL_BYTES = 1 << 10
 """What a shard may hold at most, so that opening one from a stranger takes little memory."""
+SHARD_FILES = re.compile(r"(\d{6,})\.h5")
+"""Names of shards; the group is the number."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,8 @@ def write_shard(
             "label_embeddings": vectors,
             "image_offsets": offsets,
             "image_sizes": sizes,
+            # Only for an index that has lost its catalog.
+            "content_hashes": np.array([record.content_hash.encode() for record in records]),
         },
         {
             "format_version": FORMAT_VERSION,

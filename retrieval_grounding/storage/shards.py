@@ -50,6 +50,9 @@ class ShardReader:
         Regions of image i are rows ``image_offsets[i]`` to ``image_offsets[i + 1]``.
     image_sizes : int32 array of shape (m, 2)
         Width and height.
+    content_hashes : list of m str, or None
+        Hashes of the images' files; the catalog's are those in use. None in shards of releases that
+        stored them in the catalog only.
     detector, encoder : str
         Fingerprints.
 
@@ -92,6 +95,9 @@ class ShardReader:
         self.label_embeddings: npt.NDArray[np.float16] = np.array(columns["label_embeddings"])
         self.image_offsets: npt.NDArray[np.int64] = np.array(columns["image_offsets"])
         self.image_sizes: npt.NDArray[np.int32] = np.array(columns["image_sizes"])
+        self.content_hashes: list[str] | None = None
+        if "content_hashes" in columns:
+            self.content_hashes = [bytes(value).decode() for value in columns["content_hashes"]]
         self._check_values()
 
     def damaged(self, problem: str, state: str = "damaged") -> StoreError:
@@ -196,6 +202,8 @@ def _check_shapes(columns: dict[str, npt.NDArray[Any]], dimension: int) -> None:
         "image_offsets": (images + 1,),
         "image_sizes": (images, 2),
     }
+    if "content_hashes" in columns:  # shards of the first releases lack them
+        shapes["content_hashes"] = (images,)
     for name, shape in shapes.items():
         found = columns[name].shape
         if found != shape:

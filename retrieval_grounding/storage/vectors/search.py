@@ -35,7 +35,7 @@ class VectorSearch:
     open_shard : callable
         Returns a shard's reader by its number.
     index : FaissIndex or None
-        Contents of ``vectors.faiss``; it may hold shards that the catalog no longer has.
+        The vector index; it may hold shards that the catalog no longer has.
     covered : collection of int
         The shards in it.
     tuning : Tuning or None

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from ...core.progress import progress_bar
 from ..catalog import Catalog
-from ..files import TEMPORARY_SUFFIX, as_store_error, file_checksum, sync_folder
+from ..files import as_store_error, file_checksum, sync_folder, temporary_path
 from ..open_shards import OpenShards
 from .exact import ShardVectors
 from .faiss_index import FaissIndex
@@ -191,8 +191,10 @@ class _VectorWriter:
         lists, dimension = list_count(self._total), self._catalog.dimension
         index = FaissIndex.create(kind, dimension, lists)
         if kind == "ivf":
-            sample = self._vectors.sample(lists * _TRAINING_REGIONS_PER_LIST)
-            index.train(sample if len(sample) else np.eye(1, dimension, dtype=np.float32))
+            sample = np.eye(1, dimension, dtype=np.float32)
+            if self._total:
+                sample = self._vectors.sample(lists * _TRAINING_REGIONS_PER_LIST)
+            index.train(sample)
         return index
 
     def _add(self, index: FaissIndex, numbers: list[int]) -> None:
@@ -208,7 +210,7 @@ class _VectorWriter:
         """Write the index beside the current file; return its checksum and its name."""
         self._catalog.check_lock()
         folder = self._catalog.directory
-        draft = folder / f".vectors{TEMPORARY_SUFFIX}"
+        draft = temporary_path(folder / "vectors.faiss")
         with as_store_error(folder / "vectors.faiss"):
             index.save(draft)
             checksum = file_checksum(draft)
