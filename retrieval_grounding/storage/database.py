@@ -175,6 +175,7 @@ class Database:
             raise StoreError(f"the index {self._directory} is closed; open it again") from error
         except (sqlite3.Error, UnicodeDecodeError) as error:
             if self._limits.exceeded:
+                self._limits.restart()
                 problem = "a query takes more than a file of its size can need"
                 raise self.damaged(problem) from error
             damaged = not isinstance(error, sqlite3.OperationalError) or "no such" in str(error)
