@@ -13,6 +13,7 @@ from ..core.regions import pairwise_iou
 from ..core.text import counted
 from ..core.types import RowKey
 from ..storage.region_store import RegionStore
+from .checks import score
 from .dataset import Examples
 from .matcher import Matcher
 
@@ -103,7 +104,7 @@ def held_out_iou(
         rows = np.flatnonzero(examples.image == image)
         table = store.gather([keys[image]])
         targets = examples.boxes[rows] * np.tile(table.boxes[0, 2:], 2)
-        scores = matcher.score(examples.phrases[examples.phrase[rows]], table)
+        scores = score(matcher, examples.phrases[examples.phrase[rows]], table)
         overlaps = pairwise_iou(targets, table.boxes)
         found[rows] = overlaps[np.arange(len(rows)), scores.argmax(axis=1)]
     return found

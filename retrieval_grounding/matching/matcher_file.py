@@ -73,8 +73,9 @@ def read_matcher_file(path: Path, checksums: Collection[str] = ()) -> MatcherFil
         _check_format(path, description["format"])
         config = _parse_config(description["config"])
         _check_size(tensors, config)
-        model = make_model(config)
-        model.load_state_dict(_as_floats(tensors, model))
+        with torch.device("meta"):  # initial weights would cost memory and random numbers
+            model = make_model(config)
+        model.load_state_dict(_as_floats(tensors, model), assign=True)
         vocabulary = _parse_vocabulary(description["vocabulary"], config.words)
         encoder = {name: _text(part) for name, part in description["encoder"].items()}
         calibration, images = description["calibration"], description.get("images")
