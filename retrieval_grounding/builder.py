@@ -99,10 +99,10 @@ def build(
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"{directory} cannot be created: {error.strerror}") from error
-    with writer_lock(directory, timeout):
+    with writer_lock(directory, timeout) as lock:
         state = check_place(directory)
         if state == "index":
-            catalog = Catalog(directory, writable=True)
+            catalog = Catalog(directory, writable=True, lock=lock)
             spec = recorded_spec(catalog, preset, detector, clip, settings)
         else:
             spec = new_spec(preset, detector, clip, settings)
@@ -110,9 +110,9 @@ def build(
             recorded = spec_settings(preset, spec, models)
             if state == "lost":
                 prints = [models.detector.fingerprint, str(models.encoder.fingerprint)]
-                catalog = rebuild_catalog(directory, recorded, prints)
+                catalog = rebuild_catalog(directory, recorded, prints, lock)
             else:
-                catalog = Catalog.create(directory, recorded)
+                catalog = Catalog.create(directory, recorded, lock=lock)
             consent_to(directory, spec.detector, spec.encoder)
         with contextlib.closing(catalog):
             finish_rebuild(catalog)

@@ -285,7 +285,7 @@ class Index(Maintenance):
         """
         from .matching.train_index import train_index
 
-        with writer_lock(self._catalog.directory, timeout):
+        with writer_lock(self._catalog.directory, timeout) as lock:
             fit = train_index(
                 self._catalog,
                 self.encoder,
@@ -298,6 +298,7 @@ class Index(Maintenance):
                 one_object_per_image=one_object_per_image,
                 fine_tune=fine_tune,
                 load_current=lambda: self.matcher,
+                before_saving=lock.check,
             )
             if fit.installed:
                 self._opened.use_matcher(fit.matcher)

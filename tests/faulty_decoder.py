@@ -10,7 +10,7 @@ import time
 from PIL.PngImagePlugin import PngImageFile
 
 from retrieval_grounding.data import decoder_process
-from retrieval_grounding.data.images import decode_image
+from retrieval_grounding.data.images import decode_with_notes
 
 PROGRAM = (
     "import sys; sys.path[:] = sys.argv[2:]; import faulty_decoder; "
@@ -22,7 +22,7 @@ def starve(image):
     raise MemoryError
 
 
-def decode(data):
+def decode(data, allow):
     fate = data[-8:].strip()
     if fate == b"crash":
         os.kill(os.getpid(), signal.SIGSEGV)
@@ -40,12 +40,12 @@ def decode(data):
     elif fate == b"starve":
         PngImageFile.load, load = starve, PngImageFile.load
         try:
-            return decode_image(data)
+            return decode_with_notes(data, allow)
         finally:
             PngImageFile.load = load
-    return decode_image(data)
+    return decode_with_notes(data, allow)
 
 
 def main(timeout):
-    decoder_process.decode_image = decode
+    decoder_process.decode_with_notes = decode
     decoder_process.main(timeout)

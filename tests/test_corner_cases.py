@@ -148,7 +148,7 @@ KINDS: dict[str, tuple[str, tuple[str, ...]]] = {
 }  # fmt: skip
 
 
-def tests_of(module: str) -> set[str]:
+def names_in(module: str) -> set[str]:
     path = TESTS / f"{module}.py"
     tree = ast.parse(path.read_text(encoding="utf-8"))
     return {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
@@ -160,4 +160,4 @@ def test_every_kind_is_shown_by_a_test(kind):
     assert answer and shown_by
     for name in shown_by:
         module, test = name.split("::")
-        assert test in tests_of(module), name
+        assert test in names_in(module), name

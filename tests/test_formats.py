@@ -13,7 +13,7 @@ from fakes import ColorEncoder
 
 import retrieval_grounding as rg
 from retrieval_grounding.storage import catalog as catalog_module
-from retrieval_grounding.storage import migrations, shards
+from retrieval_grounding.storage import migrations, open_catalog, shard_file
 from retrieval_grounding.storage.migrations import FORMAT_VERSION
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -73,7 +73,7 @@ def test_a_migration_runs_in_place_for_writers_and_in_memory_for_readers(unpacke
         value = json.dumps("added by the migration")
         connection.execute("INSERT INTO settings VALUES ('new', ?)", (value,))
 
-    for module in (migrations, catalog_module, shards):
+    for module in (migrations, open_catalog, shard_file):
         monkeypatch.setattr(module, "FORMAT_VERSION", FORMAT_VERSION + 1)
     monkeypatch.setitem(migrations.MIGRATIONS, FORMAT_VERSION, next_version)
     before = (unpacked / "catalog.sqlite").read_bytes()
@@ -94,7 +94,7 @@ def test_a_failed_migration_changes_nothing(unpacked, monkeypatch):
         connection.execute("DELETE FROM images")
         raise sqlite3.OperationalError("disk I/O error")
 
-    for module in (migrations, catalog_module):
+    for module in (migrations, open_catalog):
         monkeypatch.setattr(module, "FORMAT_VERSION", FORMAT_VERSION + 1)
     monkeypatch.setitem(migrations.MIGRATIONS, FORMAT_VERSION, failing)
     with pytest.raises(rg.StoreError, match="cannot be migrated"):

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 from fakes import ColorEncoder, SquareDetector, draw_squares, vectors_file
+from PIL import Image
 
 import retrieval_grounding as rg
+from retrieval_grounding import Regions
 
 QUIET = rg.BuildOptions(progress=False)
 PRUNE = rg.BuildOptions(progress=False, prune=True)
@@ -273,3 +275,108 @@ def test_compacting_drops_what_is_unused_and_joins_small_shards(photos, tmp_path
     index.remove([image.path for image in index.images()])
     assert index.compact().shards_after == 0
     assert index.query("green") == []
+
+
+def rewrite_quietly(path: Path, data: bytes) -> None:
+    """Change a file, but not its size and its modification time, as some editors of EXIF do."""
+    status = path.stat()
+    assert len(data) == status.st_size
+    path.write_bytes(data)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def turn(data: bytes, orientation: int) -> bytes:
+    """Return a JPEG with a different Orientation."""
+    tag = b"\x01\x12\x00\x03\x00\x00\x00\x01\x00"
+    at = data.index(tag) + len(tag)
+    return data[:at] + bytes([orientation]) + data[at + 1 :]
+
+
+@pytest.fixture
+def photograph(photos):
+    """A JPEG with an Orientation, long enough in place that its time counts."""
+    exif = Image.Exif()
+    exif[0x0112] = 1
+    with Image.open(photos / "a.png") as image:
+        image.save(photos / "e.jpg", exif=exif)
+    for path in photos.iterdir():
+        os.utime(path, (1_600_000_000, 1_600_000_000))
+    return photos / "e.jpg"
+
+
+CHECK = rg.BuildOptions(progress=False, check_content=True)
+FORCE = rg.BuildOptions(progress=False, force=True)
+
+
+def test_an_orientation_changed_later_is_found_by_checking_the_content(photograph, build, counts):
+    build()
+    rewrite_quietly(photograph, turn(photograph.read_bytes(), 6))
+    assert counts() == {"unchanged": 5}  # size and time say so
+    assert counts(CHECK) == {"unchanged": 4, "updated": 1, "embedded": 1}
+    [turned] = [image for image in build().images() if image.path == str(photograph)]
+    assert (turned.width, turned.height) == (60, 80)
+    assert counts(CHECK) == {"unchanged": 5}
+
+
+def test_checking_the_content_finds_a_damaged_file_that_was_mended_quietly(photos, build, counts):
+    sound = (photos / "a.png").read_bytes()
+    (photos / "a.png").write_bytes(bytes(len(sound)))
+    os.utime(photos / "a.png", (1_600_000_000, 1_600_000_000))
+    assert build().build_report.skipped_reasons == {"not-an-image": 1}
+    rewrite_quietly(photos / "a.png", sound)
+    assert counts(CHECK) == {"unchanged": 3, "added": 1, "embedded": 1}
+
+
+def test_checking_unchanged_content_writes_nothing(photograph, build, tmp_path):
+    build()
+    catalog = tmp_path / "index" / "catalog.sqlite"
+    before = catalog.read_bytes()
+    assert build(CHECK).build_report.unchanged == 5
+    assert catalog.read_bytes() == before
+
+
+def test_forcing_embeds_again_what_is_named_and_nothing_else(photograph, photos, build, detector):
+    build()
+    seen = detector.seen
+    report = build(FORCE, [photos / "a.png", photograph]).build_report
+    assert (report.found, report.updated, report.embedded) == (2, 2, 2)
+    assert detector.seen == seen + 2
+
+
+def test_forcing_replaces_the_regions_of_every_copy(photos, tmp_path, build, detector):
+    """Also of copies that are not named, and of those named twice."""
+    (tmp_path / "elsewhere").mkdir()
+    shutil.copy(photos / "a.png", tmp_path / "elsewhere" / "a.png")
+    shutil.copy(photos / "a.png", photos / "z.png")
+    index = build(QUIET, [photos, tmp_path / "elsewhere"])
+    [before] = {(image.shard, image.row) for image in index.images() if image.path[-5] in "az"}
+    detector.detect = lambda images: [Regions.whole_image(*image.size) for image in images]
+    index = build(FORCE)
+    assert (index.build_report.updated, index.build_report.embedded) == (5, 4)
+    [after] = {(image.shard, image.row) for image in index.images() if image.path[-5] in "az"}
+    assert after != before
+    assert index.info()["regions"] == 4  # whole images only
+    assert {hit.label for hit in index.query("red", top=9)} == {"whole image"}
+    assert index.verify().faults == []
+    # What comes back later finds the new regions.
+    (photos / "z.png").unlink()
+    build(PRUNE)
+    shutil.copy(photos / "a.png", photos / "y.png")
+    assert build().build_report.duplicates == 1
+    assert index.info()["regions"] == 4
+
+
+def test_forcing_finds_files_that_moved(photos, build, counts):
+    build()
+    (photos / "a.png").rename(photos / "moved.png")
+    assert counts(FORCE) == {"updated": 3, "moved": 1, "embedded": 4}
+    assert counts() == {"unchanged": 4}
+
+
+def test_a_dry_run_of_checking_and_forcing_says_the_same(photograph, photos, build, tmp_path):
+    build()
+    rewrite_quietly(photograph, turn(photograph.read_bytes(), 6))
+    for options in (CHECK, FORCE):
+        preview = rg.preview_build(photos, tmp_path / "index", options=options)
+        report = build(options).build_report
+        assert (preview.unchanged, preview.updated) == (report.unchanged, report.updated)

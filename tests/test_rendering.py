@@ -16,6 +16,7 @@ from PIL import Image
 import retrieval_grounding as rg
 from retrieval_grounding import GroundingError, Hit, render_html
 from retrieval_grounding.search.draw import draw_hits, save_picture
+from retrieval_grounding.search.fonts import missing_characters
 
 
 @pytest.fixture
@@ -47,6 +48,67 @@ def test_save_writes_the_format_of_the_suffix(hit, tmp_path):
         assert (image.format, image.size) == ("JPEG", (400, 300))
     with pytest.raises(GroundingError, match=r"\.png or \.jpg"):
         save_picture(hit.image, [hit], tmp_path / "out.xyz")
+
+
+@pytest.mark.parametrize("name", ["a.png", "../{folder}/a.png", "link.png", "hard.png"])
+def test_a_picture_never_replaces_its_own_source(hit, tmp_path, name):
+    before = Path(hit.image).read_bytes()
+    if name == "link.png":
+        (tmp_path / name).symlink_to(hit.image)
+    elif name == "hard.png":
+        os.link(hit.image, tmp_path / name)
+    target = tmp_path / name.format(folder=tmp_path.name)
+    with pytest.raises(GroundingError, match="the image itself"):
+        save_picture(hit.image, [hit], target)
+    assert Path(hit.image).read_bytes() == before
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "side"), [("jpg", 65_501), ("webp", 16_384), ("gif", 65_536), ("ico", 257)]
+)
+def test_a_size_that_the_format_cannot_hold_is_one_sentence(tmp_path, suffix, side):
+    Image.new("RGB", (side, 2), "gray").save(tmp_path / "wide.png")
+    (tmp_path / f"out.{suffix}").write_bytes(b"an old picture")
+    with pytest.raises(GroundingError, match=r"at most [\d,]+ pixels per side") as failure:
+        save_picture(tmp_path / "wide.png", [], tmp_path / f"out.{suffix}")
+    assert "\n" not in str(failure.value)
+    assert (tmp_path / f"out.{suffix}").read_bytes() == b"an old picture"
+    save_picture(tmp_path / "wide.png", [], tmp_path / "out.png")
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "jpeg", "webp", "gif", "tif", "bmp", "avif", "jp2"])
+def test_the_largest_sizes_of_a_format_can_be_written(tmp_path, suffix):
+    side = {"webp": 16_383, "avif": 32_768}.get(suffix, 65_500)
+    Image.new("RGB", (side, 2), "gray").save(tmp_path / "wide.png")
+    save_picture(tmp_path / "wide.png", [], tmp_path / f"out.{suffix}")
+    with Image.open(tmp_path / f"out.{suffix}") as image:
+        assert image.size == (side, 2)
+
+
+@pytest.mark.parametrize("suffix", ["xbm", "msp", "psd", "xyz", "fits"])
+def test_a_format_that_cannot_be_written_is_one_sentence(hit, tmp_path, suffix):
+    with pytest.raises(GroundingError, match=r"\.png") as failure:
+        save_picture(hit.image, [hit], tmp_path / f"out.{suffix}")
+    assert "\n" not in str(failure.value)
+    assert not list(tmp_path.glob("*out*"))
+
+
+@pytest.mark.parametrize("phrase", ["красный", "größte Tür", "κόκκινο", "أحمر"])
+def test_phrases_in_other_scripts_can_be_read_in_a_picture(hit, tmp_path, phrase):
+    assert missing_characters(phrase) == ""
+    assert save_picture(hit.image, [replace(hit, phrase=phrase)], tmp_path / "out.png") == []
+    first = Image.open(tmp_path / "out.png").tobytes()
+    save_picture(hit.image, [replace(hit, phrase=phrase[::-1])], tmp_path / "out.png")
+    assert Image.open(tmp_path / "out.png").tobytes() != first  # boxes would all look the same
+
+
+def test_characters_that_no_font_has_are_named(hit, tmp_path):
+    [remark] = save_picture(
+        hit.image, [replace(hit, phrase="a \U000f0000 b")], tmp_path / "out.png"
+    )
+    assert "\U000f0000" in remark
+    assert "boxes" in remark
 
 
 def test_every_hit_has_a_box_and_a_name_of_its_own_color(hit):

@@ -11,6 +11,8 @@ import json
 import logging
 import random
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -567,6 +569,20 @@ def test_the_generators_of_the_user_stay_as_they_are(index, refs):
     assert random.getstate() == before[0]
     assert np.random.get_state()[1].tolist() == before[1]
     assert torch.equal(torch.get_rng_state(), before[2])
+
+
+def test_loading_the_bundled_models_draws_no_numbers_of_the_user(tmp_path):
+    photo = tmp_path / "photo.png"
+    Image.new("RGB", (64, 48), "red").save(photo)
+    code = f"""if True:
+        import torch
+        import retrieval_grounding as rg
+        torch.manual_seed(3)
+        before = torch.get_rng_state()
+        rg.ground({str(photo)!r}, "a wall")
+        assert torch.equal(torch.get_rng_state(), before)
+    """
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_cosine_is_calibrated_again_when_the_index_has_doubled(tmp_path, models, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,6 +28,22 @@ from .options import (
 from .output import note
 
 __all__ = ["build"]
+
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(I?)B?", re.IGNORECASE)
+
+
+def _size(text: str) -> int:
+    """Return the bytes of a size such as 500MB, 4G or 1.5 GiB."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None or not (size := float(match[1])):
+        raise typer.BadParameter(
+            f"{text!r} is not a size such as 500MB or 4GB", param_hint="--memory"
+        )
+    unit = match[2].upper()
+    factor = 1024 ** list(_UNITS).index(unit) if match[3] else _UNITS[unit]
+    return int(size * factor)
 
 
 def build(
@@ -55,10 +72,28 @@ def build(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Number of processes that decode images.")
     ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Memory for decoding images, such as 500MB or 4GB (default: a fourth of what is "
+            "free).",
+        ),
+    ] = None,
     batch_images: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 16,
     shard_images: ShardImages = 512,
     prune: Annotated[
         bool, typer.Option("--prune", help="Remove images whose files have been deleted.")
+    ] = False,
+    check_content: Annotated[
+        bool,
+        typer.Option(
+            "--check-content",
+            help="Read every file, and find changes that left its size and time as they were.",
+        ),
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Embed all PHOTOS again, even if nothing has changed.")
     ] = False,
     allow_empty: Annotated[
         bool,
@@ -103,10 +138,14 @@ def build(
 
     directory = index or default_directory(sources)
     given: dict[str, Any] = {"workers": workers} if workers else {}
+    if memory is not None:
+        given["memory"] = _size(memory)
     options = BuildOptions(
         batch_images=batch_images,
         shard_images=shard_images,
         prune=prune,
+        check_content=check_content,
+        force=force,
         allow_empty=allow_empty,
         restore=restore,
         exclude=tuple(exclude or ()),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ..core.text import counted
-from .output import note, print_json, print_table, say
+from .output import note, print_json, print_table, say, shown_path
 
 if TYPE_CHECKING:
     from ..core.reports import BuildReport, SkippedFile
@@ -43,6 +43,7 @@ def build_as_dict(report: BuildReport) -> dict[str, Any]:
         "seconds": round(report.seconds, 3),
         "images_per_second": round(report.images_per_second, 2),
         "skipped": skipped_as_dicts(report.skipped),
+        "notes": [{"path": n.path, "reason": n.reason, "detail": n.detail} for n in report.notes],
         "left_out": skipped_as_dicts(report.left_out),
         "other_files": report.other_files,
     }
@@ -100,12 +101,22 @@ def print_build(
     if dry_run:
         note("Dry run: nothing was written. New files were not decoded; some may be skipped later.")
     print_skipped(report.skipped)
+    _note_repairs(report)
     _note_left_out(report)
     if report.unreachable:
         note(
             f"kept {counted(len(report.unreachable), 'image')} that cannot be reached now, such as "
             f"{report.unreachable[0]}; if a drive is not the reason, use --prune --allow-empty"
         )
+
+
+def _note_repairs(report: BuildReport) -> None:
+    """Say which files were indexed with a guess or a repair, and why."""
+    if report.notes:
+        counts = ", ".join(f"{number:,} {name}" for name, number in report.note_reasons.items())
+        note(f"Indexed, but look at them: {counts}")
+        for file in report.notes:
+            note(f"  {shown_path(file.path)}: {file.reason}, {file.detail}")
 
 
 def fail_if_unusable(report: BuildReport) -> None:

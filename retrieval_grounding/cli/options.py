@@ -183,6 +183,6 @@ def check_image_first(image: Path, others: Sequence[str]) -> None:
 
 
 def _is_index(text: str) -> bool:
-    from ..storage.catalog import CATALOG_FILE
+    from ..storage.open_catalog import CATALOG_FILE
 
     return os.path.isfile(os.path.join(text, CATALOG_FILE))  # noqa: PTH113, PTH118

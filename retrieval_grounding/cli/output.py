@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import math
 import os
 import signal
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ..core.errors import GroundingError
+from ..core.strict_json import json_text
 
 __all__ = [
     "BrokenOutputError",
@@ -137,12 +137,12 @@ def print_json(value: Any) -> None:
     encoding of stdout lacks a character.
     """
     value = _finite(value)
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    text = json_text(value, indent=2, ensure_ascii=False)
     text = text.encode("utf-8", "backslashreplace").decode("utf-8")
     try:
         text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
     except UnicodeEncodeError:
-        text = json.dumps(value, indent=2, allow_nan=False)
+        text = json_text(value, indent=2)
     say(text)
 
 

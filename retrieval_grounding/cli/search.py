@@ -115,13 +115,16 @@ def ground(
         for phrase, hit in zip(phrases, best, strict=True)
     ]
     hits = [hit for _, kept in results for hit in kept]
+    remarks: list[str] = []
     if save is not None:
         from ..search.draw import save_picture
 
-        save_picture(image, hits, save)
+        remarks = save_picture(image, hits, save)
     show_hits(results, html, as_json)
     if save is not None:
         note(f"Wrote the picture {save}{'' if hits else ', without boxes'}")
+    for remark in remarks:
+        note(remark)
 
 
 def _hint_at_quotes(phrases: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ __all__ = [
     "BuildReport",
     "CompactReport",
     "Fault",
+    "FileNote",
     "SkippedFile",
     "VerifyReport",
 ]
@@ -44,6 +45,26 @@ class SkippedFile:
 
 
 @dataclass(frozen=True)
+class FileNote:
+    """Something to know about a file that is in the index.
+
+    Parameters
+    ----------
+    path : str
+        Absolute path.
+    reason : str
+        ``"truncated"`` or ``"damaged"`` if a decoder filled in a part of the image;
+        ``"guessed-range"`` if it does not say which values are black and white.
+    detail : str
+        What exactly was found, and how much of the image is concerned.
+    """
+
+    path: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
 class BuildOptions:
     """How to build. No option changes what is stored of an image.
 
@@ -56,10 +77,18 @@ class BuildOptions:
         Images per shard. A crash loses at most the shard in progress.
     workers : int
         Processes that decode ahead of the models, each with a thread that reads for it.
+    memory : int or None
+        Bytes for decoding and for images that wait for the models, in all processes together. None
+        is a fourth of the memory that is free. An image that needs more by itself is skipped.
     progress : bool or None
         Whether to show a progress bar; None shows it on a terminal.
     prune : bool
         Remove images whose files have been deleted. Otherwise they are only reported.
+    check_content : bool
+        Read every file, and find changes that left its size and modification time as they were.
+        Otherwise only files with a new size or time are read.
+    force : bool
+        Embed every file again, even if it has not changed, and replace its regions.
     allow_empty : bool
         Believe that a source without any image has been emptied. Otherwise it may be the mount
         point of a drive that is not connected, and its images are kept even if `prune`.
@@ -75,8 +104,11 @@ class BuildOptions:
     batch_images: int = 16
     shard_images: int = 512
     workers: int = field(default_factory=lambda: min(8, os.cpu_count() or 1))
+    memory: int | None = None
     progress: bool | None = None
     prune: bool = False
+    check_content: bool = False
+    force: bool = False
     allow_empty: bool = False
     restore: bool = False
     exclude: tuple[str, ...] = ()
@@ -103,6 +135,9 @@ class BuildReport:
         (copies share its regions).
     skipped : list of SkippedFile
         Files that could not be indexed, and why.
+    notes : list of FileNote
+        Files that were indexed in this build although their decoder had to guess or to repair
+        something.
     left_out : list of SkippedFile
         Folders that were not searched and files that were not considered, and why: hidden ones,
         folders of machines, unreadable folders, excluded and removed images.
@@ -128,6 +163,7 @@ class BuildReport:
     moved: int = 0
     duplicates: int = 0
     skipped: list[SkippedFile] = field(default_factory=list)
+    notes: list[FileNote] = field(default_factory=list)
     left_out: list[SkippedFile] = field(default_factory=list)
     other_files: int = 0
     missing: list[str] = field(default_factory=list)
@@ -146,6 +182,11 @@ class BuildReport:
     def skipped_reasons(self) -> dict[str, int]:
         """Number of skipped files by reason, the most frequent first."""
         return dict(Counter(file.reason for file in self.skipped).most_common())
+
+    @property
+    def note_reasons(self) -> dict[str, int]:
+        """Number of notes by reason, the most frequent first."""
+        return dict(Counter(note.reason for note in self.notes).most_common())
 
 
 class BuildInterrupted(KeyboardInterrupt):

@@ -9,16 +9,19 @@ import signal
 import subprocess
 import sys
 import threading
-import time
+from collections.abc import Callable
 from multiprocessing.spawn import get_executable
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from PIL import Image
 
 from ..core.errors import GroundingError, ImageError
-from .decoder_process import READY
-from .images import MAX_PIXELS
+from .damage import ImageNote
+from .decoder_process import READY, YES
+from .images import MAX_PIXELS, DecodedImage
+from .memory import RGB_BYTES
+from .watchdog import Watchdog
 
 __all__ = ["Decoder"]
 
@@ -26,8 +29,12 @@ __all__ = ["Decoder"]
 _LOGGER = logging.getLogger(__name__)
 
 _TIMEOUT_SECONDS = 60.0
+_START_SECONDS = 60.0
 _MAX_STARTS = 3
-_MAX_KEPT_BYTES = 1 << 26
+_STRIP_BYTES = 1 << 24
+_MAX_LINE_BYTES = 1 << 16
+
+_OUT_OF_TIME = () if sys.platform == "win32" else (-int(signal.SIGXCPU), -int(signal.SIGALRM))
 
 # Unlike multiprocessing, this imports neither the user's script nor the site module.
 _PROGRAM = (
@@ -39,13 +46,14 @@ _PROGRAM = (
 class Decoder:
     """Decodes files one at a time in a process that starts with the first file.
 
-    If the process dies, a new one is started for the next file. The process creates no files, and
-    ends when this process is killed.
+    If the process dies, a new one is started for the next file. The process creates no files, needs
+    neither stdin, stdout nor stderr of this one, and ends when this process is killed.
 
     Parameters
     ----------
     timeout : float
-        Seconds that decoding one file may take.
+        Seconds that decoding one file may take. The time is taken in this process, so it also ends
+        a process that has been stopped.
     """
 
     def __init__(self, timeout: float = _TIMEOUT_SECONDS) -> None:
@@ -53,10 +61,26 @@ class Decoder:
         self._process: subprocess.Popen[bytes] | None = None
         self._buffer = bytearray()
         self._stopped = False
+        self._stuck = False
+        self._watchdog = Watchdog(self._expire, min(1.0, timeout / 4))
         self._lock = threading.Lock()  # held while the process is started or stopped
 
     def decode(self, data: bytes) -> Image.Image:
-        """Decode an image; see :func:`retrieval_grounding.data.images.decode_image`.
+        """Decode an image; see :func:`retrieval_grounding.data.images.decode_image`."""
+        return self.decode_with_notes(data).image
+
+    def decode_with_notes(
+        self, data: bytes, take: Callable[[int, int], None] | None = None
+    ) -> DecodedImage:
+        """Decode an image; see :func:`retrieval_grounding.data.images.decode_with_notes`.
+
+        Parameters
+        ----------
+        data : bytes
+            The whole file.
+        take : callable, optional
+            Called before pixels are decoded, with the bytes of memory that both processes will need
+            at the peak, and those that the image takes afterwards. It may wait, or raise an error.
 
         Raises
         ------
@@ -70,26 +94,32 @@ class Decoder:
         assert self._process is not None
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        started = time.monotonic()
+        files, results = self._process.stdin, self._process.stdout
         try:
-            self._process.stdin.write(len(data).to_bytes(8, "little"))
-            self._process.stdin.write(data)
-            self._process.stdin.flush()
-            return self._read_result(self._process.stdout)
+            with self._watchdog.watching(self._timeout):
+                files.write(len(data).to_bytes(8, "little"))
+                files.write(data)
+                files.flush()
+                header = _read_line(results)
+            need, pixels = int(header["need"]), int(header["pixels"])
+            if not 0 < pixels <= MAX_PIXELS or need < 0:
+                raise ValueError(f"{pixels} pixels")
+            if take is not None:
+                kept = RGB_BYTES * pixels
+                self._ask(take, need + len(data) + kept, kept)
+            with self._watchdog.watching(self._timeout):
+                files.write(YES)
+                files.flush()
+                notes = [
+                    ImageNote(str(reason), str(detail))
+                    for reason, detail in _read_line(results)["notes"]
+                ]
+                return DecodedImage(self._read_image(results, pixels), tuple(notes))
         except MemoryError as error:
             self._release()
             raise ImageError("out-of-memory", "the pixels do not fit into memory") from error
-        except (OSError, EOFError, ValueError) as error:
-            stuck = time.monotonic() - started >= self._timeout
-            ending = _describe_status(self._release())
-            if stuck:
-                detail = f"decoding it took more than {self._timeout:g} s"
-                failure = ImageError("decoder-stuck", detail)
-            else:
-                failure = ImageError("decoder-died", ending)
-            if not self._stopped:
-                _LOGGER.warning("%s; a new process decodes the next image", failure)
-            raise failure from error
+        except (OSError, EOFError, ValueError, LookupError, TypeError) as error:
+            raise self._failure() from error
 
     def stop(self) -> None:
         """Kill the process, from any thread; decoding the current file fails."""
@@ -101,13 +131,46 @@ class Decoder:
     def close(self) -> None:
         """Kill the process and release its resources; no file may be in progress."""
         self.stop()
+        self._watchdog.close()
         self._release()
+
+    def _ask(self, take: Callable[[int, int], None], need: int, kept: int) -> None:
+        """Call `take`; if it raises an error, let the process forget the file."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        try:
+            take(need, kept)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self._process.stdin.write(b"n")
+                self._process.stdin.flush()
+            raise
+
+    def _expire(self) -> None:
+        with self._lock:
+            self._stuck = True
+            if self._process is not None:
+                self._process.kill()
+
+    def _failure(self) -> ImageError:
+        """End the process after a failure, and return what happened."""
+        status = self._release()
+        stuck, self._stuck = self._stuck or status in _OUT_OF_TIME, False
+        if stuck:
+            detail = f"decoding it took more than {self._timeout:g} s"
+            failure = ImageError("decoder-stuck", detail)
+        else:
+            failure = ImageError("decoder-died", _describe_status(status))
+        if not self._stopped:
+            _LOGGER.warning("%s; a new process decodes the next image", failure)
+        return failure
 
     def _start(self) -> None:
         self._release()
         package = str(Path(__file__).parents[2])  # may be missing in sys.path if editable
         path = [*(folder for folder in sys.path if isinstance(folder, str)), package]
         program = [get_executable(), "-S", "-W", "ignore", "-c", _PROGRAM, str(self._timeout)]
+        reason = ""
         for _ in range(_MAX_STARTS):
             with self._lock:
                 if self._stopped:
@@ -117,6 +180,7 @@ class Decoder:
                         [*program, *path],
                         stdin=subprocess.PIPE,
                         stdout=subprocess.PIPE,
+                        stderr=subprocess.PIPE,  # that of this process may be closed
                         start_new_session=True,  # keeps Ctrl-C in a terminal away from it
                     )
                 except OSError as error:
@@ -125,36 +189,40 @@ class Decoder:
                         "everything committed so far is safe, so fix that and build again"
                     ) from error
             assert self._process.stdout is not None
-            if self._process.stdout.readline() == READY:
+            assert self._process.stderr is not None
+            with self._watchdog.watching(_START_SECONDS):
+                ready = self._process.stdout.readline() == READY
+                errors = b"" if ready else self._process.stderr.read(_MAX_LINE_BYTES)
+            if ready:
+                self._process.stderr.close()
                 return
-            ending = _describe_status(self._release())
-        raise GroundingError(
-            f"cannot decode images, because {ending} while starting; see its output on stderr for "
-            "the reason"
-        )
+            lines = errors.decode(errors="replace").split("\n")
+            said = next((line.strip() for line in reversed(lines) if line.strip()), "")
+            reason = _describe_status(self._release()) + (f" ({said})" if said else "")
+        raise GroundingError(f"cannot decode images, because {reason} while starting")
 
-    def _read_result(self, results: IO[bytes]) -> Image.Image:
-        """Read a PPM image, or raise the failure that the process reports."""
-        first = results.readline()
-        if not first:
-            raise EOFError
-        if first != b"P6\n":
-            failure = json.loads(first)
-            raise ImageError(str(failure["reason"]), str(failure["detail"]))
+    def _read_image(self, results: IO[bytes], pixels: int) -> Image.Image:
+        """Read a PPM image."""
+        if results.readline() != b"P6\n":
+            raise ValueError("no PPM image")
         width, height = map(int, results.readline().split())
-        if not 0 < width * height <= MAX_PIXELS:
+        if width * height != pixels:
             raise ValueError(f"{width} × {height} pixels")
         results.readline()  # the largest value, 255
-        size = 3 * width * height
-        if len(self._buffer) < size:
-            self._buffer = bytearray(size)
-        with memoryview(self._buffer)[:size] as pixels:
-            if results.readinto(pixels) != size:  # type: ignore[attr-defined]
-                raise EOFError
-            image = Image.new("RGB", (width, height), None)
-            image.frombytes(pixels)
-        if size > _MAX_KEPT_BYTES:
-            self._buffer = bytearray()
+        image = Image.new("RGB", (width, height), None)
+        rows = max(1, _STRIP_BYTES // (3 * width))  # limits the memory for copies
+        for top in range(0, height, rows):
+            count = min(rows, height - top)
+            size = 3 * width * count
+            if len(self._buffer) < size:
+                self._buffer = bytearray(size)
+            with memoryview(self._buffer)[:size] as part:
+                if results.readinto(part) != size:  # type: ignore[attr-defined]
+                    raise EOFError
+                if count == height:
+                    image.frombytes(part)
+                else:
+                    image.paste(Image.frombytes("RGB", (width, count), part), (0, top))
         return image
 
     def _release(self) -> int:
@@ -167,11 +235,24 @@ class Decoder:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        for pipe in (process.stdin, process.stdout):
+        for pipe in (process.stdin, process.stdout, process.stderr):
             with contextlib.suppress(OSError):  # unread bytes in the pipe
                 assert pipe is not None
                 pipe.close()
         return process.returncode
+
+
+def _read_line(results: IO[bytes]) -> dict[str, Any]:
+    """Read a line of JSON, or raise the failure that the process reports."""
+    line = results.readline(_MAX_LINE_BYTES)
+    if not line:
+        raise EOFError
+    values = json.loads(line)
+    if not isinstance(values, dict):
+        raise ValueError(f"no answer: {line!r}")
+    if "reason" in values:
+        raise ImageError(str(values["reason"]), str(values["detail"]))
+    return values
 
 
 def _describe_status(status: int) -> str:

@@ -12,18 +12,28 @@ import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from ..core.errors import GroundingError, ImageError
 from ..core.types import PathLike
+from .damage import ImageNote, load_pixels
+from .depth import scale_transparency, stored_mode, with_real_range
+from .jpeg import JpegData
+from .memory import decoding_bytes
+from .pixels import to_rgb, turn
 
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-__all__ = ["MAX_PIXELS", "TRANSIENT_REASONS", "decode_image", "hash_content", "load_image"]
+__all__ = [
+    "MAX_PIXELS",
+    "TRANSIENT_REASONS",
+    "DecodedImage",
+    "decode_image",
+    "decode_with_notes",
+    "hash_content",
+    "load_image",
+    "load_plugins",
+]
 
 
 MAX_PIXELS = 178_956_970
@@ -43,16 +53,12 @@ _PLUGINS = {
     "DIB": "Bmp", "TIFF": "Tiff", "AVIF": "Avif", "JPEG2000": "Jpeg2K", "PPM": "Ppm",
 }  # fmt: skip
 
-_EXIF_ORIENTATION = 0x0112
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+
+class DecodedImage(NamedTuple):
+    """An image, and what a decoder guessed or repaired."""
+
+    image: Image.Image
+    notes: tuple[ImageNote, ...]
 
 
 def load_image(path: PathLike, content_hash: str | None = None) -> Image.Image:
@@ -106,10 +112,11 @@ def read_image_bytes(path: PathLike) -> bytes:
 
 
 def decode_image(data: bytes) -> Image.Image:
-    """Decode an image into upright 8-bit RGB, with the pixels that a viewer shows.
+    """Decode an image into upright 8-bit sRGB, with the pixels that a viewer shows.
 
-    The EXIF orientation is applied. CMYK, palette, grayscale and 16-bit images are converted,
-    transparent pixels are blended with white, and animations yield their first frame.
+    The EXIF orientation and ICC profiles are applied. CMYK, palette, grayscale, 16-bit and 32-bit
+    images are converted, transparent pixels are blended with white, and animations yield their
+    first frame.
 
     Parameters
     ----------
@@ -127,15 +134,24 @@ def decode_image(data: bytes) -> Image.Image:
         With reason ``empty``, ``not-an-image``, ``too-large``, ``truncated``, ``corrupt`` or
         ``out-of-memory``.
     """
+    return decode_with_notes(data).image
+
+
+def decode_with_notes(data: bytes, allow: Callable[[int, int], None] | None = None) -> DecodedImage:
+    """Decode an image as :func:`decode_image` does, and report what was guessed or repaired.
+
+    Parameters
+    ----------
+    data : bytes
+        The whole file.
+    allow : callable, optional
+        Called before pixels are decoded, with the bytes of memory that this will take and the
+        number of pixels; it may raise an error.
+    """
     if not data:
         raise ImageError("empty", "the file has no bytes")
     try:
-        with _pillow_open()(io.BytesIO(data), formats=_formats()) as image:
-            width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise ImageError("too-large", _claims(width, height))
-            image.load()
-            return _to_rgb(_upright(image))
+        return _decode(data, allow)
     except ImageError:
         raise
     except UnidentifiedImageError as error:
@@ -149,8 +165,34 @@ def decode_image(data: bytes) -> Image.Image:
         raise ImageError(reason, str(error) or type(error).__name__) from error
 
 
+def _decode(data: bytes, allow: Callable[[int, int], None] | None) -> DecodedImage:
+    file = io.BytesIO(data)
+    with _open(file) as image:
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise ImageError("too-large", _claims(width, height))
+        jpeg = JpegData(data) if image.format in ("JPEG", "MPO") else None
+        if allow is not None:
+            allow(decoding_bytes(image, data, jpeg), width * height)
+        stored = stored_mode(image)
+        scale_transparency(image, stored)
+        notes = load_pixels(image, file, jpeg)
+        method = turn(image)
+        full, guess = with_real_range(image, stored, lambda: _open(io.BytesIO(data)))
+        rgb, guess = (to_rgb(full)[0], guess) if guess else to_rgb(full)
+    if guess is not None:
+        notes.append(ImageNote("guessed-range", guess))
+    return DecodedImage(rgb if method is None else rgb.transpose(method), tuple(notes))
+
+
+def _open(file: io.BytesIO) -> ImageFile.ImageFile:
+    image: ImageFile.ImageFile = _pillow_open()(file, formats=load_plugins())
+    return image
+
+
 @cache
-def _formats() -> tuple[str, ...]:
+def load_plugins() -> tuple[str, ...]:
+    """Import Pillow's plugins for the formats that are opened, and return their names."""
     for plugin in dict.fromkeys(_PLUGINS.values()):  # Image.init() takes twice as long
         with contextlib.suppress(ImportError):  # some versions of Pillow lack AVIF
             importlib.import_module(f"PIL.{plugin}ImagePlugin")
@@ -165,38 +207,3 @@ def _pillow_open() -> Callable[..., Any]:
 
 def _claims(width: int, height: int) -> str:
     return f"the image claims {width} × {height} pixels, more than {MAX_PIXELS:,}"
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        orientation = image.getexif().get(_EXIF_ORIENTATION)
-    except Exception:  # damaged EXIF; viewers then show the image as stored
-        return image
-    method = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
-    return image.transpose(method) if method is not None else image
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
-        return image.copy() if image.readonly else image
-    if image.mode == "F" or image.mode.startswith("I"):
-        return Image.fromarray(_to_8_bit(image)).convert("RGB")
-    if "A" in image.mode or "transparency" in image.info:
-        layer = image.convert("RGBA")
-        canvas = Image.new("RGBA", layer.size, "white")
-        return Image.alpha_composite(canvas, layer).convert("RGB")
-    return image.convert("RGB")
-
-
-def _to_8_bit(image: Image.Image) -> npt.NDArray[np.uint8]:
-    """Scale gray values of more than 8 bits as viewers do: 16-bit by 256, floats by their range."""
-    import numpy as np  # most images do not need it, and decoding processes start faster
-
-    values = np.asarray(image)
-    if values.dtype.kind == "f":
-        finite = np.where(np.isfinite(values), values, 0.0)
-        low, high = float(finite.min()), float(finite.max())
-        scaled = (finite - low) * (255.0 / (high - low)) if high > low else np.zeros_like(finite)
-        return np.rint(scaled).astype(np.uint8)
-    deep = values.dtype == np.uint16 or int(values.max(initial=0)) > 255
-    return ((values >> 8) if deep else values).clip(0, 255).astype(np.uint8)

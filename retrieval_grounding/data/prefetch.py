@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import logging
 import os
 import threading
 import time
+import weakref
 from collections import deque
-from collections.abc import Container, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Generator, Sequence
+from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -15,10 +19,13 @@ from PIL import Image
 
 from ..core.errors import ImageError
 from ..core.reports import SkippedFile
+from .budget import MemoryBudget, OverBudgetError
+from .damage import ImageNote
 from .decoder import Decoder
-from .images import hash_content, read_image_bytes
+from .images import DecodedImage, hash_content, read_image_bytes
+from .memory import RGB_BYTES
 
-__all__ = ["LoadedImage", "batches", "read_ahead", "size_and_time"]
+__all__ = ["LoadedImage", "read_ahead", "read_batches", "size_and_time"]
 
 
 _LOGGER = logging.getLogger(__name__)
@@ -27,6 +34,13 @@ _MAX_BATCH_PIXELS = 64_000_000
 
 _FILES_PER_THREAD = 8
 """One process decodes this many files before a second one would have started."""
+
+_LARGE_FILE_BYTES = 1 << 25
+
+_POLL_SECONDS = 0.05
+
+_MAX_STALLS = 16
+"""After so many empty groups, everything that can be released has been."""
 
 _SETTLED_NS = 2_000_000_000
 """A younger file may still change without its modification time changing."""
@@ -46,6 +60,8 @@ class LoadedImage:
         BLAKE2b-128 of the file.
     image : PIL image or None
         None if the regions of this content are already known.
+    notes : tuple of ImageNote
+        What was guessed or repaired when it was decoded.
     """
 
     path: str
@@ -53,6 +69,7 @@ class LoadedImage:
     mtime_ns: int
     content_hash: str
     image: Image.Image | None
+    notes: tuple[ImageNote, ...] = ()
 
 
 def size_and_time(path: str) -> tuple[int, int]:
@@ -64,22 +81,101 @@ def size_and_time(path: str) -> tuple[int, int]:
     return (status.st_size, status.st_mtime_ns)
 
 
-def _load(path: str, known: Container[str], decoder: Decoder | None) -> LoadedImage | SkippedFile:
-    """Read one file; decode it unless its content hash is in `known`."""
-    size, mtime_ns = size_and_time(path)
+class _Reader:
+    """Reads files in threads, each with a process that decodes for it.
+
+    Parameters
+    ----------
+    known : container of str
+        Content hashes whose regions are known; such files are not decoded.
+    decode : bool
+        False only hashes the files.
+    budget : MemoryBudget
+        For the pixels.
+    """
+
+    def __init__(self, known: Container[str], decode: bool, budget: MemoryBudget) -> None:
+        self._known = known
+        self._decode = decode
+        self._budget = budget
+        self._thread = threading.local()
+        self._decoders: list[Decoder] = []
+
+    def start_thread(self) -> None:
+        """Give the current thread a decoder."""
+        if self._decode:
+            self._thread.decoder = Decoder()
+            self._decoders.append(self._thread.decoder)
+
+    def stop(self) -> None:
+        """Let everything in progress fail."""
+        self._budget.close()
+        for decoder in self._decoders:
+            decoder.stop()
+
+    def close(self) -> None:
+        """End the processes; no file may be in progress."""
+        for decoder in self._decoders:
+            decoder.close()
+
+    def load(self, turn: int, path: str) -> LoadedImage | SkippedFile:
+        """Read one file; decode it unless its content hash is known."""
+        try:
+            return self._load(turn, path)
+        finally:
+            self._budget.skip(turn)
+
+    def _load(self, turn: int, path: str) -> LoadedImage | SkippedFile:
+        size, mtime_ns = size_and_time(path)
+        try:
+            path.encode("utf-8")
+            if size > _LARGE_FILE_BYTES:  # only one such file is read at a time
+                self._budget.wait_for_turn(turn)
+            data = read_image_bytes(path)
+            digest = hash_content(data)
+            if not self._decode or digest in self._known:
+                return LoadedImage(path, size, _settled(mtime_ns), digest, None)
+            decoded = self._decode_file(turn, data)
+            return LoadedImage(path, size, _settled(mtime_ns), digest, *decoded)
+        except UnicodeEncodeError:
+            readable = os.fsencode(path).decode("utf-8", "backslashreplace")
+            return _skip(SkippedFile(readable, "undecodable-name", "the file name is not UTF-8"))
+        except OverBudgetError as error:  # without size and time, so the next build tries again
+            return _skip(SkippedFile(path, error.reason, error.detail))
+        except ImageError as error:
+            return _skip(SkippedFile(path, error.reason, error.detail, size, mtime_ns))
+
+    def _decode_file(self, turn: int, data: bytes) -> DecodedImage:
+        taken = 0
+
+        def take(need: int, kept: int) -> None:
+            nonlocal taken
+            self._budget.take(turn, need)
+            taken = need
+
+        try:
+            decoder: Decoder = self._thread.decoder
+            decoded = decoder.decode_with_notes(data, take)
+            kept = RGB_BYTES * decoded.image.width * decoded.image.height
+            weakref.finalize(decoded.image, self._budget.give_back, kept)
+            taken -= kept
+            return decoded
+        finally:
+            self._budget.give_back(taken)
+
+
+def _settled(mtime_ns: int) -> int:
+    """Return the time of a file, or -1 if it is young: then the next build compares the content."""
+    return -1 if time.time_ns() - mtime_ns < _SETTLED_NS else mtime_ns
+
+
+def _is_done(future: Future[LoadedImage | SkippedFile]) -> bool:
+    """Wait for a short time; return whether the result, or an error, is there."""
     try:
-        path.encode("utf-8")
-        data = read_image_bytes(path)
-        digest = hash_content(data)
-        image = None if decoder is None or digest in known else decoder.decode(data)
-    except UnicodeEncodeError:
-        readable = os.fsencode(path).decode("utf-8", "backslashreplace")
-        return _skip(SkippedFile(readable, "undecodable-name", "the file name is not UTF-8"))
-    except ImageError as error:
-        return _skip(SkippedFile(path, error.reason, error.detail, size, mtime_ns))
-    if time.time_ns() - mtime_ns < _SETTLED_NS:
-        mtime_ns = -1  # makes the next build compare the content
-    return LoadedImage(path, size, mtime_ns, digest, image)
+        future.exception(_POLL_SECONDS)
+    except futures.TimeoutError:
+        return False
+    return True
 
 
 def _skip(file: SkippedFile) -> SkippedFile:
@@ -88,7 +184,12 @@ def _skip(file: SkippedFile) -> SkippedFile:
 
 
 def read_ahead(
-    paths: Sequence[str], known: Container[str], workers: int, *, decode: bool = True
+    paths: Sequence[str],
+    known: Container[str],
+    workers: int,
+    *,
+    decode: bool = True,
+    memory: int | None = None,
 ) -> Generator[LoadedImage | SkippedFile, None, None]:
     """Read files, at most 2 × `workers` ahead of the caller; yield them in order.
 
@@ -106,55 +207,95 @@ def read_ahead(
         Largest number of threads, and of processes.
     decode : bool
         False only hashes the files.
+    memory : int, optional
+        Bytes that decoding and all images that the caller has not released may take; by default, a
+        share of what is free.
 
     Raises
     ------
     GroundingError
         If too many files are open, or a process cannot be started.
     """
+    items = _read_ahead(paths, known, workers, decode, memory, lambda: False)
+    with contextlib.closing(items):
+        for item in items:
+            if item is not None:
+                yield item
+
+
+def read_batches(
+    paths: Sequence[str],
+    known: Container[str],
+    workers: int,
+    *,
+    count: int,
+    memory: int | None = None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> Generator[list[LoadedImage | SkippedFile], None, None]:
+    """Read files as :func:`read_ahead` does; yield them in groups.
+
+    Parameters
+    ----------
+    paths, known, workers, memory
+        As for :func:`read_ahead`.
+    count : int
+        Files per group. It has fewer if the images have many pixels, or fill the memory. If images
+        that were yielded before fill it, groups are empty until they are released.
+    stopping : callable
+        Ends the iteration once it returns True, even if a file is being decoded.
+    """
+    batch: list[LoadedImage | SkippedFile] = []
+    pixels = 0
+    items = _read_ahead(paths, known, workers, True, memory, stopping)
+    with contextlib.closing(items):
+        for item in items:
+            if item is not None:
+                batch.append(item)
+            if isinstance(item, LoadedImage) and item.image is not None:
+                pixels += item.image.width * item.image.height
+            if item is None or len(batch) >= count or pixels >= _MAX_BATCH_PIXELS:
+                del item  # or the last image would stay in memory
+                yield batch
+                batch, pixels = [], 0
+    if batch:
+        yield batch
+
+
+def _read_ahead(
+    paths: Sequence[str],
+    known: Container[str],
+    workers: int,
+    decode: bool,
+    memory: int | None,
+    stopping: Callable[[], bool],
+) -> Generator[LoadedImage | SkippedFile | None, None, None]:
+    """Read files; yield None while the next one waits for memory that the caller has to release."""
     threads = min(workers, 1 + len(paths) // _FILES_PER_THREAD)
-    thread = threading.local()
-    decoders: list[Decoder] = []
-
-    def start_thread() -> None:
-        thread.decoder = None
-        if decode:
-            thread.decoder = Decoder()
-            decoders.append(thread.decoder)
-
-    def load(path: str) -> LoadedImage | SkippedFile:
-        return _load(path, known, thread.decoder)
-
-    pool = ThreadPoolExecutor(threads, "read", start_thread)
+    budget = MemoryBudget(memory)
+    reader = _Reader(known, decode, budget)
+    pool = ThreadPoolExecutor(threads, "read", reader.start_thread)
     pending: deque[Future[LoadedImage | SkippedFile]] = deque()
+    turns = enumerate(paths)
+    next_turn = 0
     try:
-        for path in paths:
-            pending.append(pool.submit(load, path))
-            if len(pending) > 2 * threads:
-                yield pending.popleft().result()
-        while pending:
+        while not stopping():
+            for turn, path in itertools.islice(turns, 2 * threads + 1 - len(pending)):
+                pending.append(pool.submit(reader.load, turn, path))
+            if not pending:
+                return
+            stalls = 0
+            while not _is_done(pending[0]):
+                if stopping():
+                    return
+                if budget.waits(next_turn):
+                    stalls += 1
+                    if stalls > _MAX_STALLS:
+                        budget.exceed()
+                    yield None
+            next_turn += 1
             yield pending.popleft().result()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-        for decoder in decoders:
-            decoder.stop()
+        reader.stop()
         pool.shutdown()
-        for decoder in decoders:
-            decoder.close()
-
-
-def batches(
-    items: Iterable[LoadedImage | SkippedFile], count: int
-) -> Iterator[list[LoadedImage | SkippedFile]]:
-    """Group items by `count`, or fewer if they have many pixels."""
-    batch: list[LoadedImage | SkippedFile] = []
-    pixels = 0
-    for item in items:
-        batch.append(item)
-        if isinstance(item, LoadedImage) and item.image is not None:
-            pixels += item.image.width * item.image.height
-        if len(batch) >= count or pixels >= _MAX_BATCH_PIXELS:
-            yield batch
-            batch, pixels = [], 0
-    if batch:
-        yield batch
+        reader.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import json
 import zlib
 from collections.abc import Collection, Iterator
@@ -21,23 +22,55 @@ _SIDES = ("x", "y", "w", "h")
 _NUMBERS = frozenset((*_CORNERS, *_SIDES, "width", "height"))
 
 
+_MAX_LINE_BYTES = 1 << 20
+_MAX_RATIO = 100
+_UNSUSPICIOUS_BYTES = 1 << 26
+_MAX_UNPACKED_BYTES = 1 << 32
+
+
 def read_jsonl(path: Path) -> Iterator[Record]:
-    """Yield one record for each line that is not blank; ``.gz`` files are decompressed.
+    """Yield one record for each line that is not blank; ``.gz`` files are decompressed on the way.
 
     Raises
     ------
     ExpressionError
-        If the file cannot be read or decompressed to its end.
+        If the file cannot be read or decompressed to its end, if a line has more than 1 MiB, or if
+        a compressed file has more than 4 GiB or is more than 100 times as large as compressed.
     """
-    open_file = gzip.open if path.suffix.lower() == ".gz" else open
+    packed = path.suffix.lower() == ".gz"
     try:
-        with open_file(path, "rb") as file:
-            for number, line in enumerate(file, start=1):
+        with gzip.open(path, "rb") if packed else path.open("rb") as file:
+            limit = _unpacked_limit(path) if packed else None
+            for number, line in enumerate(_lines(path, file, limit), start=1):
                 if line.strip():
                     yield _parse_line(f"line {number}", line)
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
         raise ExpressionError(f"{path} cannot be read: {reason}") from error
+
+
+def _unpacked_limit(path: Path) -> int:
+    """Return how many bytes a compressed file may contain; text has at most 30 times as many."""
+    suspicious = max(_UNSUSPICIOUS_BYTES, _MAX_RATIO * path.stat().st_size)
+    return min(_MAX_UNPACKED_BYTES, suspicious)
+
+
+def _lines(path: Path, file: io.BufferedIOBase, limit: int | None) -> Iterator[bytes]:
+    """Yield the lines of a file, of which only one is in memory."""
+    total = 0
+    while line := file.readline(_MAX_LINE_BYTES + 1):
+        if len(line) > _MAX_LINE_BYTES:
+            raise ExpressionError(
+                f"{path} has a line of more than {_MAX_LINE_BYTES:,} bytes; write one expression "
+                "per line"
+            )
+        total += len(line)
+        if limit is not None and total > limit:
+            raise ExpressionError(
+                f"{path} contains more than {limit:,} bytes, too many for a file of its size; if "
+                "that is right, decompress it first"
+            )
+        yield line
 
 
 def _parse_line(location: str, line: bytes) -> Record:

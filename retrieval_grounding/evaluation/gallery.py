@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..core.progress import progress_bar
+from ..matching import checks
 from ..matching.matcher import Matcher
 from ..storage.region_store import RegionStore
 from .queries import Queries
@@ -59,7 +60,7 @@ def rank_gallery(
                 chosen = rows[part]
                 other_image = queries.images[chosen][:, None] != images
                 for name, matcher in matchers.items():
-                    scores = matcher.score(queries.phrases[chosen], regions)
+                    scores = checks.score(matcher, queries.phrases[chosen], regions)
                     best = np.maximum.reduceat(scores, regions.offsets[:-1], axis=1)
                     ahead = (best >= own_scores[name][chosen][:, None]) & other_image
                     ranks[name][part] += ahead.sum(axis=1)

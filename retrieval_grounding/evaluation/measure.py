@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..matching import checks
 from ..matching.matcher import Matcher
 from .figures import RECALLS
 from .metrics import Estimate, auroc, bootstrap_means, expected_calibration_error, reliability_curve
@@ -77,7 +78,7 @@ def confidence_figures(
         return found
     found["auroc"] = auroc(predictions.present, predictions.absent)
     scores = np.concatenate([predictions.present, predictions.absent])
-    probabilities = matcher.probabilities(scores)
+    probabilities = checks.probabilities(matcher, scores)
     if probabilities is not None:
         nothing_is_right = np.zeros(len(predictions.absent), bool)
         outcomes = np.concatenate([predictions.correct, nothing_is_right])

@@ -11,7 +11,8 @@ import numpy.typing as npt
 from ..core.progress import progress_bar
 from ..core.region_table import RegionTable
 from ..core.regions import pairwise_iou
-from ..matching.matcher import Matcher, check_scores
+from ..matching import checks
+from ..matching.matcher import Matcher
 from ..storage.region_store import RegionStore
 from .queries import Queries, group_by_number
 
@@ -134,8 +135,7 @@ def predict(
             _fill_facts(facts, present, overlaps, regions)
             phrases = queries.phrases[np.concatenate([present, absent])]
             for name, matcher in matchers.items():
-                scores = matcher.score(phrases, regions)
-                scores = check_scores(name, scores, (len(phrases), len(regions)))
+                scores = checks.score(matcher, phrases, regions)
                 rows = scores[: len(present)].argmax(axis=1)
                 found = predictions[name]
                 found.row[present] = rows

@@ -126,6 +126,7 @@ class _Copier:
                 )
             records.append(reader.record(row.row, row.content_hash))
         first = readers[rows[0].shard]
+        self._catalog.check_lock()
         shard = write_shard(
             self._folder,
             self._catalog.next_shard(),

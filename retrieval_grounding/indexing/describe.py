@@ -38,7 +38,7 @@ def describe_index(
     return {
         "directory": str(catalog.directory),
         **{key: catalog.setting(key) for key in _SETTINGS},
-        "detector_fingerprint": catalog.setting("detector_fingerprint"),
+        "detector_fingerprint": catalog.parse_setting("detector_fingerprint", _required),
         "encoder_fingerprint": str(encoder_fingerprint(catalog)),
         **catalog.counts(),
         "vectors": describe_vectors(catalog) | search,
@@ -67,3 +67,9 @@ def describe_vectors(catalog: Catalog) -> dict[str, Any]:
         "regions_rescored_per_image": tuning.refine_factor,
         "reindex_because": reason_to_reindex(metadata, total),
     }
+
+
+def _required(value: Any) -> Any:
+    if value is None:
+        raise ValueError("it is missing")
+    return value

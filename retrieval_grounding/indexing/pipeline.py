@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from ..core.interrupt import graceful_interrupt
 from ..core.progress import progress_bar
-from ..core.reports import BuildInterrupted, BuildOptions, BuildReport, SkippedFile
+from ..core.reports import BuildInterrupted, BuildOptions, BuildReport, FileNote, SkippedFile
 from ..data.images import TRANSIENT_REASONS
-from ..data.prefetch import LoadedImage, batches, read_ahead
+from ..data.prefetch import LoadedImage, read_ahead, read_batches
 from ..data.sources import Collection
 from ..storage.catalog import Catalog
 from .model_spec import LoadModels
@@ -49,10 +49,17 @@ def add_images(
     with (
         graceful_interrupt() as stopping,
         progress_bar("Indexing", len(found.todo), "images", options.progress) as advance,
-        contextlib.closing(read_ahead(found.todo, found.places, options.workers)) as files,
         contextlib.closing(
-            writer.embed_ahead(batches(files, options.batch_images), found.places)
-        ) as embedded,
+            read_batches(
+                found.todo,
+                found.places,
+                options.workers,
+                count=options.batch_images,
+                memory=options.memory,
+                stopping=stopping,
+            )
+        ) as groups,
+        contextlib.closing(writer.embed_ahead(groups, found.places)) as embedded,
     ):
         for batch in embedded:
             _add_batch(batch, found, writer, report, changes)
@@ -129,9 +136,17 @@ def _add_batch(
             failed = SkippedFile(item.path, "out-of-memory", detail, item.size, item.mtime_ns)
             _skip(failed, found, writer, report)
         else:
+            report.notes += [FileNote(item.path, *note) for note in item.notes]
+            copies = found.copies(item.content_hash, place)
             change, gone = found.assign(item.path, place)
-            writer.link(item, place, touched=change == "unchanged", instead_of=gone)
+            for path, file in copies:
+                if path != gone:
+                    copy = LoadedImage(path, file.size, file.mtime_ns, item.content_hash, None)
+                    writer.link(copy, place, touched=False, instead_of=None)
             changes[change] += 1
+            same = change == "unchanged"
+            if not (same and found.known[item.path][:2] == (item.size, item.mtime_ns)):
+                writer.link(item, place, touched=same, instead_of=gone)
 
 
 def _skip(file: SkippedFile, found: Scan, writer: ShardWriter, report: BuildReport) -> None:

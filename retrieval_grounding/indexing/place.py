@@ -12,8 +12,9 @@ from ..core.errors import StoreError
 from ..core.paths import absolute_path
 from ..core.types import PathLike
 from ..data.sources import source_places
-from ..storage.catalog import CATALOG_FILE, Catalog
+from ..storage.catalog import Catalog
 from ..storage.files import is_temporary
+from ..storage.open_catalog import CATALOG_FILE
 from ..storage.shard_format import SHARD_FILES
 
 __all__ = ["REBUILDING", "check_place", "default_directory", "refuse_links"]

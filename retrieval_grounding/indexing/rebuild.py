@@ -11,6 +11,7 @@ from typing import Any
 from ..core.errors import StoreError
 from ..storage.catalog import Catalog
 from ..storage.files import file_checksum
+from ..storage.lock import WriterLock
 from ..storage.rows import NewShard, StoredRow
 from ..storage.shards import ShardReader
 from .place import REBUILDING
@@ -20,7 +21,9 @@ __all__ = ["finish_rebuild", "rebuild_catalog"]
 _LOGGER = logging.getLogger(__name__)
 
 
-def rebuild_catalog(directory: Path, settings: dict[str, Any], fingerprints: list[str]) -> Catalog:
+def rebuild_catalog(
+    directory: Path, settings: dict[str, Any], fingerprints: list[str], lock: WriterLock
+) -> Catalog:
     """Create a catalog that lists the shards in `directory`, but no images yet.
 
     A build then finds each file's regions by the hash of its content and embeds nothing.
@@ -28,11 +31,13 @@ def rebuild_catalog(directory: Path, settings: dict[str, Any], fingerprints: lis
     Parameters
     ----------
     directory : Path
-        A folder with shards and without a catalog; the caller holds the writer's lock.
+        A folder with shards and without a catalog.
     settings : dict
         Of the new catalog.
     fingerprints : list of str
         Of the detector and the encoder in `settings`.
+    lock : WriterLock
+        The writer's lock, which the caller holds.
 
     Raises
     ------
@@ -42,7 +47,7 @@ def rebuild_catalog(directory: Path, settings: dict[str, Any], fingerprints: lis
     """
     for reader in _readers(directory):
         _check(reader, directory, fingerprints)
-    catalog = Catalog.create(directory, settings | {REBUILDING: True})
+    catalog = Catalog.create(directory, settings | {REBUILDING: True}, lock=lock)
     with contextlib.ExitStack() as failing:
         failing.callback(catalog.close)
         finish_rebuild(catalog)

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..core.progress import progress_bar
 from ..core.reports import BuildOptions, SkippedFile, VerifyReport
 from ..data.images import TRANSIENT_REASONS
-from ..data.prefetch import batches, read_ahead
+from ..data.prefetch import read_batches
 from ..models.detector import Detector
 from ..models.encoder import Encoder
 from ..storage.catalog import Catalog
@@ -94,10 +94,12 @@ def _embed_again(
     places: dict[str, tuple[int, int]] = {}
     with (
         progress_bar("Repairing", len(paths), "images", options.progress) as advance,
-        contextlib.closing(read_ahead(paths, places, options.workers)) as files,
         contextlib.closing(
-            writer.embed_ahead(batches(files, options.batch_images), places)
-        ) as embedded,
+            read_batches(
+                paths, places, options.workers, count=options.batch_images, memory=options.memory
+            )
+        ) as groups,
+        contextlib.closing(writer.embed_ahead(groups, places)) as embedded,
     ):
         for batch in embedded:
             for item in batch:

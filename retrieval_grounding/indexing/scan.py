@@ -6,6 +6,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 from ..core.paths import is_gone, resolver
@@ -56,6 +57,8 @@ class Scan:
         Images of the index that may exist, but cannot be looked up.
     outdated : list of str
         Skipped files that no longer exist and need not be reported again.
+    replaced : dict of str to RowKey
+        Where the regions of each content were stored that is embedded again, by content hash.
     """
 
     known: dict[str, KnownFile] = field(default_factory=dict)
@@ -68,11 +71,16 @@ class Scan:
     missing: set[str] = field(default_factory=set)
     unreachable: set[str] = field(default_factory=set)
     outdated: list[str] = field(default_factory=list)
+    replaced: dict[str, RowKey] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._paths_at: dict[RowKey, list[str]] = defaultdict(list)
         for path, file in self.known.items():
             self._paths_at[file.key].append(path)
+
+    @cached_property
+    def _to_read(self) -> frozenset[str]:
+        return frozenset(self.todo)
 
     @property
     def found(self) -> int:
@@ -105,6 +113,21 @@ class Scan:
         holders.append(path)
         return change, gone
 
+    def copies(self, content_hash: str, place: RowKey) -> list[tuple[str, KnownFile]]:
+        """Return the files to link to `place` as well, where a content was embedded again.
+
+        They have the content, but the build does not name them.
+        """
+        former = self.replaced.pop(content_hash, None)
+        if former is None:
+            return []
+        paths = [path for path in self._paths_at[former] if path not in self._to_read]
+        for path in paths:
+            self._paths_at[former].remove(path)
+            self._paths_at[place].append(path)
+            self.known[path] = KnownFile(*self.known[path][:2], *place)
+        return [(path, self.known[path]) for path in paths]
+
     def _has_left(self, path: str) -> bool:
         return path not in self.unreachable and is_gone(path)
 
@@ -119,10 +142,12 @@ def scan(catalog: Catalog | None, collection: Collection, options: BuildOptions)
     collection : Collection
         The files found.
     options : BuildOptions
-        Whether removed images return, and whether an empty source is believed.
+        Whether all files are read, whether removed images return, and whether an empty source is
+        believed.
     """
     if catalog is None:
         return Scan(unusable=collection.unusable, todo=list(collection.paths))
+    read_all = options.check_content or options.force
     with catalog.reading():
         found = Scan(catalog.known_files())
         bad = {file.path: file for file in catalog.skipped()}
@@ -140,17 +165,18 @@ def scan(catalog: Catalog | None, collection: Collection, options: BuildOptions)
                 found.removed.append(failed)
             continue
         size, mtime_ns = size_and_time(path)
-        if known is not None and known[:2] == (size, mtime_ns):
+        if known is not None and not read_all and known[:2] == (size, mtime_ns):
             found.unchanged += 1
         elif known is not None and size < 0 and is_gone(path):
             found.missing.add(path)  # a list still names it
-        elif failed is not None and _still_bad(failed, size, mtime_ns):
+        elif failed is not None and not read_all and _still_bad(failed, size, mtime_ns):
             found.still_bad.append(failed)
         else:
             found.todo.append(path)
     _find_missing(found, bad, set(paths), collection, _absent(catalog, collection, options))
     if found.todo:
-        found.places = catalog.rows_by_content()
+        rows = catalog.rows_by_content()
+        found.places, found.replaced = ({}, rows) if options.force else (rows, {})
     return found
 
 

@@ -110,11 +110,14 @@ class ShardWriter:
             contextlib.closing(overlapped(self._encode, detected)) as encoded,
         ):
             for work in encoded:
-                for item, result in zip(work.new, work.results, strict=True):
-                    claimed.discard(item.content_hash)
-                    if result is not None:
-                        places[item.content_hash] = self._queue(item, *result)
+                self._finish(work, places, claimed)
                 yield work.group
+
+    def _finish(self, work: _Work, places: dict[str, RowKey], claimed: set[str]) -> None:
+        for item, result in zip(work.new, work.results, strict=True):
+            claimed.discard(item.content_hash)
+            if result is not None:
+                places[item.content_hash] = self._queue(item, *result)
 
     def _claim(
         self, group: Sequence[Item], places: dict[str, RowKey], claimed: set[str]
@@ -203,6 +206,7 @@ class ShardWriter:
         """Write the shard, then the catalog: a shard exists once the catalog has committed it."""
         shard: NewShard | None = None
         if self._records:
+            self._catalog.check_lock()
             # The catalog's fingerprints: the models' own may name their files otherwise.
             shard = write_shard(
                 self._catalog.directory / "shards",

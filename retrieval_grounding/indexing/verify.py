@@ -17,7 +17,7 @@ from ..storage.catalog import Catalog
 from ..storage.files import file_checksum
 from ..storage.region_ids import split_region_ids
 from ..storage.rows import LiveRow
-from ..storage.shards import ShardReader
+from ..storage.shards import ShardReader, boxes_inside
 from ..storage.vectors.load import load_vectors
 from ..storage.vectors.metadata import read_metadata
 from .model_spec import encoder_fingerprint
@@ -82,8 +82,8 @@ def _check_shard(catalog: Catalog, number: int, file: str) -> Iterator[Fault]:
         yield _fault(path, number, "unreadable", "the disk cannot read it", live, live)
         return
     except StoreError as error:
-        if intact:  # a newer format, or too little memory or too many open files
-            raise
+        if intact and not isinstance(error.__cause__, (ValueError, LookupError, TypeError)):
+            raise  # a newer format, or too little memory or too many open files
         yield _fault(path, number, "damaged", str(error.__cause__ or error), live, live)
         return
     displaced = [row for row in live if not _is_in(reader, row)]
@@ -131,11 +131,10 @@ def _is_in(reader: ShardReader, row: LiveRow) -> bool:
 def _bad_boxes(reader: ShardReader) -> npt.NDArray[np.bool_]:
     boxes = reader.boxes
     counts = np.diff(reader.image_offsets)
-    limits = np.repeat(np.tile(reader.image_sizes, 2), counts, axis=0).astype(np.float32)
-    good = (boxes[:, :2] >= 0) & (boxes[:, :2] < boxes[:, 2:]) & (boxes[:, 2:] <= limits[:, 2:])
-    wrong = np.array(~good.all(axis=1))
+    sizes = reader.image_sizes
+    wrong = ~boxes_inside(boxes, np.repeat(sizes, counts, axis=0))
     first = reader.image_offsets[:-1]
-    whole = np.concatenate([np.zeros((len(first), 2), np.float32), limits[first, 2:]], axis=1)
+    whole = np.concatenate([np.zeros_like(sizes), sizes], axis=1).astype(np.float32)
     wrong[first[(boxes[first] != whole).any(axis=1)]] = True
     return wrong
 

@@ -17,8 +17,9 @@ from ..matching.install import (
     recorded_checksums,
 )
 from ..matching.trained import TrainedMatcher
-from ..storage.catalog import CATALOG_FILE, Catalog
+from ..storage.catalog import Catalog
 from ..storage.files import as_store_error, file_checksum, is_temporary
+from ..storage.open_catalog import CATALOG_FILE
 from ..storage.shard_format import SHARD_FILES
 from ..storage.vectors.metadata import VECTORS_FILES, VectorMetadata, read_metadata, write_metadata
 from .model_spec import encoder_fingerprint

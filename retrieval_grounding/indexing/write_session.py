@@ -42,8 +42,8 @@ def write_session(
     refuse_links(directory)
     Catalog(directory).close()  # if this is not an index, fail before creating a lock file
     with (
-        writer_lock(directory, timeout),
-        contextlib.closing(Catalog(directory, writable=True)) as catalog,
+        writer_lock(directory, timeout) as lock,
+        contextlib.closing(Catalog(directory, writable=True, lock=lock)) as catalog,
     ):
         sweep_leftovers(catalog)
         yield catalog

@@ -13,6 +13,7 @@ from ..models.encoder import Encoder
 from ..storage.catalog import Catalog
 from ..storage.region_store import RegionStore
 from .calibration import Calibration, fit_calibration
+from .checks import score
 from .dataset import Examples
 from .load import bundled_matcher
 from .matcher import CosineMatcher, Matcher
@@ -211,7 +212,7 @@ def best_region_scores(
             kept[0] = True  # the whole image
             table, iou = table.of_one_image(kept), iou[kept]
         phrase = examples.phrases[examples.phrase[[row]]]
-        region_scores = matcher.score(phrase, table)[0]
+        region_scores = score(matcher, phrase, table)[0]
         best = int(region_scores.argmax())
         scores[row], best_iou[row] = region_scores[best], iou[best]
     return scores, best_iou

@@ -29,6 +29,11 @@ class Calibration:
     intercept : float
         Log odds of a score of 0.
 
+    Raises
+    ------
+    ValueError
+        If a parameter is not a finite number.
+
     Examples
     --------
     >>> calibration = Calibration(slope=2.0, intercept=0.0)
@@ -38,6 +43,11 @@ class Calibration:
 
     slope: float
     intercept: float
+
+    def __post_init__(self) -> None:
+        for value in (self.slope, self.intercept):
+            if type(value) not in (int, float) or not math.isfinite(value):
+                raise ValueError(f"slope and intercept must be finite numbers, not {value!r:.20}")
 
     def __call__(self, scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Return the probabilities of scores, as a float32 array of the same shape."""

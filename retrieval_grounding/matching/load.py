@@ -7,8 +7,10 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..core.errors import StoreError
 from ..models.encoder import Fingerprint
 from ..models.presets import bundled_path
+from ..storage.files import is_regular
 from .calibration import Calibration
 from .install import MATCHER_FILE
 from .matcher import CosineMatcher, Matcher
@@ -51,17 +53,20 @@ def load_matcher(
     ModelError
         If the index's matcher was trained for a different encoder or by a different release.
     """
-    damage = None
-    if directory is not None and (directory / MATCHER_FILE).exists():
+    damage: BaseException | None = None
+    if directory is not None:
         from .trained import DamagedMatcherError, TrainedMatcher
 
+        path = directory / MATCHER_FILE
         try:
-            matcher = TrainedMatcher.load(directory / MATCHER_FILE, device, checksums)
+            if is_regular(path):
+                matcher = TrainedMatcher.load(path, device, checksums)
+                matcher.check(encoder)
+                return matcher
         except DamagedMatcherError as error:
             damage = error.__cause__
-        else:
-            matcher.check(encoder)
-            return matcher
+        except (StoreError, OSError) as error:  # it is a link, a folder, a pipe, or out of reach
+            damage = error
     best: Matcher = bundled_matcher(encoder, device) or CosineMatcher(cosine_calibration)
     instead = "cosine" if isinstance(best, CosineMatcher) else "the bundled matcher"
     if damage is not None:

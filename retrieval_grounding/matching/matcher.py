@@ -8,35 +8,11 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ..core.errors import ModelError
 from ..core.phrases import Phrases
 from ..core.region_table import RegionTable
 from .calibration import Calibration
 
-__all__ = ["CosineMatcher", "Matcher", "check_scores"]
-
-
-def check_scores(
-    name: str, scores: npt.NDArray[np.float32], shape: tuple[int, ...]
-) -> npt.NDArray[np.float32]:
-    """Return the scores of a matcher, or refuse them.
-
-    Raises
-    ------
-    ModelError
-        If they have a different shape, or are not finite numbers.
-    """
-    if np.shape(scores) != shape:
-        raise ModelError(
-            f"the matcher {name!r} returned scores of the shape {np.shape(scores)} in place of "
-            f"{shape}; see the protocol rg.Matcher"
-        )
-    if not np.isfinite(scores).all():
-        raise ModelError(
-            f"the matcher {name!r} gives scores that are not finite; train it again or use a "
-            "different one"
-        )
-    return scores
+__all__ = ["CosineMatcher", "Matcher"]
 
 
 class Matcher(Protocol):
@@ -82,7 +58,7 @@ class Matcher(Protocol):
         Returns
         -------
         float32 array of shape (p, n)
-            Higher fits better; only the order counts.
+            Higher fits better; only the order counts. Every score is a finite number.
         """
         ...
 

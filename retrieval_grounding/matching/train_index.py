@@ -39,10 +39,12 @@ def train_index(
     device: str,
     fine_tune: bool,
     load_current: Callable[[], Matcher],
+    before_saving: Callable[[], None],
 ) -> Fit:
     """Fit a matcher and, unless it is worse than what is in use, write it into the index.
 
-    Its learning curve is written with it. The caller holds the writer's lock. See
+    Its learning curve is written with it. The caller holds the writer's lock, which
+    `before_saving` checks. See
     :meth:`retrieval_grounding.Index.train`.
     """
     current = _current_matcher(load_current, fine_tune)
@@ -99,6 +101,7 @@ def train_index(
             curve: fit.history.as_csv().encode(),
             plot: plot_history(fit.history),
         }
+        before_saving()
         install_files(catalog.directory, files)
         fit = replace(fit, installed=True)
     checkpoint.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ..core.errors import ModelError
-from ..storage.files import atomic_path
+from ..storage.files import atomic_path, open_regular
 from .history import Epoch, TrainingHistory
 from .model import MatcherModel
 from .options import TrainingOptions
@@ -88,19 +88,26 @@ class TrainingState:
         ------
         ModelError
             If the file is not a checkpoint, or one of a different training run.
+        StoreError
+            If it is not a regular file.
         """
         try:
-            saved = torch.load(path, map_location="cpu", weights_only=True)
+            with open_regular(path) as file:
+                saved = torch.load(file, map_location="cpu", weights_only=True)
             if saved["identity"] != self.identity:
                 raise ModelError(
                     f"{path} is the checkpoint of a different training run (other expressions or "
                     "options, images, models or release); delete it to start over"
                 )
+            self.model.load_state_dict(saved["best"])  # fails if they are of a different network
             self.model.load_state_dict(saved["model"])
             self.optimizer.load_state_dict(saved["optimizer"])
             self.best_weights = saved["best"]
             epochs = [Epoch(int(row[0]), *map(float, row[1:])) for row in saved["epochs"]]
-        except (OSError, KeyError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
+        except (
+            OSError, EOFError, LookupError, TypeError, ValueError, AttributeError, RuntimeError,
+            pickle.UnpicklingError,
+        ) as error:  # fmt: skip
             raise ModelError(
                 f"{path} is not a training checkpoint ({error}); delete it to start over"
             ) from error

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,41 +10,27 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
 from safetensors.torch import save
 
 from ..core.errors import ModelError
 from ..core.phrases import Phrases
 from ..core.region_table import RegionTable
+from ..core.strict_json import json_text
 from ..models.cpu_pool import cpu_pool
 from ..models.encoder import Fingerprint
-from ..storage.files import atomic_write_bytes, file_checksum
+from ..storage.files import atomic_write_bytes
 from .batch import ImageBatch, RegionTensors
 from .calibration import Calibration
 from .grouping import group_images
-from .matcher import check_scores
+from .matcher_file import DamagedMatcherError, read_matcher_file
 from .model import MATCHER_FORMAT, MatcherConfig, MatcherModel, PhraseBatch
-from .networks import make_model
 from .training_images import TrainingImages
 from .vocabulary import encode_words
 
 __all__ = ["DamagedMatcherError", "TrainedMatcher"]
 
 
-_MAX_BYTES = 1 << 28
 _PAIRS_PER_PASS = 256
-
-
-_DAMAGE = (
-    OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError, RuntimeError,
-    RecursionError,
-)  # fmt: skip
-"""What reading a damaged file may raise."""
-
-
-class DamagedMatcherError(ModelError):
-    """A matcher's file cannot be read, is damaged, or is not a matcher."""
 
 
 @dataclass
@@ -122,7 +106,7 @@ class TrainedMatcher:
                 scores[start:stop, rows] = logits.float().cpu().numpy()
 
         self._for_each_group(regions, fill)
-        return check_scores(self.name, scores, scores.shape)
+        return scores
 
     def score_pairs(
         self, phrases: Phrases, regions: RegionTable, phrase_rows: npt.NDArray[np.int64]
@@ -140,7 +124,7 @@ class TrainedMatcher:
             scores[rows] = logits[images.present].float().cpu().numpy()
 
         self._for_each_group(regions, fill)
-        return check_scores(self.name, scores, scores.shape)
+        return scores
 
     def probabilities(self, scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32] | None:
         """Return calibrated probabilities of scores, or None without a calibration."""
@@ -179,7 +163,7 @@ class TrainedMatcher:
             name: value.detach().half().contiguous().cpu()
             for name, value in self.model.state_dict().items()
         }
-        return save(tensors, {"matcher": json.dumps(description)})
+        return save(tensors, {"matcher": json_text(description)})
 
     @classmethod
     def load(cls, path: Path, device: str, checksums: Collection[str] = ()) -> TrainedMatcher:
@@ -200,47 +184,20 @@ class TrainedMatcher:
             If the file is missing, damaged or not a matcher.
         ModelError
             If it is of a different release.
+        StoreError
+            If it is not a regular file.
         """
-        try:
-            data = _read(path, checksums)
-            tensors = {name: value.float() for name, value in load_tensors(data).items()}
-            description = json.loads(_metadata(data)["matcher"])
-            if description["format"] > MATCHER_FORMAT:
-                raise ModelError(f"{path} is from a newer release; upgrade retrieval_grounding")
-            if description["format"] < MATCHER_FORMAT:
-                raise ModelError(
-                    f"{path} is from an older release with a different network; train it again "
-                    "with 'retrieval-grounding train'"
-                )
-            if not all(bool(value.isfinite().all()) for value in tensors.values()):
-                raise ValueError("some weights are not finite")
-            config = MatcherConfig.from_dict(description["config"])
-            with torch.device("meta"):  # no memory for what the file merely claims to hold
-                model = make_model(config)
-            model.load_state_dict(tensors, assign=True)
-            vocabulary = description["vocabulary"]
-            if not isinstance(vocabulary, list):
-                raise TypeError("its vocabulary is not a list")
-            vocabulary = [str(word) for word in vocabulary]
-            if len(vocabulary) != config.words:
-                raise ValueError(f"{len(vocabulary)} words for a network with {config.words}")
-            encoder = {name: str(text) for name, text in description["encoder"].items()}
-            calibration, images = description["calibration"], description.get("images")
-            return cls(
-                model.eval().requires_grad_(False).to(device),
-                config,
-                vocabulary,
-                Fingerprint(**encoder),
-                None if calibration is None else Calibration.from_dict(calibration),
-                str(description["trained_on"]),
-                None if images is None else TrainingImages.from_dict(images),
-                path,
-            )
-        except _DAMAGE as error:
-            raise DamagedMatcherError(
-                f"{path} is not a matcher of this release ({error}); train one with "
-                "'retrieval-grounding train'"
-            ) from error
+        stored = read_matcher_file(path, checksums)
+        return cls(
+            stored.model.to(device),
+            stored.config,
+            stored.vocabulary,
+            stored.encoder,
+            stored.calibration,
+            stored.trained_on,
+            stored.images,
+            path,
+        )
 
     def _phrase_batch(self, phrases: Phrases) -> PhraseBatch:
         word_ids, offsets = encode_words(phrases.texts, self._word_ids)
@@ -268,22 +225,3 @@ class TrainedMatcher:
         else:
             for group in groups:
                 process(group)
-
-
-def _read(path: Path, checksums: Collection[str]) -> bytes:
-    """Return the content of a matcher file, after comparing its checksum."""
-    if not path.is_file():  # a named pipe would never end
-        raise FileNotFoundError("there is no such file")
-    with path.open("rb") as file:
-        data = file.read(_MAX_BYTES + 1)
-    if len(data) > _MAX_BYTES:
-        raise ValueError("it is too large")
-    if checksums and file_checksum(io.BytesIO(data)) not in checksums:
-        raise ValueError("its checksum differs from the recorded one")
-    return data
-
-
-def _metadata(data: bytes) -> Any:
-    """Return the texts in the header of a safetensors file, which has been checked."""
-    size = int.from_bytes(data[:8], "little")
-    return json.loads(data[8 : 8 + size])["__metadata__"]

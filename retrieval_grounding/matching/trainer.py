@@ -17,6 +17,7 @@ from torch.utils import deterministic
 
 from ..core.errors import GroundingError
 from ..core.progress import progress_bar
+from ..storage.files import is_regular
 from .augment import drop_regions, drop_words, jitter_embeddings
 from .batch import ImageBatch
 from .boxes import box_iou, mirror_boxes
@@ -93,7 +94,7 @@ def train_model(
     trainer = _Trainer(model, vocabulary, regions, options, device)
     identity = training_identity(model, vocabulary, training, validation, options, origin)
     state = TrainingState(model, options, identity)
-    if checkpoint is not None and checkpoint.exists():
+    if checkpoint is not None and is_regular(checkpoint):
         state.load(checkpoint)
     with (
         _deterministic_algorithms(),

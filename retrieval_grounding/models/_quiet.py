@@ -10,7 +10,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 
-__all__ = ["quiet_libraries"]
+__all__ = ["keep_generator", "quiet_libraries"]
 
 
 _ENVIRONMENT = {
@@ -33,6 +33,15 @@ _thread = threading.local()
 def _is_heard(record: logging.LogRecord) -> bool:
     """Return whether a record of the root logger comes from outside a quiet block."""
     return not getattr(_thread, "quiet", False)
+
+
+@contextlib.contextmanager
+def keep_generator() -> Iterator[None]:
+    """Run a block that initializes networks, without using up the user's random numbers."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        yield
 
 
 @contextlib.contextmanager

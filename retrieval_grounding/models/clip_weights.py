@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from ..core.errors import ModelError
 from ..core.fork import ForkSafeLock
-from ._quiet import quiet_libraries
+from ._quiet import keep_generator, quiet_libraries
 from .presets import BUNDLED, bundled_path
 
 __all__ = ["hash_weights", "is_published_encoder", "load_open_clip"]
@@ -59,7 +59,8 @@ def load_open_clip(spec: str) -> tuple[Any, Any]:
                 _refuse_custom_code(spec, open_clip.get_model_config(spec))
             else:
                 name, options = _published_options(spec, open_clip)
-            model = open_clip.create_model(name, require_pretrained=True, **options)
+            with keep_generator():
+                model = open_clip.create_model(name, require_pretrained=True, **options)
             return model, open_clip.get_tokenizer(name)
     except ModelError:
         raise

@@ -15,6 +15,7 @@ from ..core.regions import Regions
 __all__ = ["Detector", "DetectorSettings", "same_detector"]
 
 _STRIDE = 32
+_MAX_IMAGE_SIZE = 1 << 14
 _CHECKPOINT = re.compile(r"(?P<file>.*) (?P<rest>[0-9a-f]{16} .*=.*)", re.DOTALL)
 
 
@@ -72,8 +73,11 @@ class DetectorSettings:
             raise ModelError("a detector's confidence and IoU must be between 0 and 1")
         if self.max_boxes < 0:
             raise ModelError("the number of boxes must be at least 0")
-        if self.image_size is not None and (self.image_size < 32 or self.image_size % _STRIDE):
-            raise ModelError("a detector's image size must be a multiple of 32")
+        size = self.image_size
+        if size is not None and (size % _STRIDE or not _STRIDE <= size <= _MAX_IMAGE_SIZE):
+            raise ModelError(
+                f"a detector's image size must be a multiple of {_STRIDE}, up to {_MAX_IMAGE_SIZE}"
+            )
 
 
 def same_detector(first: str, second: str) -> bool:

@@ -23,7 +23,7 @@ from PIL import Image
 from ..core.errors import ModelError
 from ..core.fork import ForkSafeLock
 from ..core.regions import Regions
-from ._quiet import quiet_libraries
+from ._quiet import keep_generator, quiet_libraries
 from .cpu_pool import cpu_pool
 from .detector import _STRIDE, DetectorSettings
 from .device import resolve_device
@@ -239,7 +239,7 @@ def _load_yolo(weights: Path) -> Any:
         with quiet_libraries():
             from ultralytics.models import YOLO
 
-            with _known_classes_only():
+            with _known_classes_only(), keep_generator():
                 yolo = YOLO(str(weights), task="detect")
             is_detector = yolo.task == "detect" and bool(yolo.names)
     except Exception as error:  # a damaged file may fail anywhere in zip, pickle or torch

@@ -7,13 +7,14 @@ import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from ..core.errors import GroundingError
 from ..core.hits import Hit
 from ..core.output_file import write_output
 from ..core.types import PathLike
 from ..data.images import load_image
+from .fonts import font_for, missing_characters
 
 __all__ = ["draw_boxes", "draw_hits", "save_picture"]
 
@@ -22,6 +23,11 @@ _COLORS = (
     (230, 30, 90), (0, 105, 215), (0, 130, 60), (200, 85, 0), (130, 60, 200), (0, 125, 140),
     (140, 90, 30), (90, 90, 90),
 )  # fmt: skip
+
+_LARGEST_SIDES = {
+    "JPEG": 65_500, "MPO": 65_500, "GIF": 65_535, "WEBP": 16_383, "AVIF": 32_768, "ICO": 256,
+    "TGA": 65_535, "SGI": 65_535, "PDF": 65_500,
+}  # fmt: skip
 
 
 def draw_boxes(
@@ -52,10 +58,11 @@ def draw_hits(image: Image.Image, hits: Sequence[Hit]) -> Image.Image:
     canvas = draw_boxes(image, [(hit.box, color) for hit, color in reversed(colored)])
     draw = ImageDraw.Draw(canvas)
     line = _line_width(image)
-    font = ImageFont.load_default(size=max(12, round(max(image.size) / 45)))
+    size = max(12, round(max(image.size) / 45))
     taken: list[tuple[float, float, float, float]] = []
     for hit, color in colored:
         text = f"{hit.phrase[:60]}  {hit.certainty}"
+        font = font_for(text, size)
         x1, y1 = hit.box[:2]
         left, _, right, bottom = draw.textbbox((0, 0), text, font=font)
         width, height = right - left + 2 * line, bottom + 2 * line
@@ -72,7 +79,7 @@ def draw_hits(image: Image.Image, hits: Sequence[Hit]) -> Image.Image:
     return canvas
 
 
-def save_picture(image: PathLike, hits: Sequence[Hit], path: PathLike) -> None:
+def save_picture(image: PathLike, hits: Sequence[Hit], path: PathLike) -> list[str]:
     """Write a copy of an image with the boxes of its hits drawn on it.
 
     Parameters
@@ -84,26 +91,52 @@ def save_picture(image: PathLike, hits: Sequence[Hit], path: PathLike) -> None:
     path : path
         The file to write, or a device. Its suffix determines the format, PNG without one.
 
+    Returns
+    -------
+    list of str
+        What to know about the picture: characters that no installed font has.
+
     Raises
     ------
     ImageError
         If the image cannot be used.
     GroundingError
-        If the format is unknown or the file cannot be written.
+        If `path` is the image itself, the format is unknown or cannot hold a picture of this size,
+        or the file cannot be written.
     """
-    suffix = Path(path).suffix.lower() or ".png"  # a device, for example, has none
+    target, suffix = Path(path), Path(path).suffix.lower() or ".png"  # a device, say, has none
+    if _is_same_file(image, target):
+        raise GroundingError(
+            f"{target} is the image itself, which would be replaced; choose a different name"
+        )
+    kind = Image.registered_extensions().get(suffix)
+    if kind not in Image.SAVE:
+        raise GroundingError(f"cannot write {target}: use a name that ends in .png or .jpg")
     known = next((hit.content_hash for hit in hits if hit.content_hash), None)
     drawn = draw_hits(load_image(image, known), hits)
+    limit = _LARGEST_SIDES.get(kind)
+    if limit is not None and max(drawn.size) > limit:
+        raise GroundingError(
+            f"cannot write {target}: {kind} holds at most {limit:,} pixels per side, and the image "
+            f"has {drawn.width:,} × {drawn.height:,}; use a name that ends in .png"
+        )
     picture = io.BytesIO()
     try:
-        drawn.save(picture, format=Image.registered_extensions()[suffix])
-    except KeyError as error:
+        drawn.save(picture, format=kind)
+    except Exception as error:  # Pillow's plugins raise almost any error
         raise GroundingError(
-            f"cannot write {path}: use a name that ends in .png or .jpg"
+            f"cannot write {target}: {error}; use a name that ends in .png"
         ) from error
-    except OSError as error:
-        raise GroundingError(f"cannot write {path}: {error.strerror or error}") from error
     write_output(path, picture.getvalue())
+    missing = missing_characters("".join(hit.phrase[:60] for hit in hits))
+    return [f"no installed font has {missing}; it is drawn as boxes"] if missing else []
+
+
+def _is_same_file(image: PathLike, target: Path) -> bool:
+    try:
+        return target.samefile(image)
+    except OSError:  # one of them does not exist
+        return False
 
 
 def _line_width(image: Image.Image) -> int:

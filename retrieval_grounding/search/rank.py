@@ -11,7 +11,8 @@ from ..core.errors import GroundingError
 from ..core.hits import Hit
 from ..core.phrases import Phrases
 from ..core.region_table import RegionTable
-from ..matching.matcher import Matcher, check_scores
+from ..matching import checks
+from ..matching.matcher import Matcher
 
 __all__ = ["best_regions", "filter_by_probability", "make_hit", "rank_regions"]
 
@@ -69,10 +70,8 @@ def rank_regions(
 ) -> list[list[Hit]]:
     """Return the `top` best regions of the one image in `regions`, for each phrase."""
     ranked = []
-    every_score = matcher.score(phrases, regions)
-    every_score = check_scores(matcher.name, every_score, (len(phrases), len(regions)))
-    for phrase, scores in zip(phrases.texts, every_score, strict=True):
-        probabilities = matcher.probabilities(scores)
+    for phrase, scores in zip(phrases.texts, checks.score(matcher, phrases, regions), strict=True):
+        probabilities = checks.probabilities(matcher, scores)
         rows = np.argsort(-scores, kind="stable")[:top].tolist()
         ranked.append(
             [make_hit(phrase, image, regions, row, scores, probabilities) for row in rows]

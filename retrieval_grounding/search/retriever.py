@@ -11,7 +11,8 @@ from ..core.errors import StoreError
 from ..core.hits import Hit
 from ..core.phrases import Phrases
 from ..core.threads import WORTH_THREADS, single_thread
-from ..matching.matcher import Matcher, check_scores
+from ..matching import checks
+from ..matching.matcher import Matcher
 from ..storage.catalog import Catalog
 from ..storage.region_store import RegionStore
 from .candidates import Candidates, find_candidates
@@ -124,9 +125,8 @@ class Retriever:
         regions = candidates.regions
         if regions is None:
             return [[] for _ in phrases.texts]
-        scores = matcher.score_pairs(phrases, regions, candidates.phrase_rows)
-        scores = check_scores(matcher.name, scores, (len(regions),))
-        probabilities = matcher.probabilities(scores)
+        scores = checks.score_pairs(matcher, phrases, regions, candidates.phrase_rows)
+        probabilities = checks.probabilities(matcher, scores)
         best = best_regions(scores, regions.offsets)
         keys, starts = candidates.keys, regions.offsets.tolist()
         ranked = []

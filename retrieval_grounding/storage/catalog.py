@@ -2,152 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from ..core.errors import StoreError
 from ..core.reports import SkippedFile
 from ..core.types import RowKey
-from .database import Database
-from .files import as_store_error
-from .migrations import FORMAT_VERSION
-from .nearby import folders_nearby
-from .rows import ImageRow, KnownFile, LiveRow, NewShard, StoredImage
-from .schema import SCHEMA
+from .open_catalog import OpenCatalog
+from .rows import MAX_SIDE, ImageRow, KnownFile, LiveRow, NewShard, StoredImage
 
-__all__ = ["CATALOG_FILE", "Catalog"]
+__all__ = ["Catalog"]
 
 
-CATALOG_FILE = "catalog.sqlite"
-
-Value = TypeVar("Value")
-
-_MAX_DIMENSION = 1 << 16
+_MAX_SHARD = (1 << 31) - 1  # region ids have 32 bits for it, and are signed
+_SHARD_FILE = re.compile(r"[A-Za-z0-9_-]{1,100}\.h5")
 _ROWS_PER_QUERY = 400  # older releases of SQLite allow 999 variables, two for each row
 _LIVE = "EXISTS (SELECT 1 FROM images i WHERE i.shard = r.shard AND i.row = r.row)"
 
 
-class Catalog:
-    """The catalog of the index in `directory`.
+class Catalog(OpenCatalog):
+    """The catalog of an index, with its tables of images, shards and skipped files.
 
     The tables are described in ``docs/index-format.md``. Writing happens in short transactions,
-    one for each shard, so readers see an index grow shard by shard.
-
-    Parameters
-    ----------
-    directory : Path
-        The index.
-    writable : bool
-        Allow changes; the caller holds the writer's lock.
-
-    Raises
-    ------
-    StoreError
-        If there is no index, it is damaged, or its format is newer than this release supports.
+    one for each shard, so readers see an index grow shard by shard. See :class:`OpenCatalog` for
+    parameters and errors.
     """
-
-    def __init__(self, directory: Path, *, writable: bool = False) -> None:
-        self.directory = directory
-        path = directory / CATALOG_FILE
-        if not path.is_file():
-            near = ", ".join(str(folder) for folder in folders_nearby(directory, self.exists))
-            raise StoreError(
-                f"there is no index in {directory}"
-                + (f" but there is in {near}" if near else "")
-                + f"; make one with 'retrieval-grounding build PHOTOS --index {directory}'"
-            )
-        self._database = Database(path, writable=writable)
-        version = self.setting("format_version")
-        if not isinstance(version, int):
-            raise self._database.damaged("it has no format version")
-        if version > FORMAT_VERSION:
-            raise StoreError(
-                f"{directory} has format version {version}, and this release reads up to "
-                f"{FORMAT_VERSION}; upgrade retrieval_grounding"
-            )
-        if version < FORMAT_VERSION:
-            self._database.migrate(version)
-
-    @classmethod
-    def create(cls, directory: Path, settings: dict[str, Any]) -> Catalog:
-        """Create an empty catalog in `directory`, which must not have one."""
-        with as_store_error(directory):
-            (directory / "shards").mkdir(parents=True, exist_ok=True)
-        values = settings | {"format_version": FORMAT_VERSION, "generation": 0}
-        Database.create(directory / CATALOG_FILE, SCHEMA, values)
-        return cls(directory, writable=True)
-
-    @staticmethod
-    def exists(directory: Path) -> bool:
-        """Tell whether `directory` holds an index."""
-        return (directory / CATALOG_FILE).is_file()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._database.close()
-
-    def reading(self) -> AbstractContextManager[None]:
-        """Hold one state of the catalog: everything read inside the block belongs together.
-
-        Writers wait for the block, so it must be short. Blocks may be nested; threads take turns.
-        """
-        return self._database.reading()
-
-    def setting(self, key: str) -> Any:
-        """Return a setting, or None if it was never set."""
-        found = self._database.execute("SELECT value FROM settings WHERE key = ?", key)
-        if not found:
-            return None
-        try:
-            return json.loads(found[0][0])
-        except (ValueError, TypeError, RecursionError) as error:
-            raise self._database.damaged(f"its setting {key!r}") from error
-
-    def parse_setting(self, key: str, parse: Callable[[Any], Value]) -> Value:
-        """Return ``parse(setting)``; if that fails, the catalog is damaged.
-
-        Raises
-        ------
-        StoreError
-            If `parse` raises an error that unexpected values cause.
-        """
-        value = self.setting(key)
-        try:
-            return parse(value)
-        except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
-            raise self._database.damaged(f"its setting {key!r}") from error
-
-    def set_setting(self, key: str, value: Any) -> None:
-        """Store a setting as JSON."""
-        with self._database.writing():
-            self._database.change(
-                "INSERT OR REPLACE INTO settings VALUES (?, ?)", [(key, json.dumps(value))]
-            )
-
-    @property
-    def dimension(self) -> int:
-        """Length of the embeddings."""
-        value = self.parse_setting("dimension", int)
-        if not 1 <= value <= _MAX_DIMENSION:
-            raise self._database.damaged("its setting 'dimension'")
-        return value
-
-    @property
-    def generation(self) -> int:
-        """A number that grows with every change of the images."""
-        return self.parse_setting("generation", int)
-
-    def state(self) -> tuple[tuple[str, str], ...]:
-        """Return what changes with the images and with the vector index, to be compared."""
-        query = (
-            "SELECT key, value FROM settings WHERE key IN ('generation', 'vectors') ORDER BY key"
-        )
-        return tuple((str(key), str(value)) for key, value in self._database.execute(query))
 
     def counts(self) -> dict[str, int]:
         """Return how many images, shards, skipped files and regions the index holds.
@@ -158,7 +39,8 @@ class Catalog:
         count = self._database.count
         with self.reading():
             counts = {
-                table: count(f"SELECT COUNT(*) FROM {table}")
+                # SQLite cannot be stopped while it computes COUNT(*) of a table.
+                table: count(f"SELECT COALESCE(SUM(1), 0) FROM {table}")
                 for table in ("images", "shards", "skipped")
             }
             live = count(f"SELECT COALESCE(SUM(regions), 0) FROM shard_rows r WHERE {_LIVE}")
@@ -205,8 +87,10 @@ class Catalog:
     def shard_files(self) -> dict[int, str]:
         """Return the file name of every shard, by its number."""
         files = dict(self._database.select((int, str), "SELECT id, file FROM shards ORDER BY id"))
-        if any(Path(file).name != file for file in files.values()):
-            raise self._database.damaged("a shard's file is outside the index")
+        if not all(0 < number <= _MAX_SHARD for number in files):
+            raise self._database.damaged("the number of a shard is out of range")
+        if not all(map(_SHARD_FILE.fullmatch, files.values())):
+            raise self._database.damaged("the name of a shard's file is not one of an index")
         return files
 
     def shard_checksums(self) -> dict[int, str]:
@@ -222,8 +106,11 @@ class Catalog:
     def next_shard(self) -> int:
         """Return the number of the next shard; numbers are never reused."""
         query = "SELECT seq FROM sqlite_sequence WHERE name = 'shards'"
-        used = self._database.select((int,), query)
-        return (used[0][0] if used else 0) + 1
+        rows = self._database.select((int,), query)
+        used = max((number for (number,) in rows), default=0)
+        if not 0 <= used < _MAX_SHARD:
+            raise self._database.damaged("the number of the next shard is out of range")
+        return int(used) + 1
 
     def live_rows(self, shard: int) -> list[LiveRow]:
         """Return the rows of a shard that images use, in order."""
@@ -259,8 +146,7 @@ class Catalog:
                 "ORDER BY path",
                 *(number for key in part for number in key),
             )
-            for row in rows:
-                image = ImageRow(*row)
+            for image in self._image_rows(rows):
                 found.setdefault((image.shard, image.row), []).append(image)
         return found
 
@@ -272,7 +158,7 @@ class Catalog:
             "SELECT path, width, height, shard, row, content_hash "
             "FROM images JOIN shard_rows USING (shard, row) ORDER BY path",
         )
-        return (ImageRow(*row) for row in rows)
+        return iter(self._image_rows(rows))
 
     def commit(
         self,
@@ -361,12 +247,24 @@ class Catalog:
     def problems(self) -> list[str]:
         """Return what SQLite finds wrong with the file, and references to missing rows."""
         execute = self._database.execute
-        problems = [str(row[0]) for row in execute("PRAGMA integrity_check") if row[0] != "ok"]
+        # Only the first: where pages point to each other in circles, problems have no end.
+        [(found,)] = execute("PRAGMA integrity_check(1)")
+        if found != "ok":
+            return [str(found)]
+        problems = []
         if count := len(execute("PRAGMA foreign_key_check(images)")):
             problems.append(f"{count} images point to rows that no shard has")
         if count := len(execute("PRAGMA foreign_key_check(shard_rows)")):
             problems.append(f"{count} rows belong to no shard")
         return problems
+
+    def _image_rows(self, rows: Iterable[Sequence[Any]]) -> list[ImageRow]:
+        images = [ImageRow(*row) for row in rows]
+        if any(
+            not 0 < min(i.width, i.height) <= max(i.width, i.height) <= MAX_SIDE for i in images
+        ):
+            raise self._database.damaged("the size of an image is out of range")
+        return images
 
     def _insert_shard(self, shard: NewShard) -> None:
         regions = [row.regions for row in shard.rows]

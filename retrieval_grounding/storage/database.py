@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import quote
 
 from ..core.errors import StoreError
 from ..core.fork import HeldOverForks
+from ..core.strict_json import json_text
+from .catalog_file import check_files, has_known_schema, has_settings, restrict
 from .files import as_store_error, sync_folder, temporary_path
 from .migrations import migrate
+from .query_limits import QueryLimits
 
 __all__ = ["Database", "database_uri"]
 
 
 _BUSY_SECONDS = 60  # how long to wait for a transaction of another process
+_MIGRATION_STATEMENTS = 1000
 
 
 class Database:
-    """An open SQLite file; threads may share it.
+    """An open SQLite file, which may come from a stranger; threads may share it.
 
     Parameters
     ----------
@@ -31,27 +34,48 @@ class Database:
         The file, in the folder of its index.
     writable : bool
         Allow changes.
+    before_commit : callable, optional
+        Called at the end of each transaction, which is rolled back if it raises.
 
     Raises
     ------
     StoreError
-        If the file cannot be opened. Every method raises it if the file cannot be used.
+        If the file cannot be opened, or opening it could do more than read it. Every method raises
+        it if the file cannot be used.
+
+    Attributes
+    ----------
+    has_known_schema, has_settings : bool
+        Whether all tables, and whether the table ``settings``, are exactly those of an index.
     """
 
-    def __init__(self, path: Path, *, writable: bool) -> None:
+    def __init__(
+        self, path: Path, *, writable: bool, before_commit: Callable[[], None] | None = None
+    ) -> None:
         self._directory = path.parent
         self._writable = writable
+        self._before_commit = before_commit
+        self._limits = QueryLimits(path)
         self._lock = HeldOverForks()  # SQLite's locks cannot be inherited
         # Readers also need write access, to roll back the journal of a killed writer.
         mode = "rw" if writable or os.access(path, os.W_OK) else "ro"
         with self._reporting("opened"):
+            check_files(path)
             self._connection = sqlite3.connect(
                 f"{database_uri(path.absolute())}?mode={mode}",
                 uri=True,
                 timeout=_BUSY_SECONDS,
                 check_same_thread=False,
             )
+            self._restrict()
             self._connection.execute(f"PRAGMA query_only = {not writable}")
+            self.has_known_schema = has_known_schema(self._connection)
+            self.has_settings = self.has_known_schema or has_settings(self._connection)
+
+    def _restrict(self) -> None:
+        self._limits.attach(self._connection)
+        self._limits.restart()
+        restrict(self._connection)
 
     @staticmethod
     def create(path: Path, schema: str, settings: dict[str, Any]) -> None:
@@ -59,13 +83,14 @@ class Database:
         temporary = temporary_path(path)
         with as_store_error(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.unlink(missing_ok=True)
+            for suffix in ("", "-journal", "-wal", "-shm"):
+                temporary.with_name(f"{temporary.name}{suffix}").unlink(missing_ok=True)
             try:
                 with contextlib.closing(sqlite3.connect(temporary)) as connection, connection:
                     connection.executescript(schema)
                     connection.executemany(
                         "INSERT INTO settings VALUES (?, ?)",
-                        [(key, json.dumps(value)) for key, value in settings.items()],
+                        [(key, json_text(value)) for key, value in settings.items()],
                     )
             except sqlite3.Error as error:
                 raise StoreError(f"{path.parent} cannot be written ({error})") from error
@@ -75,7 +100,9 @@ class Database:
     def migrate(self, version: int) -> None:
         """Bring the tables from `version` to the current format; a reader migrates a copy."""
         with self._reporting("migrated"):
+            self._limits.restart(_MIGRATION_STATEMENTS)
             self._connection = migrate(self._connection, version, in_place=self._writable)
+            self._restrict()
 
     def close(self) -> None:
         """Close the file; later calls raise :class:`StoreError`."""
@@ -104,11 +131,14 @@ class Database:
         """Commit the changes of the block in one transaction, or none if it raises."""
         with self._lock, self._reporting("written"), self._connection:
             yield
+            if self._before_commit is not None:
+                self._before_commit()
 
     def execute(self, query: str, *values: object) -> list[Any]:
         """Run one statement and return its rows."""
         with self._lock, self._reporting("read"):
-            return self._connection.execute(query, values).fetchall()
+            self._limits.restart()
+            return self._limits.fetch(self._connection.execute(query, values))
 
     def select(self, types: Sequence[type], query: str, *values: object) -> list[Any]:
         """Return rows whose columns have the given types, which SQLite does not enforce."""
@@ -116,6 +146,8 @@ class Database:
         for column, expected in enumerate(types):
             if any(type(row[column]) is not expected for row in rows):
                 raise self.damaged("a column holds values of a different type")
+            if expected is str and any("\0" in row[column] for row in rows):
+                raise self.damaged("a text contains a zero byte")
         return rows
 
     def count(self, query: str, *values: object) -> int:
@@ -123,8 +155,9 @@ class Database:
         [(number,)] = self.select([int], query, *values)
         return int(number)
 
-    def change(self, statement: str, rows: Iterable[Sequence[object]]) -> int:
+    def change(self, statement: str, rows: Sequence[Sequence[object]]) -> int:
         """Run a statement for each row of values; return how many rows of the table it changed."""
+        self._limits.restart(1 + len(rows))
         return self._connection.executemany(statement, rows).rowcount
 
     def damaged(self, problem: str) -> StoreError:
@@ -141,6 +174,9 @@ class Database:
         except sqlite3.ProgrammingError as error:
             raise StoreError(f"the index {self._directory} is closed; open it again") from error
         except (sqlite3.Error, UnicodeDecodeError) as error:
+            if self._limits.exceeded:
+                problem = "a query takes more than a file of its size can need"
+                raise self.damaged(problem) from error
             damaged = not isinstance(error, sqlite3.OperationalError) or "no such" in str(error)
             raise StoreError(
                 f"the catalog of {self._directory} "

@@ -16,18 +16,66 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ..core.errors import GroundingError, StoreError, StoreLockedError
-from .files import as_store_error, atomic_write_bytes
+from ..core.strict_json import parse_json
+from .files import as_store_error, atomic_write_bytes, is_regular, open_regular
 
-__all__ = ["writer_lock"]
+__all__ = ["WriterLock", "writer_lock"]
+
+LOCK_FILE = ".writer.lock"
 
 _POLL_SECONDS = 0.05
+_MAX_CLAIM_BYTES = 4096
+_MAX_NAME = 255
 
 _holders: dict[tuple[int, str], int] = {}
 """Threads that hold a lock, by process and folder; a forked child holds none."""
 
 
+class WriterLock:
+    """The exclusive right to write to an index, as long as its file is the one that is locked.
+
+    Deleting or replacing the file would let a second writer in, so writers call :meth:`check`
+    before everything that others can see.
+
+    Parameters
+    ----------
+    path : Path
+        The locked file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._identity = self._identify()  # stays unique, because the locked file is open
+
+    @property
+    def intact(self) -> bool:
+        """Whether the file is the one that was locked."""
+        return self._identity is not None and self._identify() == self._identity
+
+    def check(self) -> None:
+        """Refuse to write if the file has been deleted or replaced.
+
+        Raises
+        ------
+        StoreError
+            If a second writer may have been let in.
+        """
+        if not self.intact:
+            raise StoreError(
+                f"the lock {self._path} was deleted or replaced, so another process may be writing "
+                "to the index; nothing more was committed, so run the command again"
+            )
+
+    def _identify(self) -> tuple[int, int] | None:
+        try:
+            status = self._path.lstat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
+
 @contextlib.contextmanager
-def writer_lock(directory: Path, timeout: float = 0.0) -> Iterator[None]:
+def writer_lock(directory: Path, timeout: float = 0.0) -> Iterator[WriterLock]:
     """Hold the exclusive right to write to the index in `directory`.
 
     The operating system releases the lock when the process ends, so a killed process never blocks
@@ -46,7 +94,7 @@ def writer_lock(directory: Path, timeout: float = 0.0) -> Iterator[None]:
     StoreLockedError
         If a different writer holds the lock until then; the message names it.
     StoreError
-        If the folder cannot be written.
+        If the folder cannot be written, or something else is in the place of the lock.
     """
     if not timeout >= 0:
         raise GroundingError(f"the time to wait must be at least 0 seconds, not {timeout}")
@@ -54,24 +102,28 @@ def writer_lock(directory: Path, timeout: float = 0.0) -> Iterator[None]:
     key = (os.getpid(), os.path.realpath(directory))
     lock = _acquire(directory, holder, key, timeout)
     _holders[key] = threading.get_ident()
+    held = WriterLock(directory / LOCK_FILE)
     try:
         started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         claim = {"process": os.getpid(), "host": socket.gethostname(), "started": started}
         with as_store_error(holder):
             atomic_write_bytes(holder, json.dumps(claim).encode())
-        yield
+        yield held
     finally:
-        with contextlib.suppress(OSError):  # only information; the lock itself is separate
-            holder.unlink()
+        if held.intact:  # else the note is another writer's
+            with contextlib.suppress(OSError):  # only information; the lock itself is separate
+                holder.unlink()
         _holders.pop(key, None)
         lock.release()
 
 
 def _acquire(directory: Path, holder: Path, key: tuple[int, str], timeout: float) -> FileLock:
     end = time.monotonic() + timeout
+    path = directory / LOCK_FILE
     while True:
+        is_regular(path)  # locking opens the file, and would follow a link
         mine = _holders.get(key)
-        lock = FileLock(directory / ".writer.lock")
+        lock = FileLock(path)
         try:
             if mine is None:
                 lock.acquire(timeout=0)
@@ -95,9 +147,22 @@ def _describe(directory: Path, holder: Path, by_this_process: bool) -> str:
     if by_this_process:
         who = f"this process, process {os.getpid()} on {socket.gethostname()}"
         return f"{directory} is being written by {who}; {advice}"
-    try:
-        claim = json.loads(holder.read_text(encoding="utf-8"))
-        who = f"process {claim['process']} on {claim['host']} since {claim['started']}"
-    except (OSError, ValueError, KeyError, TypeError):  # it is locked, but not yet claimed
-        who = "another process"
+    who = _read_claim(holder) or "another process"
     return f"{directory} is being written by {who}; {advice}"
+
+
+def _read_claim(holder: Path) -> str | None:
+    """Return who holds the lock, if the note beside it is one; it may not be written yet."""
+    try:
+        with open_regular(holder) as file:
+            claim = parse_json(file.read(_MAX_CLAIM_BYTES))
+        process, host, started = claim["process"], claim["host"], claim["started"]
+    except (OSError, StoreError, ValueError, LookupError, TypeError):
+        return None
+    texts = all(
+        isinstance(text, str) and text.isprintable() and len(text) <= _MAX_NAME
+        for text in (host, started)
+    )
+    return (
+        f"process {process} on {host} since {started}" if type(process) is int and texts else None
+    )

@@ -13,7 +13,7 @@ from ..core.types import RowKey
 from .catalog import Catalog
 from .open_shards import OpenShards
 from .region_ids import region_ids
-from .shards import ShardReader
+from .shards import ShardReader, boxes_inside
 
 __all__ = ["RegionStore"]
 
@@ -66,6 +66,11 @@ class RegionStore:
         """Return the regions of images as one table, in the order of `keys`.
 
         An image's regions are one slice of each column.
+
+        Raises
+        ------
+        StoreError
+            If a shard is missing or damaged, or one of the boxes or scores is impossible.
         """
         parts = []
         for shard, row in keys:
@@ -74,10 +79,18 @@ class RegionStore:
         counts = [rows.stop - rows.start for _, _, rows in parts]
         with self._lock:
             names, label_embeddings = self._names, self._label_embeddings
+        boxes = np.concatenate([reader.boxes[rows] for reader, _, rows in parts])
+        scores = np.concatenate([reader.scores[rows] for reader, _, rows in parts])
+        sizes = [part[0].image_sizes[row] for part, (_, row) in zip(parts, keys, strict=True)]
+        sound = boxes_inside(boxes, np.repeat(sizes, counts, axis=0))
+        sound &= (scores >= 0) & (scores <= 1)
+        if not sound.all():
+            image = int(np.searchsorted(np.cumsum(counts), int(sound.argmin()), side="right"))
+            raise parts[image][0].damaged("a box or a score in it is impossible")
         return RegionTable(
             embeddings=np.concatenate([reader.embeddings[rows] for reader, _, rows in parts]),
-            boxes=np.concatenate([reader.boxes[rows] for reader, _, rows in parts]),
-            scores=np.concatenate([reader.scores[rows] for reader, _, rows in parts]),
+            boxes=boxes,
+            scores=scores,
             labels=np.concatenate([codes[reader.labels[rows]] for reader, codes, rows in parts]),
             colors=np.concatenate([reader.colors[rows] for reader, _, rows in parts]),
             offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),

@@ -8,7 +8,19 @@ from typing import NamedTuple
 
 from ..core.types import RowKey
 
-__all__ = ["ImageRow", "KnownFile", "LiveRow", "NewShard", "StoredImage", "StoredRow"]
+__all__ = [
+    "MAX_SIDE",
+    "ImageRow",
+    "KnownFile",
+    "LiveRow",
+    "NewShard",
+    "StoredImage",
+    "StoredRow",
+]
+
+
+MAX_SIDE = 1 << 28
+"""The longest side of an image in pixels; larger ones are not decoded."""
 
 
 class StoredImage(NamedTuple):

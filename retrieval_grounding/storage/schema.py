@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["SCHEMA"]
+__all__ = ["OLDER_SCHEMAS", "SCHEMA"]
 
 
+# A file is recognized by the very text of these statements, so even their layout must not change
+# without a new format version; the old text then moves to OLDER_SCHEMAS.
+#
 # A rollback journal instead of a write-ahead log, which needs shared memory (missing on network
 # folders) and write access even for readers.
 SCHEMA = """
@@ -46,3 +49,6 @@ CREATE TABLE skipped (
     detail TEXT NOT NULL
 );
 """
+
+OLDER_SCHEMAS: tuple[str, ...] = ()
+"""The tables of older formats, as they were created then."""

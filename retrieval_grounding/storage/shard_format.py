@@ -13,17 +13,31 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from ..core.errors import ModelError
 from ..core.regions import Regions
-from .files import as_store_error, atomic_write_bytes
+from .files import as_store_error, atomic_create
 from .migrations import FORMAT_VERSION
 from .rows import NewShard, StoredRow
 
-__all__ = ["COLUMNS", "SHARD_FILES", "ImageRecord", "row_checksum", "write_shard"]
+__all__ = [
+    "COLUMNS",
+    "MAX_LABELS",
+    "MAX_LABEL_BYTES",
+    "MAX_REGIONS",
+    "SHARD_FILES",
+    "ImageRecord",
+    "row_checksum",
+    "write_shard",
+]
 
 
 COLUMNS = {"embeddings": "f2", "boxes": "f4", "scores": "f4", "labels": "i4", "colours": "u1"}
 """Datasets with one row per region, and their types."""
 
+MAX_REGIONS = 1 << 24
+MAX_LABELS = 1 << 16
+MAX_LABEL_BYTES = 1 << 10
+"""What a shard may hold at most, so that opening one from a stranger takes little memory."""
 SHARD_FILES = re.compile(r"(\d{6,})\.h5")
 """Names of shards; the group is the number."""
 
@@ -87,11 +101,14 @@ def write_shard(
     Raises
     ------
     StoreError
-        If the file cannot be written.
+        If the file cannot be written, or there is one already that the catalog does not know.
+    ModelError
+        If there are too many regions or labels for one shard, or a label is too long.
     """
     counts = [len(record.regions) for record in records]
     labels = [label for record in records for label in record.regions.labels]
     names = sorted(set(labels))
+    _check_limits(sum(counts), names)
     codes = {name: code for code, name in enumerate(names)}
     vectors = embed_labels(names).astype("f2")
     columns: dict[str, npt.NDArray[Any]] = {
@@ -124,7 +141,7 @@ def write_shard(
     )
     path = folder / f"{number:06d}.h5"
     with as_store_error(path):
-        atomic_write_bytes(path, image)
+        atomic_create(path, image)
     rows = [
         StoredRow(
             record.content_hash,
@@ -137,6 +154,20 @@ def write_shard(
     ]
     checksum = hashlib.blake2b(image, digest_size=16).hexdigest()
     return NewShard(number, path.name, checksum, rows)
+
+
+def _check_limits(regions: int, names: Sequence[str]) -> None:
+    if regions > MAX_REGIONS or len(names) > MAX_LABELS:
+        raise ModelError(
+            f"{regions} regions with {len(names)} labels are too many for one shard; put fewer "
+            "images in a shard"
+        )
+    for name in names:
+        if len(name.encode()) > MAX_LABEL_BYTES:
+            raise ModelError(
+                f"the detector's label {name[:50]!r}... is longer than {MAX_LABEL_BYTES} bytes; "
+                "shorten it"
+            )
 
 
 def _hdf5_image(arrays: dict[str, npt.NDArray[Any]], attributes: dict[str, Any]) -> bytes:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import mmap
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
 from ..core.errors import StoreError
 from ..core.regions import Regions
-from .migrations import FORMAT_VERSION
 from .region_ids import region_ids
-from .shard_format import COLUMNS, ImageRecord, row_checksum
+from .rows import MAX_SIDE
+from .shard_file import map_shard
+from .shard_format import MAX_LABELS, MAX_REGIONS, ImageRecord, row_checksum
 
-__all__ = ["ShardReader"]
+__all__ = ["ShardReader", "boxes_inside"]
 
 
 class ShardReader:
@@ -74,39 +73,39 @@ class ShardReader:
         self.number = number
         self.path = path
         try:
-            with h5py.File(path, "r") as file:
-                version = int(file.attrs["format_version"])
-                if version > FORMAT_VERSION:
-                    raise StoreError(
-                        f"{path} has format version {version}, and this release reads up to "
-                        f"{FORMAT_VERSION}; upgrade retrieval_grounding"
-                    )
-                self.detector = bytes(file.attrs["detector"]).decode()
-                self.encoder = bytes(file.attrs["encoder"]).decode()
-                self.label_names = [bytes(name).decode() for name in file["label_names"][:]]
-                self.label_embeddings: npt.NDArray[np.float16] = file["label_embeddings"][:]
-                self.image_offsets: npt.NDArray[np.int64] = file["image_offsets"][:]
-                self.image_sizes: npt.NDArray[np.int32] = file["image_sizes"][:]
-                self.content_hashes: list[str] | None = None
-                if "content_hashes" in file:
-                    self.content_hashes = [bytes(h).decode() for h in file["content_hashes"][:]]
-                columns = _map_columns(path, file)
-            self.embeddings = columns["embeddings"]
-            self.boxes = columns["boxes"]
-            self.scores = columns["scores"]
-            self.labels = columns["labels"]
-            self.colors = columns["colours"]
-            self._columns = columns
-            self._check_structure()
-            if regions not in (None, len(self.embeddings)):
-                raise ValueError(f"it has {len(self.embeddings)} regions, not {regions}")
+            self._read(path, regions)
         except StoreError:
             raise
         except Exception as error:  # h5py raises almost any error on damaged bytes
-            raise StoreError(
-                f"the shard {path} is missing or damaged ({error}); run "
-                f"'retrieval-grounding verify {path.parent.parent} --repair'"
-            ) from error
+            raise self.damaged(str(error), "missing or damaged") from error
+
+    def _read(self, path: Path, expected_regions: int | None) -> None:
+        found = map_shard(path)
+        self.detector, self.encoder = found.detector, found.encoder
+        columns = self._columns = found.arrays
+        self.embeddings = columns["embeddings"]
+        self.boxes = columns["boxes"]
+        self.scores = columns["scores"]
+        self.labels = columns["labels"]
+        self.colors = columns["colours"]
+        _check_shapes(columns, found.dimension)
+        if expected_regions not in (None, len(self.embeddings)):
+            raise ValueError(f"it has {len(self.embeddings)} regions, not {expected_regions}")
+        self.label_names = [bytes(name).decode() for name in columns["label_names"]]
+        self.label_embeddings: npt.NDArray[np.float16] = np.array(columns["label_embeddings"])
+        self.image_offsets: npt.NDArray[np.int64] = np.array(columns["image_offsets"])
+        self.image_sizes: npt.NDArray[np.int32] = np.array(columns["image_sizes"])
+        self.content_hashes: list[str] | None = None
+        if "content_hashes" in columns:
+            self.content_hashes = [bytes(value).decode() for value in columns["content_hashes"]]
+        self._check_values()
+
+    def damaged(self, problem: str, state: str = "damaged") -> StoreError:
+        """Return the error that reports damage to the shard."""
+        return StoreError(
+            f"the shard {self.path} is {state} ({problem}); run "
+            f"'retrieval-grounding verify {self.path.parent.parent} --repair'"
+        )
 
     @property
     def ids(self) -> npt.NDArray[np.int64]:
@@ -138,10 +137,19 @@ class ShardReader:
         return np.searchsorted(self.image_offsets, region_rows, side="right") - 1
 
     def regions(self, row: int) -> Regions:
-        """Return the regions of image `row`."""
+        """Return the regions of image `row`.
+
+        Raises
+        ------
+        StoreError
+            If a box or a score is impossible.
+        """
         rows = self.image_slice(row)
         labels = [self.label_names[code] for code in self.labels[rows]]
-        return Regions(self.boxes[rows], self.scores[rows], labels)
+        try:
+            return Regions(self.boxes[rows], self.scores[rows], labels)
+        except ValueError as error:
+            raise self.damaged(str(error)) from error
 
     def record(self, row: int, content_hash: str) -> ImageRecord:
         """Return what is stored about image `row`, for writing it to a different shard."""
@@ -155,42 +163,50 @@ class ShardReader:
         rows, size = self.image_slice(row), self.image_sizes[row]
         return row_checksum(self._columns, rows, size, self.label_names, self.label_embeddings)
 
-    def _check_structure(self) -> None:
+    def _check_values(self) -> None:
         """Raise :class:`ValueError` if reading rows could fail or go beyond the arrays."""
-        offsets, names = self.image_offsets, self.label_names
-        regions, dimension = self.embeddings.shape
-        shapes = {
-            "boxes": (regions, 4),
-            "scores": (regions,),
-            "labels": (regions,),
-            "colours": (regions, 11),
-        }
-        for name, shape in shapes.items():
-            found = self._columns[name].shape
-            if found != shape:
-                raise ValueError(f"{name} have the shape {found}, not {shape}")
-        if self.label_embeddings.shape != (len(names), dimension):
-            raise ValueError("labels and their embeddings differ in number")
-        if self.image_sizes.shape != (len(offsets) - 1, 2):
-            raise ValueError("offsets and sizes of images differ in number")
-        if self.content_hashes is not None and len(self.content_hashes) != len(offsets) - 1:
-            raise ValueError("hashes and sizes of images differ in number")
+        offsets, regions = self.image_offsets, len(self.embeddings)
         if offsets[0] != 0 or offsets[-1] != regions or (np.diff(offsets) < 1).any():
             raise ValueError("the offsets of images are not in order")
-        if regions and not 0 <= self.labels.min() <= self.labels.max() < len(names):
+        if not 0 < self.image_sizes.min() <= self.image_sizes.max() <= MAX_SIDE:
+            raise ValueError("the size of an image is out of range")
+        if not 0 <= self.labels.min() <= self.labels.max() < len(self.label_names):
             raise ValueError("a region's label has no name")
+        if not np.isfinite(self.label_embeddings).all():
+            raise ValueError("a label's embedding is not finite")
 
 
-def _map_columns(path: Path, file: h5py.File) -> dict[str, npt.NDArray[Any]]:
-    """Return the datasets with one row per region as views of the mapped file."""
-    with path.open("rb") as raw:
-        mapped = mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ)
-    columns = {}
-    for name, dtype in COLUMNS.items():
-        dataset = file[name]
-        offset, shape = dataset.id.get_offset(), dataset.shape
-        if offset is None or dataset.dtype != dtype:
-            raise ValueError(f"{name} is not a contiguous dataset of type {dtype}")
-        count = int(np.prod(shape))
-        columns[name] = np.frombuffer(mapped, dtype, count, offset).reshape(shape)
-    return columns
+def boxes_inside(
+    boxes: npt.NDArray[np.float32], sizes: npt.NDArray[np.int32]
+) -> npt.NDArray[np.bool_]:
+    """Return which boxes (n, 4) are boxes inside images of the given sizes (n, 2)."""
+    limits = sizes.astype(np.float32)
+    inside = (boxes[:, :2] >= 0) & (boxes[:, :2] < boxes[:, 2:]) & (boxes[:, 2:] <= limits)
+    return np.array(inside.all(axis=1), bool)
+
+
+def _check_shapes(columns: dict[str, npt.NDArray[Any]], dimension: int) -> None:
+    """Raise :class:`ValueError` if shapes disagree; nothing is read, and little allocated."""
+    regions = len(columns["embeddings"])
+    labels, images = len(columns["label_names"]), len(columns["image_offsets"]) - 1
+    if regions > MAX_REGIONS or labels > min(MAX_LABELS, regions):
+        raise ValueError(f"{regions} regions with {labels} labels are too many for a shard")
+    shapes = {
+        "embeddings": (regions, dimension),
+        "boxes": (regions, 4),
+        "scores": (regions,),
+        "labels": (regions,),
+        "colours": (regions, 11),
+        "label_names": (labels,),
+        "label_embeddings": (labels, dimension),
+        "image_offsets": (images + 1,),
+        "image_sizes": (images, 2),
+    }
+    if "content_hashes" in columns:  # shards of the first releases lack them
+        shapes["content_hashes"] = (images,)
+    for name, shape in shapes.items():
+        found = columns[name].shape
+        if found != shape:
+            raise ValueError(f"{name} have the shape {found}, not {shape}")
+    if images > regions:
+        raise ValueError(f"{images} images have only {regions} regions")

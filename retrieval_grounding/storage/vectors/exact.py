@@ -54,11 +54,19 @@ class ShardVectors:
         """Return the `k` best region ids for each query; see :class:`VectorIndex`.
 
         Every row is read. Equal scores are ordered by id.
+
+        Raises
+        ------
+        StoreError
+            If a shard is missing or damaged, or embeddings are not finite.
         """
         matrix = torch.from_numpy(np.ascontiguousarray(queries))
         best = [_TopK(k) for _ in queries]
         for block, ids in self.blocks():
             scores = (matrix @ torch.from_numpy(block).T).numpy()
+            if not np.isfinite(scores).all():
+                shard = int(split_region_ids(ids[:1])[0][0])
+                raise self._open(shard).damaged("embeddings in it are not finite")
             for row, top in enumerate(best):
                 top.offer(scores[row], ids)
         found = [top.ranked() for top in best]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...core.errors import ModelError, StoreError
+from ...core.fork import ForkSafeLock
 from ...core.threads import WORTH_THREADS
 from ..files import atomic_path
 from ..region_ids import region_ids
@@ -27,6 +29,7 @@ has the measurement."""
 
 _EF_CONSTRUCTION = 80
 _WRITE_BUFFER_BYTES = 1 << 20
+_READING = ForkSafeLock()
 
 
 class FaissIndex:
@@ -83,11 +86,12 @@ class FaissIndex:
         """
         faiss = import_faiss()
         try:
-            if isinstance(source, Path):
-                index = faiss.read_index(str(source), faiss.IO_FLAG_MMAP_IFC)
-            else:
-                index = faiss.read_index(faiss.PyCallbackIOReader(source.read))
-        except (RuntimeError, UnicodeError, TypeError) as error:
+            with _no_larger_than(source):
+                if isinstance(source, Path):
+                    index = faiss.read_index(str(source), faiss.IO_FLAG_MMAP_IFC)
+                else:
+                    index = faiss.read_index(faiss.PyCallbackIOReader(source.read))
+        except (RuntimeError, UnicodeError, TypeError, MemoryError) as error:
             raise StoreError(f"the vector index is damaged: {error}") from error
         expected = cls.create(kind, dimension)._index
         if type(index) is not type(expected) or index.d != dimension:
@@ -199,6 +203,23 @@ class FaissIndex:
 
     def __len__(self) -> int:
         return int(self._index.ntotal)
+
+
+@contextlib.contextmanager
+def _no_larger_than(source: Path | BinaryIO) -> Iterator[None]:
+    """Let FAISS refuse arrays that are larger than the file, before it allocates them."""
+    faiss = import_faiss()
+    if not hasattr(faiss, "set_deserialization_vector_byte_limit"):  # an older release of FAISS
+        yield
+        return
+    status = source.stat() if isinstance(source, Path) else os.fstat(source.fileno())
+    with _READING:  # the limit holds for the whole process
+        limit = faiss.get_deserialization_vector_byte_limit()
+        faiss.set_deserialization_vector_byte_limit(max(status.st_size, 1))
+        try:
+            yield
+        finally:
+            faiss.set_deserialization_vector_byte_limit(limit)
 
 
 @contextlib.contextmanager

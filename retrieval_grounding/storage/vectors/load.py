@@ -8,9 +8,12 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+
 from ...core.errors import StoreError
 from ..catalog import Catalog
-from ..files import file_checksum
+from ..files import file_checksum, open_regular
+from ..region_ids import region_ids
 from .faiss_index import FaissIndex
 from .kinds import Kind
 from .metadata import VectorMetadata, read_metadata
@@ -42,6 +45,7 @@ def load_vectors(
         path = catalog.directory / metadata.file
         try:
             index = _load(path, metadata, catalog.dimension, mapped)
+            _check_regions(index, metadata, catalog.shard_regions())
         except (OSError, StoreError) as error:  # it is only a copy: the shards have every vector
             if read_metadata(catalog) != metadata:  # a writer has replaced the file meanwhile
                 continue
@@ -57,7 +61,7 @@ def vectors_path(catalog: Catalog) -> Path:
 
 def _load(path: Path, metadata: VectorMetadata, dimension: int, mapped: bool) -> FaissIndex:
     assert metadata.kind is not None
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         if file_checksum(file) != metadata.checksum:
             raise StoreError("its checksum is wrong")
         file.seek(0)
@@ -89,3 +93,22 @@ def _read(kind: Kind, path: Path, file: BinaryIO, dimension: int, mapped: bool) 
             return index
         # A writer has replaced the file since it was checked.
     return FaissIndex.load(kind, file, dimension)
+
+
+def _check_regions(index: FaissIndex, metadata: VectorMetadata, regions: dict[int, int]) -> None:
+    """Refuse an index that does not hold the regions of its shards, as far as these still exist."""
+    shards = sorted(set(metadata.shards))
+    if not all(number in regions for number in shards):
+        return
+    wrong = StoreError("it does not hold the regions of its shards")
+    counts = [regions[number] for number in shards]
+    if sum(counts) != len(index):
+        raise wrong
+    if index.kind == "ivf":  # its ids are in the order of its lists
+        return
+    ids, start = index.ids, 0
+    for number, count in zip(shards, counts, strict=True):
+        part = ids[start : start + count]
+        if not np.array_equal(part, region_ids(number, np.arange(count, dtype=np.int64))):
+            raise wrong
+        start += count

@@ -32,6 +32,9 @@ VECTORS_FILES = re.compile(r"vectors(-[0-9a-f]{16})?\.faiss")
 
 _SETTING = "vectors"
 
+_MAX_EFFORT = 1 << 20
+_MAX_REFINE_FACTOR = 1 << 10
+
 
 @dataclass(frozen=True)
 class Tuning:
@@ -162,13 +165,16 @@ def _tuning_to_json(tuning: Tuning, kind: Kind | None) -> dict[str, Any]:
 def _parse_tuning(value: Any, kind: Kind) -> Tuning | None:
     if value is None:
         return None
-    effort, refine_factor, recall = int(value["effort"]), int(value["per_image"]), value["recall"]
-    if min(effort, refine_factor) < 1:
+    effort, refine_factor = int(value["effort"]), int(value["per_image"])
+    if not (1 <= effort <= _MAX_EFFORT and 1 <= refine_factor <= _MAX_REFINE_FACTOR):
         raise ValueError("an impossible tuning")
+    recall = None if value["recall"] is None else float(value["recall"])
+    if recall is not None and not 0 <= recall <= 1:
+        raise ValueError("an impossible recall")
     return Tuning(
         parameters=SearchParameters.for_kind(kind, effort),
         refine_factor=refine_factor,
-        recall=None if recall is None else float(recall),
+        recall=recall,
         phrases=int(value["phrases"]),
         regions=int(value["regions"]),
         trained_regions=int(value["trained_regions"]),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 import numpy as np
 import numpy.typing as npt
 
+from ...core.errors import StoreError
 from ..shards import ShardReader
 from .exact import ShardVectors, top_k
 from .faiss_index import FaissIndex
@@ -79,6 +80,11 @@ class VectorSearch:
         -------
         list of int64 arrays, bool
             The ids, and whether they include every region.
+
+        Raises
+        ------
+        StoreError
+            If a shard is missing or damaged, or vectors are not finite.
         """
         if exact or self._index is None:
             k = _EXACT_REGIONS_PER_IMAGE * images * wider
@@ -108,6 +114,11 @@ class VectorSearch:
             per_image = self._tuning.refine_factor
         k = per_image * images * wider
         scores, ids = index.search(queries, k, parameters)
+        if index.kind == "flat" and not np.isfinite(scores).all():
+            raise StoreError(
+                "vectors of the vector index are not finite; run 'retrieval-grounding verify INDEX "
+                "--repair'"
+            )
         if index.kind != "flat":
             scores = self.shard_vectors.score(queries, ids)
         all_lists = index.kind != "ivf" or parameters.nprobe >= index.lists

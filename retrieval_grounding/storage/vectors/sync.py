@@ -59,7 +59,8 @@ def sync_vectors(
         Show a progress bar; None shows it on a terminal.
     """
     metadata = read_metadata(catalog)
-    if metadata.generation == catalog.generation and vectors_path(catalog).is_file():
+    path = vectors_path(catalog)
+    if metadata.generation == catalog.generation and path.is_file() and not path.is_symlink():
         _delete_others(catalog.directory, metadata.file)
         return
     _VectorWriter(catalog, metadata, phrases, progress).run()
@@ -207,6 +208,7 @@ class _VectorWriter:
 
     def _save(self, index: FaissIndex) -> tuple[str, str]:
         """Write the index beside the current file; return its checksum and its name."""
+        self._catalog.check_lock()
         folder = self._catalog.directory
         draft = temporary_path(folder / "vectors.faiss")
         with as_store_error(folder / "vectors.faiss"):
