@@ -10,6 +10,7 @@ from ..models.encoder import Encoder
 from ..storage.catalog import Catalog
 from ..storage.lock import writer_lock
 from ..storage.vectors.sync import sync_vectors
+from .place import refuse_links
 from .sweep import sweep_leftovers
 from .tuning_phrases import phrase_source
 
@@ -38,6 +39,7 @@ def write_session(
     StoreLockedError
         If a different writer is at work until then.
     """
+    refuse_links(directory)
     Catalog(directory).close()  # if this is not an index, fail before creating a lock file
     with (
         writer_lock(directory, timeout) as lock,
