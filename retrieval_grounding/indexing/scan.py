@@ -152,7 +152,7 @@ def scan(catalog: Catalog | None, collection: Collection, options: BuildOptions)
         found = Scan(catalog.known_files())
         bad = {file.path: file for file in catalog.skipped()}
     _sort_unusable(found, bad, collection.unusable, restore=options.restore)
-    paths = _known_names(collection.paths, (found.known, bad))
+    paths = _known_names(collection.paths, found.known, bad)
     for path, name in zip(paths, collection.paths, strict=True):
         known, failed = found.known.get(path), bad.get(path)
         if known is None and failed is None:
@@ -204,14 +204,15 @@ def remember_mounts(catalog: Catalog, collection: Collection, options: BuildOpti
         catalog.set_setting(_MOUNTS, sorted(after))
 
 
-def _known_names(paths: list[str], known: Sequence[Mapping[str, object]]) -> list[str]:
+def _known_names(
+    paths: list[str], known: Mapping[str, object], bad: Mapping[str, object]
+) -> list[str]:
     """Return `paths`, with the index's own name for each file that it knows through other links."""
-    unknown = [path for path in paths if not any(path in names for names in known)]
-    if not unknown or not any(known):
+    unknown = [path for path in paths if path not in known and path not in bad]
+    if not unknown or not (known or bad):
         return paths
     resolve, present = resolver(), set(paths)
-    others = (path for names in known for path in names if path not in present)
-    aliases = {resolve(path): path for path in others}
+    aliases = {resolve(path): path for path in (*known, *bad) if path not in present}
     renamed = {path: aliases.get(resolve(path), path) for path in unknown}
     return [renamed.get(path, path) for path in paths]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from ..core.errors import StoreError
 from ..storage.catalog import Catalog
 from ..storage.files import as_store_error, is_temporary
+from ..storage.shard_file import map_shard
 from ..storage.shard_format import SHARD_FILES
 from .model_spec import encoder_fingerprint
 from .place import REBUILDING, refuse_links
@@ -61,15 +62,12 @@ def _is_plain(path: Path) -> bool:
 
 def _is_foreign(path: Path, catalog: Catalog) -> bool:
     """Return whether a file is an HDF5 file that models other than the index's have written."""
-    import h5py
-
     with path.open("rb") as file:
         if file.read(len(_HDF5)) != _HDF5:
             return False  # what a failing disk has left of a shard
     try:
-        with h5py.File(path, "r") as shard:
-            written = [bytes(shard.attrs[name]).decode() for name in ("detector", "encoder")]
-    except Exception:  # h5py raises almost any error on damaged bytes or missing attributes
+        shard = map_shard(path)
+    except Exception:  # h5py raises almost any error on files that are not shards
         return True
-    expected = [catalog.setting("detector_fingerprint"), str(encoder_fingerprint(catalog))]
-    return written != expected
+    expected = (catalog.setting("detector_fingerprint"), str(encoder_fingerprint(catalog)))
+    return (shard.detector, shard.encoder) != expected
