@@ -105,6 +105,99 @@ KINDS: dict[str, tuple[str, tuple[str, ...]]] = {
         "noted and kept",
         ("test_verify_files::test_other_files_in_the_folder_are_noted_and_kept",),
     ),
+    # Pictures
+    "wide-gamut colors are shown as others": (
+        "embedded profiles are applied, bad ones ignored",
+        ("test_colors_and_range::test_the_shared_cases_come_out_as_described",
+         "test_colors_and_range::test_a_profile_is_applied_in_every_format_and_mode"),
+    ),
+    "a transparent color is opaque": (
+        "tRNS is alpha, blended with white",
+        ("test_colors_and_range::test_a_transparent_color_is_blended_with_white",),
+    ),
+    "16-bit and 32-bit images come out black or white": (
+        "their real range is used, with a note where it is a guess",
+        ("test_colors_and_range::test_16_bit_gray_uses_its_real_range",
+         "test_colors_and_range::test_floats_use_their_real_range"),
+    ),
+    "a rotation written later is missed": (
+        "found by build --check-content; --force embeds again",
+        ("test_incremental::test_an_orientation_changed_later_is_found_by_checking_the_content",
+         "test_incremental::test_forcing_embeds_again_what_is_named_and_nothing_else"),
+    ),
+    "half of a photograph is gray": (
+        "indexed, and reported with the share that is missing",
+        ("test_repaired_images::test_a_jpeg_that_was_cut_and_closed_names_what_is_missing",
+         "test_repaired_images::test_what_was_repaired_is_indexed_and_reported"),
+    ),
+    "saving a picture replaces the photograph": (
+        "refused",
+        ("test_rendering::test_a_picture_never_replaces_its_own_source",),
+    ),
+    "captions in other scripts are boxes": (
+        "drawn with an installed font, or named",
+        ("test_rendering::test_phrases_in_other_scripts_can_be_read_in_a_picture",
+         "test_rendering::test_characters_that_no_font_has_are_named"),
+    ),
+    "a picture larger than its format holds": (
+        "one sentence",
+        ("test_rendering::test_a_size_that_the_format_cannot_hold_is_one_sentence",),
+    ),
+    # Files and folders
+    "one unreadable folder ends the build": (
+        "reported and skipped",
+        ("test_sources::test_an_unreadable_folder_is_reported_and_skipped",),
+    ),
+    "thumbnails of the system are indexed": (
+        "folders of machines are left out and reported; globs and ignore files decide",
+        ("test_sources::test_folders_of_machines_and_hidden_ones_are_left_out_and_reported",
+         "test_sources::test_globs_and_ignore_files_leave_out_what_they_name"),
+    ),
+    "removed images come back": (
+        "they stay removed until they are asked back",
+        ("test_sources::test_what_was_removed_stays_removed_until_it_is_asked_back",),
+    ),
+    "the index indexes itself": (
+        "its folder is never searched",
+        ("test_sources::test_the_folder_of_an_index_is_never_searched",),
+    ),
+    "two collections in one index": (
+        "two folders of one name do not share an index; places without sense are one sentence",
+        ("test_sources::test_two_folders_of_one_name_do_not_share_an_index",
+         "test_sources::test_places_that_make_no_sense_are_one_sentence"),
+    ),
+    "linked folders are ignored, or counted twice": (
+        "named and followed if asked, each photograph once",
+        ("test_sources::test_linked_folders_are_named_and_followed_if_asked",
+         "test_sources::test_a_folder_and_a_link_to_it_give_each_photograph_once"),
+    ),
+    "brackets in a folder's name": (
+        "patterns below it work",
+        ("test_sources::test_patterns_work_below_folders_with_brackets",),
+    ),
+    "a list with NUL, BOM or CRLF": (
+        "read as the tools write it",
+        ("test_sources::test_lists_are_read_as_tools_write_them",
+         "test_sources::test_the_list_of_the_shared_cases_is_read_or_refused_in_a_sentence"),
+    ),
+    "accents in the other Unicode form": (
+        "they match",
+        ("test_sources::test_accents_match_in_both_unicode_forms",),
+    ),
+    "HEIC and camera raw vanish silently": (
+        "counted by reason; a folder of unusable files is no success",
+        ("test_sources::test_files_with_an_images_name_are_counted_by_reason",
+         "test_sources::test_a_folder_of_unusable_files_is_no_success"),
+    ),
+    "hours without a line in the log": (
+        "a line every few seconds",
+        ("test_sources::test_progress_reaches_a_log",),
+    ),
+    "impossible options": (
+        "one sentence",
+        ("test_named_models::test_impossible_options_are_one_sentence",
+         "test_rendering::test_a_nested_list_of_hits_is_one_sentence"),
+    ),
     # Models
     "the recorded preset is wrong": (
         "it is recorded only where its models were used",

@@ -242,3 +242,8 @@ def test_hostile_names_labels_and_phrases_stay_text(tmp_path):
     assert {tag for tag, _ in page.tags} <= allowed
     assert {name for tag, names in page.tags if tag == "img" for name in names} == {"src", "alt"}
     assert page.text.count(HOSTILE) >= 3
+
+
+def test_a_nested_list_of_hits_is_one_sentence(hit, tmp_path):
+    with pytest.raises(GroundingError, match="a flat list of hits, and this one has a list"):
+        render_html([[hit]], tmp_path / "page.html")

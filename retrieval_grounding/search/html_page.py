@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from ..core.errors import ImageError
+from ..core.errors import GroundingError, ImageError
 from ..core.hits import Hit
 from ..core.output_file import check_suffix, write_output
 from ..core.types import PathLike
@@ -60,7 +60,8 @@ def render_html(
     Raises
     ------
     GroundingError
-        If the file cannot be written, or its suffix stands for a different format.
+        If `hits` is not a flat list of hits, the file cannot be written, or its suffix stands for a
+        different format.
 
     Examples
     --------
@@ -71,6 +72,12 @@ def render_html(
     >>> "Nothing was found." in page.read_text(encoding="utf-8")
     True
     """
+    for hit in hits:
+        if not isinstance(hit, Hit):
+            raise GroundingError(
+                f"a page shows a flat list of hits, and this one has a {type(hit).__name__}; for "
+                "several phrases, join their lists"
+            )
     shown = list(dict.fromkeys([*(phrases or ()), *(hit.phrase for hit in hits)]))
     title = title or ", ".join(shown) or "retrieval_grounding"
     sections = [] if shown else [_NOTHING]
