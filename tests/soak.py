@@ -191,7 +191,7 @@ class Writer:
         self.index.reindex(self.generator.choice(["flat", "ivf", "hnsw"]), progress=False)
 
     def train(self) -> None:
-        options = rg.TrainingOptions(epochs=1, seed=self.version)
+        options = rg.TrainingOptions(epochs=1, seed=self.version, progress=False)
         self.index.train(self.references, options=options)
 
 

@@ -35,7 +35,7 @@ if sys.argv[1] != "models":
     models = {"detector": SquareDetector(), "clip": ColorEncoder()}
     build = rg.build
     builder.build = lambda sources, directory, **more: build(sources, directory, **more | models)
-    rg.Index.open = lambda directory, device="cpu": rg.Index(directory, encoder=models["clip"])
+    rg.Index.open = lambda directory, **more: rg.Index(directory, encoder=models["clip"])
 main()
 """
 
