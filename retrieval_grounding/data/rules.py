@@ -72,7 +72,7 @@ class Rules:
             Whether it is a folder.
         """
         name = path[path.rfind(os.sep) + 1 :]
-        if self._plain and not files:
+        if self._plain and not files:  # as for nearly every file
             return _default(name, folder)
         end = "/" if folder else ""
         if self._include and _says(self._include, path, root, end):

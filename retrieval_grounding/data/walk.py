@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from ..core.errors import SourceError
 from ..core.reports import SkippedFile
 from .rules import IGNORE_FILE, IgnoreFile, Rules, read_ignore_file
-from .suffixes import IMAGE_SUFFIXES, suffix_of, unsupported
+from .suffixes import IMAGE_SUFFIXES, unsupported
 
 __all__ = ["Findings", "Walker"]
 
@@ -164,7 +164,7 @@ class Walker:
         path, real, files = folder
         found, rules = self._found, self._rules
         folders = []
-        same = path == real
+        same, plain = path == real, path.isascii()
         prefix = os.path.join(real, "")  # noqa: PTH118
         for entry in entries:
             name, place = entry.name, entry.path
@@ -176,10 +176,13 @@ class Walker:
                     found.leave_out(place, reason)
                 continue
             key = place if same else prefix + name
-            if suffix_of(name) not in IMAGE_SUFFIXES and unsupported(name) is None:
+            decodable = name[name.rfind(".") :].lower() in IMAGE_SUFFIXES
+            if not decodable and unsupported(name) is None:
                 found.others.add(key)
             elif (reason := rules.reason(place, base, files)) is not None:
                 found.leave_out(place, reason)
+            elif decodable and plain and name.isascii():  # nearly every file of a large collection
+                found.files.setdefault(key, place)
             else:
                 found.add(key, place)
         return folders
