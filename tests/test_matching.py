@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from itertools import pairwise
 
 import numpy as np
@@ -104,6 +106,20 @@ def test_a_file_of_a_different_release_is_refused(format, advice, tmp_path, monk
     monkeypatch.undo()
     with pytest.raises(ModelError, match=advice):
         TrainedMatcher.load(tmp_path / "m.safetensors", "cpu")
+
+
+def test_loading_a_matcher_is_quick_and_draws_no_random_numbers():
+    code = (
+        "import sys, torch\n"
+        "from retrieval_grounding.matching.trained import TrainedMatcher\n"
+        "from retrieval_grounding.models.presets import bundled_path\n"
+        "state, modules = torch.random.get_rng_state(), set(sys.modules)\n"
+        "TrainedMatcher.load(bundled_path('matcher'), 'cpu')\n"
+        "assert torch.equal(state, torch.random.get_rng_state())\n"
+        "print(len(set(sys.modules) - modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 50  # some of PyTorch's features import a thousand
 
 
 def test_a_different_encoder_is_refused_by_name():

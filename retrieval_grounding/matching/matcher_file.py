@@ -73,7 +73,9 @@ def read_matcher_file(path: Path, checksums: Collection[str] = ()) -> MatcherFil
         _check_format(path, description["format"])
         config = _parse_config(description["config"])
         _check_size(tensors, config)
-        with torch.device("meta"):  # initial weights would cost memory and random numbers
+        # Initial weights take random numbers, which are the caller's. A network on the device
+        # "meta" would need none, but PyTorch imports a thousand modules for it.
+        with torch.random.fork_rng(devices=()):
             model = make_model(config)
         model.load_state_dict(_as_floats(tensors, model), assign=True)
         vocabulary = _parse_vocabulary(description["vocabulary"], config.words)
