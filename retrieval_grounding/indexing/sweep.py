@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import stat
 from pathlib import Path
 
 from ..core.errors import StoreError
 from ..storage.catalog import Catalog
-from ..storage.files import as_store_error, is_temporary
+from ..storage.files import as_store_error, is_plain, is_temporary
 from ..storage.shard_file import map_shard
 from ..storage.shard_format import SHARD_FILES
 from .model_spec import encoder_fingerprint
@@ -41,23 +40,19 @@ def sweep_leftovers(catalog: Catalog) -> None:
     with as_store_error(catalog.directory):
         for folder in (catalog.directory, shards):
             for path in folder.iterdir() if folder.is_dir() else ():
-                if is_temporary(path.name) and _is_plain(path):
+                if is_temporary(path.name) and is_plain(path):
                     path.unlink()
         for path in shards.iterdir() if shards.is_dir() else ():
             name = SHARD_FILES.fullmatch(path.name)
             if name is None or path.name in committed:
                 continue
-            if _is_plain(path) and not _is_foreign(path, catalog):
+            if is_plain(path) and not _is_foreign(path, catalog):
                 path.unlink()
             elif int(name[1]) >= first_free:
                 raise StoreError(
                     f"{path} is not part of this index, but new shards will need its name; move "
                     "it to a different folder"
                 )
-
-
-def _is_plain(path: Path) -> bool:
-    return stat.S_ISREG(path.lstat().st_mode)
 
 
 def _is_foreign(path: Path, catalog: Catalog) -> bool:

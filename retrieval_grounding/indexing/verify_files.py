@@ -18,7 +18,7 @@ from ..matching.install import (
 )
 from ..matching.trained import TrainedMatcher
 from ..storage.catalog import Catalog
-from ..storage.files import as_store_error, file_checksum, is_temporary
+from ..storage.files import as_store_error, file_checksum, is_plain, is_temporary
 from ..storage.open_catalog import CATALOG_FILE
 from ..storage.shard_format import SHARD_FILES
 from ..storage.vectors.metadata import VECTORS_FILES, VectorMetadata, read_metadata, write_metadata
@@ -69,7 +69,7 @@ def check_matcher(catalog: Catalog) -> Iterator[Fault]:
 
 def _problem(catalog: Catalog, path: Path, checksums: list[str]) -> str:
     """Return what is wrong with a file of the matcher; empty if nothing is."""
-    if path.is_symlink() or not path.is_file():
+    if not is_plain(path):
         return "it is not a plain file"
     try:
         if checksums and file_checksum(path) not in checksums:

@@ -21,6 +21,7 @@ __all__ = [
     "atomic_write_bytes",
     "file_checksum",
     "folder_size",
+    "is_plain",
     "is_regular",
     "is_temporary",
     "open_regular",
@@ -50,6 +51,14 @@ _NOT_REGULAR = (errno.ELOOP, errno.EMLINK, errno.ENXIO)
 
 _NO_HARD_LINKS = (errno.EPERM, errno.EINVAL, errno.EMLINK, errno.ENOSYS, errno.EOPNOTSUPP)
 """What making a hard link fails with where the file system has none."""
+
+
+def is_plain(path: Path) -> bool:
+    """Return whether there is a regular file at `path`; a link is none, whatever it points to."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def is_regular(path: Path) -> bool:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from ...core.progress import progress_bar
 from ..catalog import Catalog
-from ..files import as_store_error, file_checksum, sync_folder, temporary_path
+from ..files import as_store_error, file_checksum, is_plain, sync_folder, temporary_path
 from ..open_shards import OpenShards
 from .exact import ShardVectors
 from .faiss_index import FaissIndex
@@ -60,7 +60,7 @@ def sync_vectors(
     """
     metadata = read_metadata(catalog)
     path = vectors_path(catalog)
-    if metadata.generation == catalog.generation and path.is_file() and not path.is_symlink():
+    if metadata.generation == catalog.generation and is_plain(path):
         _delete_others(catalog.directory, metadata.file)
         return
     _VectorWriter(catalog, metadata, phrases, progress).run()
