@@ -12,10 +12,9 @@ from .core.phrases import Phrases, clean_phrase
 from .core.reports import BuildReport, SkippedFile
 from .core.text import counted
 from .core.types import PathLike
-from .data.expressions import read_expressions
 from .indexing.describe import describe_index
 from .indexing.maintenance import Maintenance
-from .indexing.model_spec import encoder_fingerprint
+from .indexing.model_spec import choose_index_matcher, encoder_fingerprint
 from .matching.matcher import CosineMatcher, Matcher
 from .models.checks import encode_phrases
 from .models.encoder import Encoder
@@ -223,6 +222,7 @@ class Index(Maintenance):
         ExpressionError
             If a file cannot be used, or no expression is about an image of the index.
         """
+        from .data.expressions import read_expressions
         from .evaluation.evaluate import evaluate
 
         expressions = read_expressions(
@@ -315,8 +315,9 @@ class Index(Maintenance):
     def info(self) -> dict[str, Any]:
         """Return what the index holds, what built it and what runs where, as plain values."""
         catalog, opened, snapshot = self._catalog, self._opened, self._opened.retriever.snapshot()
+        matcher = choose_index_matcher(catalog)
         facts = snapshot.describe()
-        return describe_index(catalog, self.matcher, opened.device, facts, snapshot.device)
+        return describe_index(catalog, matcher, opened.device, facts, snapshot.device)
 
     def __repr__(self) -> str:
         if self._opened.closed:

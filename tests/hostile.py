@@ -35,7 +35,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 import retrieval_grounding as rg
-from retrieval_grounding.matching.model import MatcherConfig
+from retrieval_grounding.matching.config import MatcherConfig
 from retrieval_grounding.matching.networks import make_model
 from retrieval_grounding.matching.trained import TrainedMatcher
 from retrieval_grounding.storage.files import file_checksum

@@ -221,6 +221,7 @@ def test_a_terminal_shows_the_whole_path_in_80_columns(monkeypatch, capsys):
 
     terminal = console.Console(force_terminal=True, width=80, color_system=None)
     monkeypatch.setattr(console, "Console", lambda: terminal)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     path = f"/home/somebody/pictures/{'a long folder/' * 4}photograph.jpg"
     print_table(("probability", "image"), [("0.54", path)])
     shown = capsys.readouterr().out

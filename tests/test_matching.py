@@ -21,6 +21,7 @@ from retrieval_grounding.matching import trained
 from retrieval_grounding.matching.batch import RegionTensors
 from retrieval_grounding.matching.boxes import box_iou, mirror_boxes
 from retrieval_grounding.matching.calibration import Calibration
+from retrieval_grounding.matching.config import MatcherConfig
 from retrieval_grounding.matching.geometry import (
     OVERLAP,
     POSITION_FEATURES,
@@ -30,7 +31,6 @@ from retrieval_grounding.matching.geometry import (
 from retrieval_grounding.matching.grouping import group_images
 from retrieval_grounding.matching.load import load_matcher
 from retrieval_grounding.matching.matcher import CosineMatcher
-from retrieval_grounding.matching.model import MatcherConfig
 from retrieval_grounding.matching.networks import make_model
 from retrieval_grounding.matching.trained import TrainedMatcher
 from retrieval_grounding.matching.vocabulary import encode_words, frequent_words

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..core.text import counted
 from ..models.presets import PRESETS
@@ -10,9 +10,6 @@ from .build_report import print_skipped, skipped_as_dicts
 from .logs import Verbose
 from .options import IndexDirectory, Json
 from .output import print_json, print_table
-
-if TYPE_CHECKING:
-    from ..index import Index
 
 __all__ = ["info", "models"]
 
@@ -37,7 +34,7 @@ def info(index: IndexDirectory, as_json: Json = False, verbose: Verbose = 0) -> 
         ("size on disk", f"{facts['bytes'] / 1e6:,.1f} MB"),
         ("detector", facts["detector"] or facts["detector_fingerprint"]),
         ("encoder", facts["clip"] or facts["encoder_fingerprint"]),
-        ("matcher", _describe_matcher(opened)),
+        ("matcher", _describe_matcher(facts)),
         ("vector index", _describe_vectors(facts["vectors"])),
         ("devices", facts["runs"]),
     ]
@@ -63,13 +60,9 @@ def _describe_vectors(facts: dict[str, Any]) -> str:
     return f"{text}; {counted(unindexed, 'shard')} not yet in it" if unindexed else text
 
 
-def _describe_matcher(index: Index) -> str:
+def _describe_matcher(facts: dict[str, Any]) -> str:
     """Return which matcher ranks regions, as in "bundled (residual)"."""
-    from ..matching.trained import TrainedMatcher
-
-    if not isinstance(index.matcher, TrainedMatcher):
-        return index.matcher.name
-    file = index.matcher.file
-    own = file is not None and file.parent == index.directory
-    origin = "trained on this index" if own else "bundled"
-    return f"{origin} ({index.matcher.config.kind})"
+    if facts["matcher_network"] is None:
+        return str(facts["matcher"])
+    origin = "trained on this index" if facts["matcher_trained_here"] else "bundled"
+    return f"{origin} ({facts['matcher_network']})"

@@ -88,15 +88,15 @@ def print_table(
 
     Long cells are wrapped, never truncated.
     """
+    if not sys.stdout.isatty():
+        for row in (header, *rows) if header_in_pipe else rows:
+            say("\t".join(printable(cell) for cell in row))
+        return
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Column, Table
 
     console = Console()
-    if not console.is_terminal:
-        for row in (header, *rows) if header_in_pipe else rows:
-            say("\t".join(printable(cell) for cell in row))
-        return
     columns = [Column(name, overflow="fold") for name in header]
     table = Table(*columns, box=None, pad_edge=False, header_style="bold", show_header=any(header))
     for row in rows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..matching.matcher import Matcher
+from ..matching.load import ChosenMatcher
 from ..storage.catalog import Catalog
 from ..storage.files import folder_size
 from ..storage.vectors.metadata import read_metadata
@@ -17,7 +17,11 @@ _SETTINGS = ("format_version", "preset", "detector", "clip", "dimension", "creat
 
 
 def describe_index(
-    catalog: Catalog, matcher: Matcher, device: str, search: dict[str, Any], search_device: str
+    catalog: Catalog,
+    matcher: ChosenMatcher,
+    device: str,
+    search: dict[str, Any],
+    search_device: str,
 ) -> dict[str, Any]:
     """Return what is known about an index, as plain values.
 
@@ -25,7 +29,7 @@ def describe_index(
     ----------
     catalog : Catalog
         Of the index.
-    matcher : Matcher
+    matcher : ChosenMatcher
         What scores its regions.
     device : str
         Where models run, as :func:`retrieval_grounding.models.device.resolve_device` returns it.
@@ -34,7 +38,7 @@ def describe_index(
     search_device : str
         Where they are searched.
     """
-    matcher_device = device if hasattr(matcher, "device") else "cpu"
+    matcher_device = device if matcher.kind else "cpu"
     return {
         "directory": str(catalog.directory),
         **{key: catalog.setting(key) for key in _SETTINGS},
@@ -43,6 +47,8 @@ def describe_index(
         **catalog.counts(),
         "vectors": describe_vectors(catalog) | search,
         "matcher": matcher.name,
+        "matcher_network": matcher.kind,
+        "matcher_trained_here": matcher.own,
         "runs": f"vector search on {search_device}, matcher on {matcher_device}, "
         f"encoder on {device}",
         "bytes": folder_size(catalog.directory),

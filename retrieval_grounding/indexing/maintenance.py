@@ -1,4 +1,7 @@
-"""The methods of an open index that change or check it, without reading images unless needed."""
+"""The methods of an open index that change or check it, without reading images unless needed.
+
+Each imports what it does, so that a query does not have to.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,11 @@ from typing import Any, Literal
 
 from ..core.reports import BuildOptions, CompactReport, VerifyReport
 from ..core.types import PathLike
-from ..data.sources import as_list
 from ..models.detector import Detector
 from ..models.encoder import Encoder
 from ..storage.catalog import Catalog
 from ..storage.vectors.metadata import DEFAULT_RECALL
-from .compact import compact_index
 from .describe import describe_vectors
-from .reindex import reindex
-from .remove import remove_images
-from .repair import repair_index
-from .verify import verify_index
 
 __all__ = ["Maintenance"]
 
@@ -72,6 +69,9 @@ class Maintenance(ABC):
         StoreError
             If a path or the pattern matches no image of the index.
         """
+        from ..data.sources import as_list
+        from .remove import remove_images
+
         return remove_images(
             self._catalog.directory, lambda: self.encoder, as_list(paths), glob, timeout
         )
@@ -88,6 +88,8 @@ class Maintenance(ABC):
         shard_images : int
             Images per new shard.
         """
+        from .compact import compact_index
+
         directory = self._catalog.directory
         report = compact_index(directory, lambda: self.encoder, max_unused, shard_images, timeout)
         self._close_deleted_shards()
@@ -126,6 +128,8 @@ class Maintenance(ABC):
         GroundingError
             If `vectors` or `recall` is not valid, a shard is damaged, or another process writes.
         """
+        from .reindex import reindex
+
         directory = self._catalog.directory
         reindex(directory, lambda: self.encoder, vectors, recall, progress, timeout)
         return describe_vectors(self._catalog)
@@ -155,10 +159,14 @@ class Maintenance(ABC):
         StoreError
             If the catalog itself cannot be read.
         """
+        from .verify import verify_index
+
         options = options or BuildOptions()
         report = verify_index(self._catalog, options.progress)
         if not repair or not report.faults:
             return report
+        from .repair import repair_index
+
         repaired = repair_index(
             self._catalog.directory, detector, clip, self._device, options, timeout
         )

@@ -12,7 +12,7 @@ from ..core.errors import ModelError
 from ..core.version import __version__
 from ..matching.calibrate import read_cosine_calibration
 from ..matching.install import MATCHER_FILE, recorded_checksums
-from ..matching.load import load_matcher
+from ..matching.load import ChosenMatcher, choose_matcher, load_matcher
 from ..matching.matcher import Matcher
 from ..models.clip import load_encoder
 from ..models.clip_weights import is_published_encoder
@@ -31,6 +31,7 @@ __all__ = [
     "check_encoder",
     "check_named",
     "checked_loader",
+    "choose_index_matcher",
     "consent_to",
     "encoder_fingerprint",
     "load_index_encoder",
@@ -222,6 +223,16 @@ def load_index_matcher(catalog: Catalog, device: str) -> Matcher:
         )
         if recorded_checksums(catalog) == checksums:  # else a training has just replaced the file
             return matcher
+
+
+def choose_index_matcher(catalog: Catalog) -> ChosenMatcher:
+    """Return which matcher :func:`load_index_matcher` would load, without loading it."""
+    while True:
+        checksums = recorded_checksums(catalog)
+        own = checksums.get(MATCHER_FILE, ())
+        chosen = choose_matcher(catalog.directory, encoder_fingerprint(catalog), own)
+        if recorded_checksums(catalog) == checksums:
+            return chosen
 
 
 def spec_settings(preset: str | None, spec: ModelSpec, models: Models) -> dict[str, Any]:

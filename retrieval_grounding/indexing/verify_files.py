@@ -16,7 +16,6 @@ from ..matching.install import (
     forget_files,
     recorded_checksums,
 )
-from ..matching.trained import TrainedMatcher
 from ..storage.catalog import Catalog
 from ..storage.files import as_store_error, file_checksum, is_plain, is_temporary
 from ..storage.open_catalog import CATALOG_FILE
@@ -75,6 +74,8 @@ def _problem(catalog: Catalog, path: Path, checksums: list[str]) -> str:
         if checksums and file_checksum(path) not in checksums:
             return "the checksum differs"
         if path.name == MATCHER_FILE:
+            from ..matching.trained import TrainedMatcher
+
             TrainedMatcher.load(path, "cpu").check(encoder_fingerprint(catalog))
     except OSError as error:
         return f"it cannot be read: {error.strerror}"

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from .batch import ImageBatch
-from .model import MatcherConfig, MatcherModel, PhraseBatch
+from .config import MatcherConfig
+from .model import MatcherModel, PhraseBatch
 
 __all__ = ["ConcatModel"]
 

@@ -21,10 +21,10 @@ from ..storage.rows import LiveRow
 from .batch import RegionTensors
 from .calibrate import UNDETECTED, calibrate
 from .comparison import Comparison, compare, held_out_iou, sample_located
+from .config import MatcherConfig
 from .dataset import Examples
 from .history import TrainingHistory
 from .matcher import CosineMatcher, Matcher
-from .model import MatcherConfig
 from .networks import make_model
 from .options import TrainingOptions
 from .region_source import open_regions

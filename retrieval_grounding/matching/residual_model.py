@@ -12,8 +12,9 @@ from torch.nn import functional
 from ..core.colors import COLORS
 from .attention import RelationAttention
 from .batch import ImageBatch
+from .config import MatcherConfig
 from .geometry import POSITION_FEATURES, position_features, relation_features
-from .model import MatcherConfig, MatcherModel, PhraseBatch
+from .model import MatcherModel, PhraseBatch
 
 __all__ = ["EncodedImages", "ResidualModel"]
 

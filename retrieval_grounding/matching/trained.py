@@ -12,7 +12,6 @@ import numpy.typing as npt
 import torch
 from safetensors.torch import save
 
-from ..core.errors import ModelError
 from ..core.phrases import Phrases
 from ..core.region_table import RegionTable
 from ..core.strict_json import json_text
@@ -21,13 +20,15 @@ from ..models.encoder import Fingerprint
 from ..storage.files import atomic_write_bytes
 from .batch import ImageBatch, RegionTensors
 from .calibration import Calibration
+from .config import MATCHER_FORMAT, MatcherConfig
 from .grouping import group_images
-from .matcher_file import DamagedMatcherError, read_matcher_file
-from .model import MATCHER_FORMAT, MatcherConfig, MatcherModel, PhraseBatch
+from .matcher_file import read_matcher_file
+from .matcher_header import check_encoder
+from .model import MatcherModel, PhraseBatch
 from .training_images import TrainingImages
 from .vocabulary import encode_words
 
-__all__ = ["DamagedMatcherError", "TrainedMatcher"]
+__all__ = ["TrainedMatcher"]
 
 
 _PAIRS_PER_PASS = 256
@@ -71,8 +72,8 @@ class TrainedMatcher:
 
     @property
     def name(self) -> str:
-        """Name in tables: ``"matcher"``, or the network's kind if it is not the residual one."""
-        return "matcher" if self.config.kind == "residual" else self.config.kind
+        """Name in tables; see :class:`.config.MatcherConfig`."""
+        return self.config.name
 
     @property
     def device(self) -> torch.device:
@@ -138,11 +139,7 @@ class TrainedMatcher:
         ModelError
             If `encoder` is not the one that it was trained with.
         """
-        if not self.encoder.matches(encoder):
-            raise ModelError(
-                f"the matcher was trained on embeddings of {self.encoder}, but these are of "
-                f"{encoder}; train it again with 'retrieval-grounding train'"
-            )
+        check_encoder(self.encoder, encoder)
 
     def save(self, path: Path) -> None:
         """Write the matcher in one atomic step; see :meth:`as_bytes`."""
@@ -187,17 +184,8 @@ class TrainedMatcher:
         StoreError
             If it is not a regular file.
         """
-        stored = read_matcher_file(path, checksums)
-        return cls(
-            stored.model.to(device),
-            stored.config,
-            stored.vocabulary,
-            stored.encoder,
-            stored.calibration,
-            stored.trained_on,
-            stored.images,
-            path,
-        )
+        header, model = read_matcher_file(path, checksums)
+        return cls(model.to(device), **vars(header), file=path)
 
     def _phrase_batch(self, phrases: Phrases) -> PhraseBatch:
         word_ids, offsets = encode_words(phrases.texts, self._word_ids)

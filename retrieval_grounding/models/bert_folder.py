@@ -7,14 +7,16 @@ configuration, is left to open_clip.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
-from .bert_text import BertShape
+from ..core.threads import single_thread
+from .bert_shape import BertShape
+from .clip_weights import hash_weights
 from .word_pieces import WordPieces
 
 if TYPE_CHECKING:
@@ -52,21 +54,19 @@ class BertFolder:
         Sizes of the text tower.
     tokenizer : WordPieces
         Its tokenizer.
-    weights : dict of str to tensor
-        Those of both towers by name, as open_clip's model has them: float32, or int64 for counts.
+    text_weights : dict of str to tensor
+        Those of the text tower by name, float32.
+    hash : str
+        Of all weights of both towers, as open_clip's model has them.
     preprocessing : dict
         ``size`` of the image tower's input, ``mean``, ``std``, ``interpolation``.
     """
 
     shape: BertShape
     tokenizer: WordPieces
-    weights: dict[str, torch.Tensor]
+    text_weights: dict[str, torch.Tensor]
+    hash: str
     preprocessing: dict[str, Any]
-
-    @property
-    def text_weights(self) -> dict[str, torch.Tensor]:
-        """The weights of the text tower."""
-        return {name: value for name, value in self.weights.items() if name.startswith("text.")}
 
 
 def read_bert_folder(folder: Path) -> BertFolder | None:
@@ -114,7 +114,7 @@ def _read(folder: Path) -> BertFolder | None:
     weights = _read_weights(folder / _WEIGHTS, shape.weights(model["embed_dim"]))
     if weights is None:
         return None
-    return BertFolder(shape, tokenizer, weights, preprocessing | {"size": image["image_size"]})
+    return BertFolder(shape, tokenizer, *weights, preprocessing | {"size": image["image_size"]})
 
 
 def _agrees(
@@ -136,8 +136,9 @@ def _read_tokenizer(file: Path, context: int, settings: dict[str, Any]) -> WordP
 
 def _read_weights(
     file: Path, text_shapes: Mapping[str, tuple[int, ...]]
-) -> dict[str, torch.Tensor] | None:
-    """Return all weights, or None if those of the text tower are not what is expected."""
+) -> tuple[dict[str, torch.Tensor], str] | None:
+    """Return the text tower's weights and the hash of all, or None if they are unexpected."""
+    import torch
     from safetensors.torch import load_file
 
     stored = load_file(file)
@@ -149,7 +150,14 @@ def _read_weights(
     }
     if found != expected:
         return None
-    return {
-        name: value.float() if value.is_floating_point() else value
-        for name, value in stored.items()
-    }
+    text: dict[str, torch.Tensor] = {}
+
+    def as_in_a_model() -> Iterator[tuple[str, torch.Tensor]]:
+        for name, value in sorted(stored.items()):
+            weight = value.float() if value.is_floating_point() else value
+            if name in text_shapes:
+                text[name] = weight.to(torch.float32, copy=True)  # not of the mapped file
+            yield name, weight
+
+    with single_thread():  # small tensors: threads would wait for each other most of the time
+        return text, hash_weights(as_in_a_model())

@@ -56,7 +56,7 @@ def load_towers(spec: str, device: str) -> ClipTowers:
 
 def _from_open_clip(spec: str, device: str) -> ClipTowers:
     model, tokenizer = load_open_clip(spec)
-    weights = hash_weights(model.state_dict())
+    weights = hash_weights(sorted(model.state_dict().items()))
     model = model.eval().to(device)
     text = OpenClipText(model, tokenizer, device)
     return ClipTowers(weights, model.visual.preprocess_cfg, text, lambda: model.visual)
@@ -65,11 +65,9 @@ def _from_open_clip(spec: str, device: str) -> ClipTowers:
 def _from_folder(spec: str, found: BertFolder, device: str) -> ClipTowers:
     from .bert_text import BertText
 
-    weights = hash_weights(found.weights)
-
     def load_image_tower() -> Any:
         model, _ = load_open_clip(spec)
-        if hash_weights(model.state_dict()) != weights:
+        if hash_weights(sorted(model.state_dict().items())) != found.hash:
             raise ModelError(
                 f"the weights of the CLIP model {spec} have changed since they were loaded; "
                 "start again"
@@ -77,4 +75,4 @@ def _from_folder(spec: str, found: BertFolder, device: str) -> ClipTowers:
         return model.visual.eval()
 
     text = BertText(found.shape, found.text_weights, found.tokenizer, device)
-    return ClipTowers(weights, found.preprocessing, text, load_image_tower)
+    return ClipTowers(found.hash, found.preprocessing, text, load_image_tower)

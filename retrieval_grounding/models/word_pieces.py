@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +73,9 @@ class WordPieces:
 def _clean(text: str) -> str:
     """Mend text as open_clip does: broken encodings, HTML entities, white space."""
     if not (text.isascii() and text.isprintable()) or "&" in text:
-        import ftfy  # nothing of other texts would be mended
+        import html  # nothing of other texts would be mended
+
+        import ftfy
 
         text = html.unescape(html.unescape(ftfy.fix_text(text)))
     return " ".join(text.split())

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from ..region_ids import region_ids, split_region_ids
 from ..shards import ShardReader
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["ShardVectors", "top_k"]
 
@@ -60,6 +63,8 @@ class ShardVectors:
         StoreError
             If a shard is missing or damaged, or embeddings are not finite.
         """
+        import torch
+
         matrix = torch.from_numpy(np.ascontiguousarray(queries))
         best = [_TopK(k) for _ in queries]
         for block, ids in self.blocks():
@@ -99,6 +104,8 @@ class ShardVectors:
 
     def _score_together(self, queries: Floats, ids: Ids) -> Floats:
         """Return what :meth:`score` does, reading each region once for all queries."""
+        import torch
+
         scores = np.full(ids.shape, -np.inf, np.float32)
         unique, inverse = np.unique(ids, return_inverse=True)
         inverse = inverse.reshape(ids.shape)
@@ -140,6 +147,8 @@ class ShardVectors:
 
     def _gather(self, ids: Ids) -> tuple[torch.Tensor, npt.NDArray[np.bool_]]:
         """Return the rows of ascending ids, and which of the ids exist."""
+        import torch
+
         shards, rows = split_region_ids(ids)
         known = np.zeros(len(ids), bool)
         gathered: npt.NDArray[np.float16] | None = None
@@ -209,6 +218,8 @@ def _by_shard(shards: npt.NDArray[np.int64]) -> Iterator[tuple[int, slice | Ids]
 
 
 def _float32(rows: npt.NDArray[np.float16]) -> Floats:
+    import torch
+
     # Copied first, because PyTorch warns about read-only arrays such as mapped ones.
     converted: Floats = torch.from_numpy(np.array(rows)).float().numpy()
     return converted
