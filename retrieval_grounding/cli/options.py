@@ -33,6 +33,7 @@ __all__ = [
     "OneObject",
     "PhraseArguments",
     "PresetName",
+    "QueryPhrases",
     "ShardImages",
     "Split",
     "Wait",
@@ -90,6 +91,14 @@ PhraseArguments = Annotated[
     list[str],
     typer.Argument(
         help="What to find. Each argument is one phrase, so quote phrases of several words.",
+        metavar="PHRASE",
+    ),
+]
+QueryPhrases = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="What to find. Each argument is one phrase, so quote phrases of several words. "
+        "Without one, a prompt asks for phrases, or each line of standard input is one.",
         metavar="PHRASE",
     ),
 ]

@@ -130,19 +130,19 @@ def note(text: str) -> None:
         print(printable(text), file=sys.stderr, flush=True)  # noqa: T201
 
 
-def print_json(value: Any) -> None:
-    """Print a value as indented, strict JSON: numbers that are not finite become null.
+def print_json(value: Any, indent: int | None = 2) -> None:
+    """Print a value as strict JSON: numbers that are not finite become null.
 
-    Bytes of a path that are not valid UTF-8 are escaped, and so is everything beyond ASCII if the
-    encoding of stdout lacks a character.
+    It is one line without `indent`. Bytes of a path that are not valid UTF-8 are escaped, and so is
+    everything beyond ASCII if the encoding of stdout lacks a character.
     """
     value = _finite(value)
-    text = json_text(value, indent=2, ensure_ascii=False)
+    text = json_text(value, indent=indent, ensure_ascii=False)
     text = text.encode("utf-8", "backslashreplace").decode("utf-8")
     try:
         text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
     except UnicodeEncodeError:
-        text = json_text(value, indent=2)
+        text = json_text(value, indent=indent)
     say(text)
 
 

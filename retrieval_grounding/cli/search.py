@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ..models.presets import DEFAULT_PRESET
-from .hits import show_hits
+from .hits import PhraseHits, show_hits
 from .logs import Verbose
 from .options import (
     ClipName,
@@ -25,6 +25,7 @@ from .options import (
     MinProbability,
     PhraseArguments,
     PresetName,
+    QueryPhrases,
     check_image_first,
     check_index_first,
     detector_settings,
@@ -36,7 +37,7 @@ __all__ = ["ground", "query"]
 
 def query(
     index: IndexDirectory,
-    phrases: PhraseArguments,
+    phrases: QueryPhrases = None,
     top: Annotated[int, typer.Option("--top", "-k", min=1, help="Hits per phrase.")] = 10,
     candidates: Annotated[
         int, typer.Option(min=1, help="Candidate images per phrase, whose regions are scored.")
@@ -56,21 +57,37 @@ def query(
 ) -> None:
     """Find the regions that phrases refer to, in all images of an index.
 
+    Without a phrase it opens a prompt, which keeps the models loaded.
+
     Example: retrieval-grounding query indexes/pictures "a man holding a red umbrella"
     """
     from ..index import Index
 
-    check_index_first(index, phrases)
-    _hint_at_quotes(phrases)
-    found = Index.open(index, encoder=clip, device=device).query(
-        phrases,
-        top=top,
-        candidates=candidates,
-        min_probability=min_probability,
-        exact=exact,
-        skip_missing=skip_missing,
-    )
-    show_hits(list(zip(phrases, found, strict=True)), html, as_json)
+    texts = phrases or []
+    check_index_first(index, texts)
+    _hint_at_quotes(texts)
+    opened = Index.open(index, encoder=clip, device=device)
+
+    def ask(asked: list[str]) -> list[PhraseHits]:
+        found = opened.query(
+            asked,
+            top=top,
+            candidates=candidates,
+            min_probability=min_probability,
+            exact=exact,
+            skip_missing=skip_missing,
+        )
+        return list(zip(asked, found, strict=True))
+
+    if texts:
+        show_hits(ask(texts), html, as_json)
+        return
+    if html is not None:
+        raise typer.BadParameter("--html is for phrases that are named on the command line")
+    from .prompt import answer_lines
+
+    _ = opened.encoder, opened.matcher  # what cannot be loaded is reported before anybody types
+    answer_lines(ask, as_json)
 
 
 def ground(
