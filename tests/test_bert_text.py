@@ -145,6 +145,18 @@ def test_company_does_not_change_an_embedding(encoder):
     np.testing.assert_allclose(encoder.encode_phrases(PHRASES), alone, atol=1e-5)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_a_gpu_embeds_as_a_cpu(encoder, folder):
+    on_gpu = OpenClipEncoder(str(folder), "cuda")
+    assert on_gpu.fingerprint == encoder.fingerprint
+    there, here = on_gpu.encode_phrases(PHRASES), encoder.encode_phrases(PHRASES)
+    assert (there * here).sum(1).min() > 0.999
+    picture = Image.effect_noise((90, 70), 60).convert("RGB")
+    whole = [Regions.whole_image(90, 70)]
+    there, here = (each.encode_regions([picture], whole) for each in (on_gpu, encoder))
+    assert float((there * here).sum()) > 0.999
+
+
 @pytest.mark.parametrize(
     ("name", "change"),
     [
