@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from .core.errors import GroundingError
-from .core.hits import Hit
 from .core.phrases import Phrases, clean_phrase
 from .core.reports import BuildReport, SkippedFile
 from .core.text import counted
@@ -19,6 +18,7 @@ from .indexing.model_spec import encoder_fingerprint
 from .matching.matcher import CosineMatcher, Matcher
 from .models.checks import encode_phrases
 from .models.encoder import Encoder
+from .search.hits import Hits
 from .search.opened import OpenedIndex
 from .search.rank import filter_by_probability
 from .search.unknown import discount_unknown
@@ -127,7 +127,7 @@ class Index(Maintenance):
         matcher: Matcher | None = ...,
         exact: bool = ...,
         skip_missing: bool = ...,
-    ) -> list[Hit]: ...
+    ) -> Hits: ...
 
     @overload
     def query(
@@ -139,7 +139,7 @@ class Index(Maintenance):
         matcher: Matcher | None = ...,
         exact: bool = ...,
         skip_missing: bool = ...,
-    ) -> list[list[Hit]]: ...
+    ) -> list[Hits]: ...
 
     def query(
         self,
@@ -150,7 +150,7 @@ class Index(Maintenance):
         matcher: Matcher | None = None,
         exact: bool = False,
         skip_missing: bool = False,
-    ) -> list[Hit] | list[list[Hit]]:
+    ) -> Hits | list[Hits]:
         """Find the regions that phrases refer to, at most one per image.
 
         Parameters
@@ -173,8 +173,8 @@ class Index(Maintenance):
 
         Returns
         -------
-        list of Hit, or a list of such lists
-            Best first; for a sequence of phrases, one list for each.
+        Hits, or list of Hits
+            A list of hits, best first; for a sequence of phrases, one such list for each.
 
         Raises
         ------
@@ -191,8 +191,8 @@ class Index(Maintenance):
         search = self._opened.retriever.search
         found = search(queries, matcher or self.matcher, top, candidates, exact, skip_missing)
         found = discount_unknown(self.encoder, texts, found)
-        found = [filter_by_probability(hits, min_probability) for hits in found]
-        return found[0] if isinstance(phrases, str) else found
+        answers = [Hits(filter_by_probability(hits, min_probability)) for hits in found]
+        return answers[0] if isinstance(phrases, str) else answers
 
     def evaluate(
         self,
