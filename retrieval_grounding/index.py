@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Index"]
 
+_PICTURES = 6  # in a notebook
+
 
 class Index(Maintenance):
     """An index over a collection of images, open for queries.
@@ -325,6 +327,28 @@ class Index(Maintenance):
         held = f"{counted(counts['images'], 'image')}, {counted(counts['regions'], 'region')}"
         name = self._catalog.setting("clip") or encoder_fingerprint(self._catalog).name
         return f"<Index {str(self.directory)!r}: {held}, encoder {name}>"
+
+    def _repr_html_(self) -> str:
+        """Show what the index holds, and a few of its photographs, in a notebook."""
+        from .search.notebook import index_html
+
+        if self._opened.closed:
+            return index_html({"index": f"{self.directory} (closed)"}, [])
+        facts = self.info()
+        rows = {
+            "index": facts["directory"],
+            "images": f"{facts['images']:,}",
+            "regions": f"{facts['regions']:,}",
+            "detector": facts["detector"] or facts["detector_fingerprint"],
+            "encoder": facts["clip"] or facts["encoder_fingerprint"],
+            "matcher": facts["matcher"],
+            "size on disk": f"{facts['bytes'] / 1e6:,.1f} MB",
+        }
+        # The first of each shard: to list all images of a large index would take seconds.
+        keys = [(shard, row) for row in range(_PICTURES) for shard in self._catalog.shard_files()]
+        found = self._catalog.images_at(keys[: 4 * _PICTURES]).values()
+        samples = [(images[0].path, images[0].content_hash) for images in found]
+        return index_html(rows, samples[:_PICTURES])
 
     def __len__(self) -> int:
         """Return the number of images."""
