@@ -9,13 +9,15 @@ from typing import Annotated
 import typer
 
 from ..models.presets import DEFAULT_PRESET
-from .hits import show_hits
+from .hits import PhraseHits, export_hits, show_hits
 from .logs import Verbose
 from .options import (
     ClipName,
     Confidence,
+    Crops,
     DetectorName,
     Device,
+    Export,
     Html,
     IndexClip,
     IndexDirectory,
@@ -23,8 +25,12 @@ from .options import (
     Json,
     MaxBoxes,
     MinProbability,
+    OpenPage,
+    Paths,
     PhraseArguments,
     PresetName,
+    Print0,
+    Yolo,
     check_image_first,
     check_index_first,
     detector_settings,
@@ -51,6 +57,12 @@ def query(
     clip: IndexClip = None,
     device: Device = "auto",
     html: Html = None,
+    open_page: OpenPage = False,
+    export: Export = None,
+    crops: Crops = None,
+    yolo: Yolo = None,
+    paths: Paths = False,
+    print0: Print0 = False,
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
@@ -61,6 +73,8 @@ def query(
     from ..index import Index
 
     check_index_first(index, phrases)
+    if as_json and (paths or print0):
+        raise typer.BadParameter("--json and --paths print different things; use one of them")
     _hint_at_quotes(phrases)
     found = Index.open(index, encoder=clip, device=device).query(
         phrases,
@@ -70,7 +84,10 @@ def query(
         exact=exact,
         skip_missing=skip_missing,
     )
-    show_hits(list(zip(phrases, found, strict=True)), html, as_json)
+    results: list[PhraseHits] = list(zip(phrases, found, strict=True))
+    export_hits(results, export, crops, yolo)
+    path_end = b"\0" if print0 else b"\n" if paths else None
+    show_hits(results, html, as_json, open_page, path_end)
 
 
 def ground(
@@ -89,6 +106,7 @@ def ground(
         typer.Option("--save", help="Write the image with the boxes drawn on it to this file."),
     ] = None,
     html: Html = None,
+    open_page: OpenPage = False,
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
@@ -120,7 +138,7 @@ def ground(
         from ..search.draw import save_picture
 
         remarks = save_picture(image, hits, save)
-    show_hits(results, html, as_json)
+    show_hits(results, html, as_json, open_page)
     if save is not None:
         note(f"Wrote the picture {save}{'' if hits else ', without boxes'}")
     for remark in remarks:

@@ -7,7 +7,10 @@ import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["Hit"]
+__all__ = ["EXPORTS", "Hit"]
+
+EXPORTS = (".csv", ".parquet", ".json")
+"""Suffixes of the files that hits can be saved to; JSON is in the format of COCO."""
 
 
 @dataclass(frozen=True, repr=False)

@@ -31,7 +31,9 @@ _LARGEST_SIDES = {
 
 
 def draw_boxes(
-    image: Image.Image, boxes: Sequence[tuple[Sequence[float], tuple[int, int, int]]]
+    image: Image.Image,
+    boxes: Sequence[tuple[Sequence[float], tuple[int, int, int]]],
+    line: int | None = None,
 ) -> Image.Image:
     """Return a copy of an upright RGB image with boxes drawn on it.
 
@@ -41,11 +43,13 @@ def draw_boxes(
         Upright, RGB.
     boxes : sequence of (box, color)
         Corners ``x1, y1, x2, y2`` in pixels, and an RGB color. Later boxes are drawn on top.
+    line : int, optional
+        Width of the lines in pixels; follows from the size of the image if left out.
     """
     canvas = image.copy()
     draw = ImageDraw.Draw(canvas)
     for box, color in boxes:
-        draw.rectangle(tuple(box), outline=color, width=_line_width(image))
+        draw.rectangle(tuple(box), outline=color, width=line or _line_width(image))
     return canvas
 
 

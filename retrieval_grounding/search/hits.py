@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 from ..core.errors import GroundingError
-from ..core.hits import Hit
+from ..core.hits import EXPORTS, Hit
 from ..core.output_file import write_output
 from ..core.reports import SkippedFile
 from ..core.strict_json import json_text
@@ -17,10 +17,9 @@ if TYPE_CHECKING:
     import pandas
     import supervision
 
-__all__ = ["Hits", "check_export"]
+__all__ = ["Hits"]
 
 _SHOWN = 10
-_EXPORTS = (".csv", ".json", ".parquet")
 
 
 class Hits(list[Hit]):
@@ -134,8 +133,11 @@ class Hits(list[Hit]):
         GroundingError
             If the suffix is a different one, or the file cannot be written.
         """
-        check_export(path)
         suffix = Path(path).suffix.lower()
+        if suffix not in EXPORTS:
+            raise GroundingError(
+                f"cannot write {path}: use a name that ends in {', '.join(EXPORTS)}"
+            )
         if suffix == ".json":
             write_output(path, json_text(self.to_coco(), ensure_ascii=True).encode("ascii"))
             return
@@ -173,16 +175,3 @@ class Hits(list[Hit]):
         from .export.pictures import save_yolo
 
         return save_yolo(self, folder)
-
-
-def check_export(path: PathLike) -> None:
-    """Refuse a file name of which :meth:`Hits.save` does not know the format.
-
-    Raises
-    ------
-    GroundingError
-    """
-    if Path(path).suffix.lower() not in _EXPORTS:
-        raise GroundingError(
-            f"cannot write {path}: use a name that ends in .csv, .parquet, or .json (COCO)"
-        )

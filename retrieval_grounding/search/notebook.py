@@ -8,6 +8,7 @@ from typing import Any
 
 from ..core.errors import ImageError
 from ..core.hits import Hit
+from ..core.types import Box
 from ..data.images import load_image
 from .draw import COLORS, draw_boxes
 from .page_photos import data_url, sure_label
@@ -16,7 +17,9 @@ from .templating import render
 __all__ = ["hits_html", "index_html"]
 
 _SHOWN = 12
-_PIXELS = 320 * 240  # of a picture; a notebook keeps them all in its file
+_WIDTH, _SINGLE_WIDTH = 200, 400  # on the screen; a notebook keeps all pictures in its file
+_SHARPNESS = 1.5  # pixels of a picture for one of the screen
+_LINE = 3
 
 
 def hits_html(hits: Sequence[Hit]) -> str:
@@ -28,9 +31,10 @@ def hits_html(hits: Sequence[Hit]) -> str:
         The first dozen are shown with pictures; the rest is counted.
     """
     shown = hits[:_SHOWN]
+    width = _SINGLE_WIDTH if len(hits) == 1 else _WIDTH
     cards = [
         {
-            "picture": _picture(hit.image, hit.content_hash, hit.box),
+            "picture": _picture(hit.image, hit.content_hash, hit.box, width),
             "title": hit.phrase,
             "certainty": hit.certainty,
             "label": sure_label(hit),
@@ -39,7 +43,8 @@ def hits_html(hits: Sequence[Hit]) -> str:
         }
         for hit in shown
     ]
-    return render("notebook.html", cards=cards, rows={}, more=len(hits) - len(shown))
+    more = len(hits) - len(shown)
+    return render("notebook.html", cards=cards, rows={}, more=more, width=width)
 
 
 def index_html(facts: Mapping[str, Any], images: Sequence[tuple[str, str]]) -> str:
@@ -54,7 +59,7 @@ def index_html(facts: Mapping[str, Any], images: Sequence[tuple[str, str]]) -> s
     """
     cards = [
         {
-            "picture": _picture(path, content_hash, None),
+            "picture": _picture(path, content_hash, None, _WIDTH),
             "title": "",
             "certainty": "",
             "label": "",
@@ -63,15 +68,16 @@ def index_html(facts: Mapping[str, Any], images: Sequence[tuple[str, str]]) -> s
         }
         for path, content_hash in images
     ]
-    return render("notebook.html", cards=cards, rows=facts, more=0)
+    return render("notebook.html", cards=cards, rows=facts, more=0, width=_WIDTH)
 
 
-def _picture(
-    path: str, content_hash: str | None, box: tuple[float, float, float, float] | None
-) -> dict[str, str]:
+def _picture(path: str, content_hash: str | None, box: Box | None, width: int) -> dict[str, str]:
     try:
         image = load_image(path, content_hash)
     except ImageError as error:
         return {"source": "", "reason": error.reason}
-    drawn = image if box is None else draw_boxes(image, [(box, COLORS[0])])
-    return {"source": data_url(drawn, _PIXELS), "reason": ""}
+    scale = min(1.0, _SHARPNESS * width / max(image.width, image.height * 4 / 3))
+    small = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
+    if box is not None:
+        small = draw_boxes(small, [([scale * value for value in box], COLORS[0])], _LINE)
+    return {"source": data_url(small), "reason": ""}

@@ -165,7 +165,7 @@ def sure_label(hit: Hit) -> str:
     return hit.label if sure and hit.label != WHOLE_IMAGE else ""
 
 
-def data_url(image: Image.Image, pixels: int) -> str:
+def data_url(image: Image.Image, pixels: int = _PHOTO_PIXELS) -> str:
     """Return a picture as a ``data:`` URL, scaled down to at most that many pixels."""
     scale = min(1.0, (pixels / (image.width * image.height)) ** 0.5)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from ...core.hits import Hit
@@ -16,11 +15,10 @@ if TYPE_CHECKING:
 
 __all__ = ["csv_bytes", "hit_columns", "hit_row", "parquet_bytes", "to_frame"]
 
-_PARTS = {"box": ("x1", "y1", "x2", "y2"), "image_size": ("image_width", "image_height")}
 _KINDS: dict[str, type] = {
     "phrase": str, "image": str, "x1": float, "y1": float, "x2": float, "y2": float,
-    "score": float, "probability": float, "label": str, "region_id": int, "content_hash": str,
-    "label_score": float, "image_width": int, "image_height": int,
+    "score": float, "probability": float, "label": str, "label_score": float,
+    "image_width": int, "image_height": int, "region_id": int, "content_hash": str,
 }  # fmt: skip
 
 
@@ -32,20 +30,15 @@ def hit_columns() -> list[str]:
     >>> hit_columns()[:7]
     ['phrase', 'image', 'x1', 'y1', 'x2', 'y2', 'score']
     """
-    return [part for field in fields(Hit) for part in _PARTS.get(field.name, (field.name,))]
+    return list(_KINDS)
 
 
 def hit_row(hit: Hit) -> dict[str, Any]:
     """Return the values of the columns for one hit."""
-    row: dict[str, Any] = {}
-    for field in fields(Hit):
-        value = getattr(hit, field.name)
-        parts = _PARTS.get(field.name)
-        if parts is None:
-            row[field.name] = value
-        else:
-            row.update(zip(parts, value or [None] * len(parts), strict=True))
-    return row
+    parts: dict[str, Any] = dict(zip(("x1", "y1", "x2", "y2"), hit.box, strict=True))
+    size = hit.image_size or (None, None)
+    parts |= {"image_width": size[0], "image_height": size[1]}
+    return {name: parts[name] if name in parts else getattr(hit, name) for name in _KINDS}
 
 
 def to_frame(hits: Sequence[Hit]) -> pandas.DataFrame:
@@ -84,8 +77,7 @@ def parquet_bytes(hits: Sequence[Hit]) -> bytes:
 
     rows = [{name: _valid(value) for name, value in hit_row(hit).items()} for hit in hits]
     file = io.BytesIO()
-    columns = {name: _KINDS.get(name) for name in hit_columns()}
-    polars.DataFrame(rows, schema=columns, infer_schema_length=None).write_parquet(file)
+    polars.DataFrame(rows, schema=_KINDS).write_parquet(file)
     return file.getvalue()
 
 
