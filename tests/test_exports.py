@@ -119,7 +119,7 @@ def test_the_suffix_determines_the_format(hits, tmp_path):
     for suffix in ("csv", "parquet", "json"):
         hits.save(tmp_path / f"hits.{suffix}")
         assert (tmp_path / f"hits.{suffix}").stat().st_size
-    with pytest.raises(GroundingError, match=r"\.csv, \.parquet, or \.json"):
+    with pytest.raises(GroundingError, match=r"\.csv, \.parquet, \.json"):
         hits.save(tmp_path / "hits.xlsx")
     assert not (tmp_path / "hits.xlsx").exists()
 

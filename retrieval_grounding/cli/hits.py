@@ -19,7 +19,15 @@ from .path_table import print_path_table
 if TYPE_CHECKING:
     from ..core.hits import Hit
 
-__all__ = ["PhraseHits", "export_hits", "hits_as_dicts", "print_hits", "show_hits"]
+__all__ = [
+    "PhraseHits",
+    "export_hits",
+    "hits_as_dicts",
+    "open_in_browser",
+    "print_hits",
+    "print_paths",
+    "show_hits",
+]
 
 
 PhraseHits = tuple[str, "list[Hit]"]

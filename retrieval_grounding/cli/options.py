@@ -89,7 +89,7 @@ Html = Annotated[
     ),
 ]
 OpenPage = Annotated[
-    bool, typer.Option("--open", help="Show the HTML page in a browser, with or without --html.")
+    bool, typer.Option("--open", help="Show the hits on a page in a browser.")
 ]
 Export = Annotated[
     Path | None,
