@@ -88,9 +88,7 @@ Html = Annotated[
         callback=_check_html,
     ),
 ]
-OpenPage = Annotated[
-    bool, typer.Option("--open", help="Show the hits on a page in a browser.")
-]
+OpenPage = Annotated[bool, typer.Option("--open", help="Show the hits on a page in a browser.")]
 Export = Annotated[
     Path | None,
     typer.Option(

@@ -21,6 +21,7 @@ __all__ = ["embed_image", "missing_image", "render_html", "write_html"]
 
 _REPORT_PIXELS = 640 * 640
 _TITLE_PHRASES = 3
+_FEW = 6  # hits up to which pictures are larger
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ def render_html(
         title=title or _title(shown),
         summary=_summary(len(hits), len(photos)),
         sections=sections,
+        few=len(hits) <= _FEW,
         photos=photos,
         readable=[photo for photo in photos.values() if photo.source],
         probabilities=any(hit.probability is not None for hit in hits),
