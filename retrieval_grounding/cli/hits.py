@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,6 +79,8 @@ def show_hits(
 ) -> None:
     """Print results as text, JSON or paths; write the HTML page, and open it, if that is wanted."""
     if open_page and html is None:
+        import tempfile
+
         html = Path(tempfile.mkdtemp(prefix="retrieval-grounding-")) / "hits.html"
     if html is not None:
         from ..core.phrases import clean_phrase
