@@ -29,6 +29,7 @@ _HOMES = {
     "Fingerprint": "models.encoder",
     "GroundingError": "core.errors",
     "Hit": "core.hits",
+    "Hits": "search.hits",
     "ImageError": "core.errors",
     "Index": "index",
     "Matcher": "matching.matcher",
@@ -98,6 +99,7 @@ if TYPE_CHECKING:
     from .models.presets import PRESETS
     from .models.yolo import load_detector
     from .search.ground import ground
+    from .search.hits import Hits
     from .search.html_page import render_html
 
 

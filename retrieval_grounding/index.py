@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from .core.errors import GroundingError
-from .core.hits import Hit
 from .core.phrases import Phrases, clean_phrase
 from .core.reports import BuildReport, SkippedFile
 from .core.text import counted
@@ -18,6 +17,7 @@ from .indexing.model_spec import choose_index_matcher, encoder_fingerprint
 from .matching.matcher import CosineMatcher, Matcher
 from .models.checks import encode_phrases
 from .models.encoder import Encoder
+from .search.hits import Hits
 from .search.opened import OpenedIndex
 from .search.rank import filter_by_probability
 from .search.unknown import discount_unknown
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from .matching.options import TrainingOptions
 
 __all__ = ["Index"]
+
+_PICTURES = 6  # in a notebook
 
 
 class Index(Maintenance):
@@ -126,7 +128,7 @@ class Index(Maintenance):
         matcher: Matcher | None = ...,
         exact: bool = ...,
         skip_missing: bool = ...,
-    ) -> list[Hit]: ...
+    ) -> Hits: ...
 
     @overload
     def query(
@@ -138,7 +140,7 @@ class Index(Maintenance):
         matcher: Matcher | None = ...,
         exact: bool = ...,
         skip_missing: bool = ...,
-    ) -> list[list[Hit]]: ...
+    ) -> list[Hits]: ...
 
     def query(
         self,
@@ -149,7 +151,7 @@ class Index(Maintenance):
         matcher: Matcher | None = None,
         exact: bool = False,
         skip_missing: bool = False,
-    ) -> list[Hit] | list[list[Hit]]:
+    ) -> Hits | list[Hits]:
         """Find the regions that phrases refer to, at most one per image.
 
         Parameters
@@ -172,8 +174,8 @@ class Index(Maintenance):
 
         Returns
         -------
-        list of Hit, or a list of such lists
-            Best first; for a sequence of phrases, one list for each.
+        Hits, or list of Hits
+            A list of hits, best first; for a sequence of phrases, one such list for each.
 
         Raises
         ------
@@ -190,8 +192,8 @@ class Index(Maintenance):
         search = self._opened.retriever.search
         found = search(queries, matcher or self.matcher, top, candidates, exact, skip_missing)
         found = discount_unknown(self.encoder, texts, found)
-        found = [filter_by_probability(hits, min_probability) for hits in found]
-        return found[0] if isinstance(phrases, str) else found
+        answers = [Hits(filter_by_probability(hits, min_probability)) for hits in found]
+        return answers[0] if isinstance(phrases, str) else answers
 
     def evaluate(
         self,
@@ -326,6 +328,28 @@ class Index(Maintenance):
         held = f"{counted(counts['images'], 'image')}, {counted(counts['regions'], 'region')}"
         name = self._catalog.setting("clip") or encoder_fingerprint(self._catalog).name
         return f"<Index {str(self.directory)!r}: {held}, encoder {name}>"
+
+    def _repr_html_(self) -> str:
+        """Show what the index holds, and a few of its photographs, in a notebook."""
+        from .search.notebook import index_html
+
+        if self._opened.closed:
+            return index_html({"index": f"{self.directory} (closed)"}, [])
+        facts = self.info()
+        rows = {
+            "index": facts["directory"],
+            "images": f"{facts['images']:,}",
+            "regions": f"{facts['regions']:,}",
+            "detector": facts["detector"] or facts["detector_fingerprint"],
+            "encoder": facts["clip"] or facts["encoder_fingerprint"],
+            "matcher": facts["matcher"],
+            "size on disk": f"{facts['bytes'] / 1e6:,.1f} MB",
+        }
+        # The first of each shard: to list all images of a large index would take seconds.
+        keys = [(shard, row) for row in range(_PICTURES) for shard in self._catalog.shard_files()]
+        found = self._catalog.images_at(keys[: 4 * _PICTURES]).values()
+        samples = [(images[0].path, images[0].content_hash) for images in found]
+        return index_html(rows, samples[:_PICTURES])
 
     def __len__(self) -> int:
         """Return the number of images."""

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from retrieval_grounding.core.colors import COLORS
 from retrieval_grounding.core.region_table import RegionTable
 from retrieval_grounding.core.regions import WHOLE_IMAGE, pairwise_iou
+from retrieval_grounding.matching.pseudo.frequent import frequent_objects
 from retrieval_grounding.matching.pseudo.generate import describe_image, pseudo_queries
 from retrieval_grounding.matching.pseudo.mirror import mirror_phrase
 
@@ -352,3 +353,16 @@ def test_mirrored_claims_are_the_claims_of_the_mirrored_image():
         for (kind, direction, rank), rows in claims_about(*DOGS).items()
     }
     assert swapped == claims_about(*flipped)
+
+
+def test_phrases_for_what_is_in_most_images_come_first():
+    left, right = (5, 5, 30, 60), (60, 5, 90, 60)
+    many = table(
+        [("dog", left), ("dog", right)],  # an image counts once
+        [("umbrella", left), ("cup", right)],
+        [("umbrella", left), ("horse", right, 0.2)],  # too doubtful
+        [],
+    )
+    assert frequent_objects(many, 9) == ["an umbrella", "a cup", "a dog"]
+    assert frequent_objects(many, 1) == ["an umbrella"]
+    assert frequent_objects(table([]), 9) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -60,6 +61,8 @@ def test_the_matcher_learns_drawn_scenes_without_their_pictures(drawn):
     assert accuracy["matcher"] > accuracy["concat"] + 0.1 > accuracy["cosine"] + 0.3
     assert (index.directory / "matcher-curve.png").read_bytes().startswith(b"\x89PNG")
     assert "acc@0.5" in (index.directory / "matcher-curve.csv").read_text()
+    assert re.fullmatch(r"<Fit residual: .* validation Acc@0\.5 [01]\.\d{3}; installed>", repr(fit))
+    assert fit._repr_html_().count('<img src="data:image/png;base64,') == 1
 
     again = rg.Index.open(index.directory, encoder=PixelEncoder())
     assert isinstance(again.matcher, TrainedMatcher)

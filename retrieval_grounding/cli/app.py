@@ -24,7 +24,6 @@ app = typer.Typer(
     name="retrieval-grounding",
     help="Find the region a phrase refers to, in a whole collection of images.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 

@@ -1,7 +1,8 @@
-"""Printing hits: as tables, as tab-separated lines, as JSON, and as an HTML page."""
+"""Showing hits: as tables, lines, JSON or paths, on a page, and as files for other tools."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,12 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from .output import note, print_json, print_table, printable, say, shown_path
+from ..core.errors import GroundingError
+from ..core.text import counted
+from .output import note, print_json, print_table, printable, say, say_bytes, shown_path
+from .path_table import print_path_table
 
 if TYPE_CHECKING:
     from ..core.hits import Hit
 
-__all__ = ["PhraseHits", "hits_as_dicts", "print_hits", "show_hits"]
+__all__ = [
+    "PhraseHits",
+    "export_hits",
+    "hits_as_dicts",
+    "open_in_browser",
+    "print_hits",
+    "print_paths",
+    "show_hits",
+]
 
 
 PhraseHits = tuple[str, "list[Hit]"]
@@ -40,23 +52,80 @@ def print_hits(results: Sequence[PhraseHits]) -> None:
         elif terminal:
             say(typer.style(printable(phrase), bold=True))
             header = ("probability", "score", "label", "box x1 y1 x2 y2", "image")
-            print_table(header, [(*_cells(hit), _shown_image(hit)) for hit in hits])
+            rows = [(*_cells(hit), _shown_image(hit)) for hit in hits]
+            print_path_table(header, rows, -1, [hit.image for hit in hits])
 
 
-def show_hits(results: Sequence[PhraseHits], html: Path | None, as_json: bool) -> None:
-    """Print results as text or JSON, and write the HTML page if one is wanted."""
+def print_paths(results: Sequence[PhraseHits], end: bytes) -> None:
+    """Print the path of each image once, as bytes of the file system, with `end` behind it.
+
+    Raises
+    ------
+    GroundingError
+        If `end` is a line break and a path has one in it.
+    """
+    paths = [os.fsencode(hit.image) for _, hits in results for hit in hits]
+    if end == b"\n" and any(end in path for path in paths):
+        raise GroundingError("a path has a line break in it; use --print0 and 'xargs -0'")
+    say_bytes(b"".join(path + end for path in dict.fromkeys(paths)))
+
+
+def show_hits(
+    results: Sequence[PhraseHits],
+    html: Path | None,
+    as_json: bool,
+    open_page: bool = False,
+    path_end: bytes | None = None,
+) -> None:
+    """Print results as text, JSON or paths; write the HTML page, and open it, if that is wanted."""
+    if open_page and html is None:
+        import tempfile
+
+        html = Path(tempfile.mkdtemp(prefix="retrieval-grounding-")) / "hits.html"
     if html is not None:
         from ..core.phrases import clean_phrase
         from ..search.html_page import render_html
 
         every_hit = [hit for _, hits in results for hit in hits]
         render_html(every_hit, html, phrases=[clean_phrase(phrase) for phrase, _ in results])
-    if as_json:
+    if path_end is not None:
+        print_paths(results, path_end)
+    elif as_json:
         print_json(hits_as_dicts(results))
     else:
         print_hits(results)
     if html is not None:
         note(f"Wrote the HTML page {html}")
+        if open_page:
+            open_in_browser(html)
+
+
+def open_in_browser(page: Path) -> None:
+    """Open a page; if there is no browser, say so."""
+    import webbrowser
+
+    if not webbrowser.open(page.absolute().as_uri()):
+        note(f"No browser could be started; open {page} yourself")
+
+
+def export_hits(
+    results: Sequence[PhraseHits], table: Path | None, crops: Path | None, yolo: Path | None
+) -> None:
+    """Write hits as a file, as crops and as a YOLO data set, where that is wanted."""
+    if table is None and crops is None and yolo is None:
+        return
+    from ..search.hits import Hits
+
+    hits = Hits(hit for _, own in results for hit in own)
+    if table is not None:
+        hits.save(table)
+        note(f"Wrote {counted(len(hits), 'hit')} to {table}")
+    for folder, save in ((crops, hits.save_crops), (yolo, hits.save_yolo)):
+        if folder is not None:
+            skipped = save(folder)
+            for file in skipped:
+                note(f"left out: {file.path}: {file.reason} ({file.detail})")
+            note(f"Wrote {folder}")
 
 
 def _as_dict(hit: Hit) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,6 +24,7 @@ __all__ = [
     "print_table",
     "printable",
     "say",
+    "say_bytes",
     "shown_path",
 ]
 
@@ -63,8 +64,23 @@ def say(text: str = "") -> None:
     GroundingError
         If it cannot be written for another reason.
     """
+    _write(lambda: print(text, flush=True))  # noqa: T201
+
+
+def say_bytes(data: bytes) -> None:
+    """Write bytes to stdout as they are; errors are those of :func:`say`."""
+
+    def write() -> None:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+
+    _write(write)
+
+
+def _write(write: Callable[[], object]) -> None:
     try:
-        print(text, flush=True)  # noqa: T201
+        write()
     except OSError as error:
         with contextlib.suppress(OSError, ValueError):  # what is in the buffer cannot be written
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

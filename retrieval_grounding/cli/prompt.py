@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import typer
 
 from ..core.errors import GroundingError, PhraseError
-from .hits import PhraseHits, hits_as_dicts, print_hits
+from .hits import PhraseHits, hits_as_dicts, print_hits, print_paths
 from .output import note, print_json
 
 __all__ = ["answer_lines"]
@@ -22,7 +22,7 @@ Ask = Callable[[list[str]], list[PhraseHits]]
 """Returns the hits of phrases."""
 
 
-def answer_lines(ask: Ask, as_json: bool) -> None:
+def answer_lines(ask: Ask, as_json: bool, path_end: bytes | None = None) -> None:
     """Answer one phrase after the other, as text or as one line of JSON for each.
 
     A phrase that cannot be answered does not end this; Ctrl-D does, and the end of the input.
@@ -33,6 +33,8 @@ def answer_lines(ask: Ask, as_json: bool) -> None:
         Answers phrases.
     as_json : bool
         Whether to print JSON.
+    path_end : bytes, optional
+        Print only the paths of images, each with this behind it.
 
     Raises
     ------
@@ -56,7 +58,9 @@ def answer_lines(ask: Ask, as_json: bool) -> None:
             else:
                 note(f"error: {error}")
             continue
-        if as_json:
+        if path_end is not None:
+            print_paths(results, path_end)
+        elif as_json:
             print_json(hits_as_dicts(results)[0], indent=None)
         else:
             print_hits(results)

@@ -9,13 +9,15 @@ from typing import Annotated
 import typer
 
 from ..models.presets import DEFAULT_PRESET
-from .hits import PhraseHits, show_hits
+from .hits import PhraseHits, export_hits, show_hits
 from .logs import Verbose
 from .options import (
     ClipName,
     Confidence,
+    Crops,
     DetectorName,
     Device,
+    Export,
     Html,
     IndexClip,
     IndexDirectory,
@@ -23,9 +25,13 @@ from .options import (
     Json,
     MaxBoxes,
     MinProbability,
+    OpenPage,
+    Paths,
     PhraseArguments,
     PresetName,
+    Print0,
     QueryPhrases,
+    Yolo,
     check_image_first,
     check_index_first,
     detector_settings,
@@ -52,6 +58,12 @@ def query(
     clip: IndexClip = None,
     device: Device = "auto",
     html: Html = None,
+    open_page: OpenPage = False,
+    export: Export = None,
+    crops: Crops = None,
+    yolo: Yolo = None,
+    paths: Paths = False,
+    print0: Print0 = False,
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
@@ -65,6 +77,8 @@ def query(
 
     texts = phrases or []
     check_index_first(index, texts)
+    if as_json and (paths or print0):
+        raise typer.BadParameter("--json and --paths print different things; use one of them")
     _hint_at_quotes(texts)
     opened = Index.open(index, encoder=clip, device=device)
 
@@ -79,15 +93,21 @@ def query(
         )
         return list(zip(asked, found, strict=True))
 
+    path_end = b"\0" if print0 else b"\n" if paths else None
     if texts:
-        show_hits(ask(texts), html, as_json)
+        results = ask(texts)
+        export_hits(results, export, crops, yolo)
+        show_hits(results, html, as_json, open_page, path_end)
         return
-    if html is not None:
-        raise typer.BadParameter("--html is for phrases that are named on the command line")
+    if html or export or crops or yolo or open_page:
+        raise typer.BadParameter(
+            "--html, --open, --export, --crops and --yolo are for phrases that are named on the "
+            "command line"
+        )
     from .prompt import answer_lines
 
     _ = opened.encoder, opened.matcher  # what cannot be loaded is reported before anybody types
-    answer_lines(ask, as_json)
+    answer_lines(ask, as_json, path_end)
 
 
 def ground(
@@ -106,6 +126,7 @@ def ground(
         typer.Option("--save", help="Write the image with the boxes drawn on it to this file."),
     ] = None,
     html: Html = None,
+    open_page: OpenPage = False,
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
@@ -137,7 +158,7 @@ def ground(
         from ..search.draw import save_picture
 
         remarks = save_picture(image, hits, save)
-    show_hits(results, html, as_json)
+    show_hits(results, html, as_json, open_page)
     if save is not None:
         note(f"Wrote the picture {save}{'' if hits else ', without boxes'}")
     for remark in remarks:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["Hit"]
+__all__ = ["EXPORTS", "Hit"]
+
+EXPORTS = (".csv", ".parquet", ".json")
+"""Suffixes of the files that hits can be saved to; JSON is in the format of COCO."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Hit:
     """A region that a phrase refers to.
 
@@ -34,10 +38,16 @@ class Hit:
     content_hash : str or None
         BLAKE2b-128 of the file that was indexed; None if there is no index. A page or picture
         shows the file only if it still has this hash.
+    label_score : float or None
+        The detector's confidence in the region and its label, 0 to 1.
+    image_size : tuple of 2 int, or None
+        Width and height of the upright image in pixels.
 
     Examples
     --------
     >>> hit = Hit("a red car", "street.jpg", (10.0, 20.0, 50.0, 60.0), 2.17, 0.74, "car", None)
+    >>> hit
+    <Hit 74% 'a red car' in street.jpg, box 10 20 50 60>
     >>> hit.certainty
     '74%'
     >>> hit.as_dict()["box"]
@@ -54,6 +64,8 @@ class Hit:
     label: str
     region_id: int | None
     content_hash: str | None = None
+    label_score: float | None = None
+    image_size: tuple[int, int] | None = None
 
     @property
     def certainty(self) -> str:
@@ -74,3 +86,15 @@ class Hit:
     def as_dict(self) -> dict[str, Any]:
         """Return the hit as plain values, for JSON."""
         return asdict(self)
+
+    def __repr__(self) -> str:
+        name = os.path.basename(self.image) or self.image  # noqa: PTH119 - need not be a path
+        box = " ".join(f"{value:.0f}" for value in self.box)
+        return f"<Hit {self.certainty} {self.phrase!r} in {name}, box {box}>"
+
+    def _repr_html_(self) -> str:
+        """Show the photograph with the box in a notebook."""
+        # Reading and drawing belong to rooms above, so they are looked up only when needed.
+        notebook = importlib.import_module("retrieval_grounding.search.notebook")
+        shown: str = notebook.hits_html([self])
+        return shown

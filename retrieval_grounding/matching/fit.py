@@ -27,6 +27,7 @@ from .history import TrainingHistory
 from .matcher import CosineMatcher, Matcher
 from .networks import make_model
 from .options import TrainingOptions
+from .plots import fit_html
 from .region_source import open_regions
 from .split import Split, content_groups, split_examples
 from .statements import Statement, make_examples
@@ -45,7 +46,7 @@ _MIN_WORD_COUNT = 8
 _MAX_WORDS = 4000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Fit:
     """A fitted matcher and how it was trained.
 
@@ -105,6 +106,18 @@ class Fit:
             "held_out": [comparison.as_dict() for comparison in self.comparisons],
             "notes": list(self.notes),
         }
+
+    def __repr__(self) -> str:
+        best = self.history.best
+        kept = "" if best is None else f", validation Acc@0.5 {best.accuracy:.3f}"
+        about = f"{counted(self.expressions, 'expression')}, {counted(self.images, 'image')}"
+        state = "installed" if self.installed else "not installed"
+        return f"<Fit {self.matcher.config.kind}: {about}{kept}; {state}>"
+
+    def _repr_html_(self) -> str:
+        """Show the learning curve and the held-out figures in a notebook."""
+        remarks = [text for text in (repr(self).strip("<>"), self.reason, *self.notes) if text]
+        return fit_html(self.history, self.comparisons, remarks)
 
 
 def fit_matcher(

@@ -20,6 +20,7 @@ from ..models.detector import Detector, DetectorSettings
 from ..models.device import resolve_device
 from ..models.encoder import Encoder
 from ..models.presets import DEFAULT_PRESET
+from .hits import Hits
 from .rank import rank_regions
 from .unknown import discount_unknown
 
@@ -49,7 +50,7 @@ def ground(
     clip: str | Encoder | None = ...,
     settings: DetectorSettings | None = ...,
     device: str = ...,
-) -> list[Hit]: ...
+) -> Hits: ...
 
 
 def ground(
@@ -61,7 +62,7 @@ def ground(
     clip: str | Encoder | None = None,
     settings: DetectorSettings | None = None,
     device: str = "auto",
-) -> Hit | list[Hit]:
+) -> Hit | Hits:
     """Find the region of one image that a phrase refers to, without an index.
 
     Parameters
@@ -82,7 +83,7 @@ def ground(
 
     Returns
     -------
-    Hit or list of Hit
+    Hit or Hits
         The best region, or a list with one hit for each phrase if `phrases` is a list or tuple.
         An empty list gives an empty list. If no region fits, the best one is returned all
         the same; check its probability.
@@ -114,7 +115,7 @@ def ground(
     cleaned = [clean_phrase(p) for p in ([phrases] if isinstance(phrases, str) else phrases)]
     pixels = load_image(image)
     if not cleaned:
-        return []
+        return Hits()
     models = new_spec(preset, detector, clip, settings).load(device)
     encoder = models.encoder
     [regions] = detect_regions(models.detector, [pixels])
@@ -132,5 +133,5 @@ def ground(
     queries = Phrases(cleaned, encode_phrases(encoder, cleaned))
     matcher = load_matcher(None, encoder.fingerprint, resolve_device(device))
     ranked = rank_regions(queries, str(Path(image).absolute()), table, matcher, top=1)
-    hits = [best for [best] in discount_unknown(encoder, cleaned, ranked)]
+    hits = Hits(best for [best] in discount_unknown(encoder, cleaned, ranked))
     return hits[0] if isinstance(phrases, str) else hits

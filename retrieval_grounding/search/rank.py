@@ -53,6 +53,8 @@ def make_hit(
 ) -> Hit:
     """Return the hit for one row of `regions`; `scores` and `probabilities` have the same rows."""
     x1, y1, x2, y2 = regions.boxes[row].tolist()
+    image_number = int(np.searchsorted(regions.offsets, row, side="right")) - 1
+    _, _, width, height = regions.boxes[regions.offsets[image_number]].tolist()  # the whole image
     return Hit(
         phrase=phrase,
         image=image,
@@ -62,6 +64,8 @@ def make_hit(
         label=regions.label(row),
         region_id=region_id,
         content_hash=content_hash,
+        label_score=float(regions.scores[row]),
+        image_size=(round(width), round(height)),
     )
 
 

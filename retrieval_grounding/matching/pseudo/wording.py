@@ -20,7 +20,7 @@ from .templates import (
     VERTICAL_WORDS,
 )
 
-__all__ = ["draw_label_sets", "word_claim"]
+__all__ = ["draw_label_sets", "fix_articles", "word_claim"]
 
 
 _SHARED_NOUNS = tuple(labels for labels in NOUNS if len(labels) > 1)
@@ -83,7 +83,7 @@ def word_claim(claim: Claim, rng: Random, size: str = "") -> str:
         l=relation,
         r=rng.choice(_nouns(claim.reference.labels)) if claim.reference else "",
     )
-    return _fix_articles(phrase)
+    return fix_articles(phrase)
 
 
 def _family(claim: Claim) -> str:
@@ -147,7 +147,7 @@ def _alternatives(pattern: str) -> tuple[str, ...]:
     return tuple(expanded)
 
 
-def _fix_articles(phrase: str) -> str:
+def fix_articles(phrase: str) -> str:
     """Write "an orange" for "a orange", and drop the article before plurals and "one"."""
     phrase = re.sub(r"\ban? (?=(?:skis|scissors|one)\b)", "", phrase)
     return re.sub(r"\ba (?=[aeiou])", "an ", phrase)
