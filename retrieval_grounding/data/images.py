@@ -20,6 +20,7 @@ from ..core.errors import GroundingError, ImageError
 from ..core.types import PathLike
 from .damage import ImageNote, load_pixels
 from .depth import scale_transparency, stored_mode, with_real_range
+from .heif import is_heif, open_heif
 from .jpeg import JpegData
 from .memory import decoding_bytes
 from .pixels import to_rgb, turn
@@ -177,6 +178,8 @@ def _decode(data: bytes, allow: Callable[[int, int], None] | None) -> DecodedIma
         stored = stored_mode(image)
         scale_transparency(image, stored)
         notes = load_pixels(image, file, jpeg)
+        if image.size != (width, height):
+            raise ImageError("corrupt", f"the header claims {width} × {height} pixels")
         method = turn(image)
         full, guess = with_real_range(image, stored, lambda: _open(io.BytesIO(data)))
         rgb, guess = (to_rgb(full)[0], guess) if guess else to_rgb(full)
@@ -186,6 +189,8 @@ def _decode(data: bytes, allow: Callable[[int, int], None] | None) -> DecodedIma
 
 
 def _open(file: io.BytesIO) -> ImageFile.ImageFile:
+    if is_heif(file.getvalue()):
+        return open_heif(file)
     image: ImageFile.ImageFile = _pillow_open()(file, formats=load_plugins())
     return image
 
