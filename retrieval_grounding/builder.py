@@ -56,8 +56,8 @@ def build(
     Parameters
     ----------
     sources : path or iterable of paths
-        Folders, image files, glob patterns and ``.txt`` lists; see
-        :func:`retrieval_grounding.find_images`.
+        Folders, image files, URLs, ``.zip`` and ``.tar`` archives, glob patterns and ``.txt``
+        lists; see :func:`retrieval_grounding.find_images`.
     directory : path
         Folder of the index: new, empty, or an index.
     preset : str, optional

@@ -49,7 +49,10 @@ def _size(text: str) -> int:
 def build(
     sources: Annotated[
         list[str],
-        typer.Argument(help="Folders, images, globs, or .txt lists of paths.", metavar="PHOTOS"),
+        typer.Argument(
+            help="Folders, images, URLs, .zip and .tar archives, globs, or .txt lists of these.",
+            metavar="PHOTOS",
+        ),
     ],
     index: Annotated[
         Path | None,

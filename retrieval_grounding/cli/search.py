@@ -74,7 +74,7 @@ def query(
 
 
 def ground(
-    image: Annotated[Path, typer.Argument(help="An image file.", metavar="IMAGE")],
+    image: Annotated[str, typer.Argument(help="An image file, or its URL.", metavar="IMAGE")],
     phrases: PhraseArguments,
     preset: PresetName = DEFAULT_PRESET,
     detector: DetectorName = None,

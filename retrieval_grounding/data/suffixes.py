@@ -29,7 +29,7 @@ _KINDS = {
     "ico": (".ico .icns .cur", _CONVERT),
     "exr": (".exr .hdr .dds .tga .pcx .xpm .xbm .qoi .sgi .bpg .wdp .jxr .ora", _CONVERT),
 }
-_ARCHIVES = frozenset(".zip .tar .tgz .gz .bz2 .xz .7z .rar .zst .cbz .cbr".split())
+_ARCHIVES = frozenset(".tgz .gz .bz2 .xz .7z .rar .zst .cbr".split())
 
 _REASONS = {
     suffix: (f"{kind}-not-supported", detail)
@@ -58,6 +58,6 @@ def unsupported(path: str, *, archives: bool = False) -> SkippedFile | None:
     if known := _REASONS.get(suffix):
         return SkippedFile(path, *known)
     if archives and suffix in _ARCHIVES:
-        detail = "unpack it, and build from the folder"
+        detail = "unpack it, or pack it again as .zip or .tar without compression"
         return SkippedFile(path, "archive-not-supported", detail)
     return None
