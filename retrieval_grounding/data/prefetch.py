@@ -27,7 +27,7 @@ from .images import DecodedImage
 from .memory import RGB_BYTES
 from .reading import read_address, size_and_time
 
-__all__ = ["LoadedImage", "read_ahead", "read_batches"]
+__all__ = ["LoadedImage", "read_ahead", "read_batches", "settled"]
 
 
 _LOGGER = logging.getLogger(__name__)
@@ -129,9 +129,9 @@ class _Reader:
             data = read_address(path, self._stopping.is_set)
             digest = hash_content(data)
             if not self._decode or digest in self._known:
-                return LoadedImage(path, size, _settled(mtime_ns), digest, None)
+                return LoadedImage(path, size, settled(mtime_ns), digest, None)
             decoded = self._decode_file(turn, data)
-            return LoadedImage(path, size, _settled(mtime_ns), digest, *decoded)
+            return LoadedImage(path, size, settled(mtime_ns), digest, *decoded)
         except UnicodeEncodeError:
             readable = os.fsencode(path).decode("utf-8", "backslashreplace")
             return _skip(SkippedFile(readable, "undecodable-name", "the file name is not UTF-8"))
@@ -159,7 +159,7 @@ class _Reader:
             self._budget.give_back(taken)
 
 
-def _settled(mtime_ns: int) -> int:
+def settled(mtime_ns: int) -> int:
     """Return the time of a file, or -1 if it is young: then the next build compares the content."""
     return -1 if time.time_ns() - mtime_ns < _SETTLED_NS else mtime_ns
 

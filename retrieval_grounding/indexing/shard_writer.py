@@ -113,6 +113,12 @@ class ShardWriter:
                 self._finish(work, places, claimed)
                 yield work.group
 
+    def embed(self, group: list[Item], places: dict[str, RowKey]) -> None:
+        """Embed the images of one group whose content is new; see :meth:`embed_ahead`."""
+        claimed: set[str] = set()
+        work = _Work(group, self._claim(group, places, claimed))
+        self._finish(self._encode(self._detect(work)), places, claimed)
+
     def _finish(self, work: _Work, places: dict[str, RowKey], claimed: set[str]) -> None:
         for item, result in zip(work.new, work.results, strict=True):
             claimed.discard(item.content_hash)
