@@ -171,8 +171,7 @@ def test_merging_keeps_unused_rows_and_leaves_damaged_shards_alone(index, add, c
     assert len(catalog.shard_files()) == 5
     damaged = index.directory / "shards" / catalog.shard_files()[2]
     data = bytearray(damaged.read_bytes())
-    place = data.index(np.float32(80).tobytes())  # the width in the box of a whole image
-    data[place - 4] ^= 1
+    data[data.index(np.float32(0.9).tobytes())] ^= 1  # a score
     damaged.write_bytes(data)
     first = next(image.path for image in index.images() if image.shard == 1)
     index.remove(first)

@@ -24,8 +24,8 @@ def merge_small_shards(catalog: Catalog, shard_images: int, *, indexed: bool) ->
     """Merge small shards where there are many of about the same size; the caller holds the lock.
 
     Each merged shard is committed by itself, so a crash at any moment leaves a complete index.
-    Rows that no image uses are copied, too: only ``compact`` drops them. Damaged shards stay as
-    they are, for ``verify --repair``.
+    Rows that no image uses are copied, too: only ``compact`` drops them. A damaged shard, and
+    those to be merged with it, stay as they are until ``verify --repair``.
 
     Parameters
     ----------
