@@ -119,6 +119,13 @@ def build(
     follow_links: Annotated[
         bool, typer.Option("--follow-links", help="Search folders to which links point.")
     ] = False,
+    thumbnails: Annotated[
+        bool,
+        typer.Option(
+            "--thumbnails",
+            help="Keep small pictures of images embedded from now on, to show what has no file.",
+        ),
+    ] = False,
     restore: Annotated[
         bool, typer.Option("--restore", help="Add images again that 'remove' removed.")
     ] = False,
@@ -154,6 +161,7 @@ def build(
         exclude=tuple(exclude or ()),
         include=tuple(include or ()),
         follow_links=follow_links,
+        thumbnails=thumbnails,
         **given,
     )
     models: dict[str, Any] = {

@@ -13,6 +13,7 @@ from .output import note, print_json, print_table, printable, say, shown_path
 
 if TYPE_CHECKING:
     from ..core.hits import Hit
+    from ..index import Index
 
 __all__ = ["PhraseHits", "hits_as_dicts", "print_hits", "show_hits"]
 
@@ -43,14 +44,18 @@ def print_hits(results: Sequence[PhraseHits]) -> None:
             print_table(header, [(*_cells(hit), _shown_image(hit)) for hit in hits])
 
 
-def show_hits(results: Sequence[PhraseHits], html: Path | None, as_json: bool) -> None:
+def show_hits(
+    results: Sequence[PhraseHits], html: Path | None, as_json: bool, index: Index | None = None
+) -> None:
     """Print results as text or JSON, and write the HTML page if one is wanted."""
     if html is not None:
         from ..core.phrases import clean_phrase
         from ..search.html_page import render_html
 
         every_hit = [hit for _, hits in results for hit in hits]
-        render_html(every_hit, html, phrases=[clean_phrase(phrase) for phrase, _ in results])
+        shown = [clean_phrase(phrase) for phrase, _ in results]
+        picture = None if index is None else index.picture
+        render_html(every_hit, html, phrases=shown, picture=picture)
     if as_json:
         print_json(hits_as_dicts(results))
     else:

@@ -62,7 +62,8 @@ def query(
 
     check_index_first(index, phrases)
     _hint_at_quotes(phrases)
-    found = Index.open(index, encoder=clip, device=device).query(
+    opened = Index.open(index, encoder=clip, device=device)
+    found = opened.query(
         phrases,
         top=top,
         candidates=candidates,
@@ -70,7 +71,7 @@ def query(
         exact=exact,
         skip_missing=skip_missing,
     )
-    show_hits(list(zip(phrases, found, strict=True)), html, as_json)
+    show_hits(list(zip(phrases, found, strict=True)), html, as_json, opened)
 
 
 def ground(

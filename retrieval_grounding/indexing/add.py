@@ -75,7 +75,7 @@ def add_to_index(
             spec = recorded_spec(catalog, detector=detector, encoder=encoder)
             return checked_loader(catalog, spec, device)()
 
-        writer = ShardWriter(catalog, load_models, options.shard_images)
+        writer = ShardWriter(catalog, load_models, options)
         report = _Adding(catalog, writer, decoder, options).run(sources)
         # Writing the vector index for each image would copy all of it.
         worth_indexing = lacks_many_regions(catalog)

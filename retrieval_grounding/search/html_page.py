@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from PIL import Image
 
@@ -39,6 +39,7 @@ def render_html(
     path: PathLike,
     title: str | None = None,
     phrases: Sequence[str] | None = None,
+    picture: Callable[[Hit], tuple[Image.Image, Hit]] | None = None,
 ) -> None:
     """Write one HTML page that shows hits by phrase.
 
@@ -56,6 +57,9 @@ def render_html(
     phrases : sequence of str, optional
         The phrases of the query. The page then also names those without hits. Defaults to the
         phrases of the hits.
+    picture : callable, optional
+        Returns the picture of a hit, and the hit in its pixels: :meth:`Index.picture`, which also
+        knows the thumbnails that an index keeps. Defaults to the photograph itself.
 
     Raises
     ------
@@ -82,7 +86,7 @@ def render_html(
     title = title or ", ".join(shown) or "retrieval_grounding"
     sections = [] if shown else [_NOTHING]
     for phrase in shown:
-        figures = "\n".join(_figure(hit) for hit in hits if hit.phrase == phrase)
+        figures = "\n".join(_figure(hit, picture or _load) for hit in hits if hit.phrase == phrase)
         heading = "" if phrase == title else f"<h2>{html.escape(phrase)}</h2>\n"
         found = f'<div class="hits">\n{figures}\n</div>' if figures else _NOTHING
         sections.append(heading + found)
@@ -133,13 +137,18 @@ def missing_image(error: ImageError) -> str:
     return f'<div class="missing">{html.escape(error.reason)}</div>'
 
 
-def _figure(hit: Hit) -> str:
+def _figure(hit: Hit, picture: Callable[[Hit], tuple[Image.Image, Hit]]) -> str:
     caption = f"<b>{hit.certainty}</b> {html.escape(hit.label)}<br>{html.escape(hit.image)}"
-    return f"<figure>\n{_picture(hit)}\n<figcaption>{caption}</figcaption>\n</figure>"
+    return f"<figure>\n{_picture(hit, picture)}\n<figcaption>{caption}</figcaption>\n</figure>"
 
 
-def _picture(hit: Hit) -> str:
+def _load(hit: Hit) -> tuple[Image.Image, Hit]:
+    return load_image(hit.image, hit.content_hash), hit
+
+
+def _picture(hit: Hit, picture: Callable[[Hit], tuple[Image.Image, Hit]]) -> str:
     try:
-        return embed_image(draw_hits(load_image(hit.image, hit.content_hash), [hit]), hit.phrase)
+        image, shown = picture(hit)
+        return embed_image(draw_hits(image, [shown]), hit.phrase)
     except ImageError as error:
         return missing_image(error)
