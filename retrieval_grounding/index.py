@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from .core.errors import GroundingError
 from .core.hits import Hit
 from .core.phrases import Phrases, clean_phrase
-from .core.reports import BuildOptions, BuildReport, SkippedFile
+from .core.reports import BuildReport, SkippedFile
 from .core.text import counted
 from .core.types import PathLike
 from .data.expressions import read_expressions
@@ -29,11 +29,10 @@ from .storage.rows import ImageRow
 if TYPE_CHECKING:
     from PIL import Image
 
-    from .data.image_source import ImageSource
+    from .data.decoder import Decoder
     from .evaluation.report import EvaluationReport
     from .matching.fit import Fit
     from .matching.options import TrainingOptions
-    from .models.detector import Detector
 
 __all__ = ["Index"]
 
@@ -99,6 +98,10 @@ class Index(Maintenance):
     @property
     def _catalog(self) -> Catalog:
         return self._opened.catalog
+
+    @property
+    def _decoder(self) -> Decoder:
+        return self._opened.decoder
 
     def _close_deleted_shards(self) -> None:
         self._opened.close_deleted_shards()
@@ -197,66 +200,6 @@ class Index(Maintenance):
         found = discount_unknown(self.encoder, texts, found)
         found = [filter_by_probability(hits, min_probability) for hits in found]
         return found[0] if isinstance(phrases, str) else found
-
-    def add(
-        self,
-        images: ImageSource | Iterable[ImageSource],
-        *,
-        detector: str | Detector | None = None,
-        options: BuildOptions | None = None,
-        timeout: float = 0.0,
-    ) -> BuildReport:
-        """Add images to the index, from wherever they are; an image of a known address is replaced.
-
-        Meant for single images, as they arrive: :func:`build` reads folders with several processes.
-        Small shards are merged, and queries find the images at once.
-
-        Parameters
-        ----------
-        images : path, URL, bytes, file, PIL image or array, or a list or iterator of these
-            As for :func:`load_image`. What has no path or URL gets the address ``content:HASH``,
-            with the hash of its content.
-        detector : str or Detector, optional
-            The detector that built the index. Needed if that was an object, or weights of your own
-            that you have never named for this index before.
-        options : BuildOptions, optional
-            Images per batch and per shard.
-
-        Returns
-        -------
-        BuildReport
-            What was added, and which images could not be used: a failure of one is not an error.
-
-        Raises
-        ------
-        ModelError
-            If `detector` did not build the index.
-
-        Examples
-        --------
-        >>> import tempfile
-        >>> import retrieval_grounding as rg
-        >>> from PIL import Image
-        >>> nothing_yet = rg.BuildOptions(allow_empty=True)
-        >>> index = rg.build([], tempfile.mkdtemp(), options=nothing_yet)
-        >>> index.add(Image.new("RGB", (320, 240), "gray")).added
-        1
-        >>> index.query("a wall")[0].image[:8]
-        'content:'
-        """
-        from .indexing.add import add_to_index
-
-        several = isinstance(images, (list, tuple, Iterator))
-        return add_to_index(
-            self._catalog.directory,
-            cast("Iterable[ImageSource]", images if several else [images]),
-            detector,
-            self.encoder,
-            self._opened.decoder,
-            self._opened.device,
-            options or BuildOptions(),
-            timeout,
-        )
 
     def evaluate(
         self,

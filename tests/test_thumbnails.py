@@ -75,7 +75,7 @@ def test_they_survive_merging_compacting_and_repair(index, photos, models):
     path.write_bytes(data)
     [fault] = index.verify().faults
     assert "1 of 10 images affected" in fault.detail
-    report = index.verify(repair=True, detector=models["detector"], encoder=models["clip"])
+    report = index.verify(repair=True, detector=models["detector"], clip=models["clip"])
     assert report.embedded == 1
     assert not report.lost
     assert not index.verify().faults
