@@ -16,6 +16,7 @@ from .core.reports import BuildOptions, BuildReport
 from .core.types import PathLike
 from .data.sources import search
 from .index import Index
+from .indexing.merge import merge_small_shards
 from .indexing.model_spec import (
     check_named,
     checked_loader,
@@ -56,8 +57,8 @@ def build(
     Parameters
     ----------
     sources : path or iterable of paths
-        Folders, image files, glob patterns and ``.txt`` lists; see
-        :func:`retrieval_grounding.find_images`.
+        Folders, image files, URLs, ``.zip`` and ``.tar`` archives, glob patterns and ``.txt``
+        lists; see :func:`retrieval_grounding.find_images`.
     directory : path
         Folder of the index: new, empty, or an index.
     preset : str, optional
@@ -120,6 +121,7 @@ def build(
             load = checked_loader(catalog, spec, device)
             check_named(catalog, spec, load)
             report = add_images(catalog, collection, load, options)
+            merge_small_shards(catalog, options.shard_images, indexed=True)
             phrases = phrase_source(catalog, lambda: load().encoder)
             sync_vectors(catalog, phrases, options.progress)
             if report.embedded:

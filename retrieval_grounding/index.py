@@ -26,6 +26,10 @@ from .storage.lock import writer_lock
 from .storage.rows import ImageRow
 
 if TYPE_CHECKING:
+    from PIL import Image
+
+    from .core.hits import Hit
+    from .data.decoder import Decoder
     from .evaluation.report import EvaluationReport
     from .matching.fit import Fit
     from .matching.options import TrainingOptions
@@ -96,6 +100,10 @@ class Index(Maintenance):
     @property
     def _catalog(self) -> Catalog:
         return self._opened.catalog
+
+    @property
+    def _decoder(self) -> Decoder:
+        return self._opened.decoder
 
     def _close_deleted_shards(self) -> None:
         self._opened.close_deleted_shards()
@@ -305,6 +313,21 @@ class Index(Maintenance):
             if fit.installed:
                 self._opened.use_matcher(fit.matcher)
         return fit
+
+    def picture(self, hit: Hit) -> tuple[Image.Image, Hit]:
+        """Return the picture of a hit, and the hit with its box in pixels of that picture.
+
+        It is the image itself if that is still what was indexed. Otherwise it is the thumbnail that
+        was kept of it, if the index keeps thumbnails; see :class:`BuildOptions`.
+
+        Raises
+        ------
+        ImageError
+            If there is neither; its reason says why the image itself cannot be shown.
+        """
+        from .search.pictures import find_picture
+
+        return find_picture(hit, self._catalog, self._opened.retriever.open_shard)
 
     def images(self) -> Iterable[ImageRow]:
         """Yield every image of the index, by path."""

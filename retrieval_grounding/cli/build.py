@@ -49,7 +49,10 @@ def _size(text: str) -> int:
 def build(
     sources: Annotated[
         list[str],
-        typer.Argument(help="Folders, images, globs, or .txt lists of paths.", metavar="PHOTOS"),
+        typer.Argument(
+            help="Folders, images, URLs, .zip and .tar archives, globs, or .txt lists of these.",
+            metavar="PHOTOS",
+        ),
     ],
     index: Annotated[
         Path | None,
@@ -116,6 +119,13 @@ def build(
     follow_links: Annotated[
         bool, typer.Option("--follow-links", help="Search folders to which links point.")
     ] = False,
+    thumbnails: Annotated[
+        bool,
+        typer.Option(
+            "--thumbnails",
+            help="Keep small pictures of images embedded from now on, to show what has no file.",
+        ),
+    ] = False,
     restore: Annotated[
         bool, typer.Option("--restore", help="Add images again that 'remove' removed.")
     ] = False,
@@ -151,6 +161,7 @@ def build(
         exclude=tuple(exclude or ()),
         include=tuple(include or ()),
         follow_links=follow_links,
+        thumbnails=thumbnails,
         **given,
     )
     models: dict[str, Any] = {

@@ -17,6 +17,7 @@ from .path_table import print_path_table
 
 if TYPE_CHECKING:
     from ..core.hits import Hit
+    from ..index import Index
 
 __all__ = [
     "PhraseHits",
@@ -76,6 +77,7 @@ def show_hits(
     as_json: bool,
     open_page: bool = False,
     path_end: bytes | None = None,
+    index: Index | None = None,
 ) -> None:
     """Print results as text, JSON or paths; write the HTML page, and open it, if that is wanted."""
     if open_page and html is None:
@@ -87,7 +89,9 @@ def show_hits(
         from ..search.html_page import render_html
 
         every_hit = [hit for _, hits in results for hit in hits]
-        render_html(every_hit, html, phrases=[clean_phrase(phrase) for phrase, _ in results])
+        shown = [clean_phrase(phrase) for phrase, _ in results]
+        picture = None if index is None else index.picture
+        render_html(every_hit, html, phrases=shown, picture=picture)
     if path_end is not None:
         print_paths(results, path_end)
     elif as_json:

@@ -221,7 +221,7 @@ def check_index_first(index: Path, others: Sequence[str]) -> None:
         )
 
 
-def check_image_first(image: Path, others: Sequence[str]) -> None:
+def check_image_first(image: str, others: Sequence[str]) -> None:
     """Refuse arguments in the wrong order: another one is a file, and the first is not.
 
     Raises
@@ -232,7 +232,7 @@ def check_image_first(image: Path, others: Sequence[str]) -> None:
         return
     if found := next((text for text in others if os.path.isfile(text)), None):  # noqa: PTH113
         raise typer.BadParameter(
-            f"the image comes first: {str(image)!r} is not a file, but {found!r} is"
+            f"the image comes first: {image!r} is not a file, but {found!r} is"
         )
 
 

@@ -97,7 +97,7 @@ def query(
     if texts:
         results = ask(texts)
         export_hits(results, export, crops, yolo)
-        show_hits(results, html, as_json, open_page, path_end)
+        show_hits(results, html, as_json, open_page, path_end, opened)
         return
     if html or export or crops or yolo or open_page:
         raise typer.BadParameter(
@@ -111,7 +111,7 @@ def query(
 
 
 def ground(
-    image: Annotated[Path, typer.Argument(help="An image file.", metavar="IMAGE")],
+    image: Annotated[str, typer.Argument(help="An image file, or its URL.", metavar="IMAGE")],
     phrases: PhraseArguments,
     preset: PresetName = DEFAULT_PRESET,
     detector: DetectorName = None,

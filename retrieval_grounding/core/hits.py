@@ -7,6 +7,8 @@ import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from .addresses import is_path, split_member
+
 __all__ = ["EXPORTS", "Hit"]
 
 EXPORTS = (".csv", ".parquet", ".json")
@@ -22,7 +24,7 @@ class Hit:
     phrase : str
         The query.
     image : str
-        Path of the image.
+        Path of the image, or its URL, or what else names it; see ``docs/usage.md``.
     box : tuple of 4 float
         Corners ``x1, y1, x2, y2`` in pixels of the upright image.
     score : float
@@ -74,11 +76,14 @@ class Hit:
 
     @property
     def missing(self) -> bool:
-        """Whether the image's file does not exist now; an unreadable one is not missing."""
+        """Whether the image's file, or its archive, does not exist now.
+
+        An unreadable one is not missing, and servers are not asked.
+        """
         try:
             os.stat(self.image)  # noqa: PTH116 - called for many
         except (FileNotFoundError, NotADirectoryError):
-            return True
+            return is_path(self.image) and split_member(self.image) is None
         except (OSError, ValueError):
             return False
         return False

@@ -99,6 +99,9 @@ class BuildOptions:
         :func:`find_images`.
     follow_links : bool
         Also search folders to which links point.
+    thumbnails : bool
+        From now on, keep a small picture (640 pixels) of every image that is embedded, so that it
+        can be shown when its file is not there or it has none. The index remembers this.
     """
 
     batch_images: int = 16
@@ -114,6 +117,7 @@ class BuildOptions:
     exclude: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
     follow_links: bool = False
+    thumbnails: bool = False
 
     def __post_init__(self) -> None:
         for name in ("batch_images", "shard_images", "workers"):

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..core.errors import ImageError
+from .heif import is_heif
 from .images import decode_with_notes, load_plugins
 from .limits import Limits
 
@@ -61,7 +62,7 @@ def main(timeout: float) -> None:
         for descriptor in (1, 2):  # silences C libraries; errors are reported as results
             os.dup2(null.fileno(), descriptor)
         while (data := _read_file(files)) is not None:
-            limits.start(len(data))
+            limits.start(len(data), threads=is_heif(data))
             _decode(data, files, results, limits)
             limits.stop()
 
@@ -72,7 +73,7 @@ def _decode(data: bytes, files: IO[bytes], results: IO[bytes], limits: Limits) -
         limits.stop()  # there may be no memory for now
         if files.read(1) != YES:
             raise _ForgottenError("too-large", "there is not enough memory")
-        limits.start(need)
+        limits.start(need, threads=is_heif(data))
 
     try:
         image, notes = decode_with_notes(data, allow)

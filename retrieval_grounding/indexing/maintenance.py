@@ -6,10 +6,10 @@ Each imports what it does, so that a query does not have to.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from typing import Any, Literal
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-from ..core.reports import BuildOptions, CompactReport, VerifyReport
+from ..core.reports import BuildOptions, BuildReport, CompactReport, VerifyReport
 from ..core.types import PathLike
 from ..models.detector import Detector
 from ..models.encoder import Encoder
@@ -17,11 +17,15 @@ from ..storage.catalog import Catalog
 from ..storage.vectors.metadata import DEFAULT_RECALL
 from .describe import describe_vectors
 
+if TYPE_CHECKING:
+    from ..data.decoder import Decoder
+    from ..data.image_source import ImageSource
+
 __all__ = ["Maintenance"]
 
 
 class Maintenance(ABC):
-    """Removing, compacting, reindexing and verifying; `Index` derives from it.
+    """Adding, removing, compacting, reindexing and verifying; `Index` derives from it.
 
     All of them take a `timeout`: the seconds to wait while a different writer is at work. With 0
     they raise :class:`StoreLockedError` at once, and with ``math.inf`` they wait without a limit.
@@ -38,8 +42,72 @@ class Maintenance(ABC):
     @abstractmethod
     def _catalog(self) -> Catalog: ...
 
+    @property
+    @abstractmethod
+    def _decoder(self) -> Decoder: ...
+
     @abstractmethod
     def _close_deleted_shards(self) -> None: ...
+
+    def add(
+        self,
+        images: ImageSource | Iterable[ImageSource],
+        *,
+        detector: str | Detector | None = None,
+        options: BuildOptions | None = None,
+        timeout: float = 0.0,
+    ) -> BuildReport:
+        """Add images to the index, from wherever they are; an image of a known address is replaced.
+
+        Meant for single images, as they arrive: :func:`build` reads folders with several processes.
+        Small shards are merged, and queries find the images at once.
+
+        Parameters
+        ----------
+        images : path, URL, bytes, file, PIL image or array, or a list or iterator of these
+            As for :func:`load_image`. What has no path or URL gets the address ``content:HASH``,
+            with the hash of its content.
+        detector : str or Detector, optional
+            The detector that built the index. Needed if that was an object, or weights of your own
+            that you have never named for this index before.
+        options : BuildOptions, optional
+            Images per batch and per shard.
+
+        Returns
+        -------
+        BuildReport
+            What was added, and which images could not be used: a failure of one is not an error.
+
+        Raises
+        ------
+        ModelError
+            If `detector` did not build the index.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import retrieval_grounding as rg
+        >>> from PIL import Image
+        >>> nothing_yet = rg.BuildOptions(allow_empty=True)
+        >>> index = rg.build([], tempfile.mkdtemp(), options=nothing_yet)
+        >>> index.add(Image.new("RGB", (320, 240), "gray")).added
+        1
+        >>> index.query("a wall")[0].image[:8]
+        'content:'
+        """
+        from .add import add_to_index  # queries decode nothing
+
+        several = isinstance(images, (list, tuple, Iterator))
+        return add_to_index(
+            self._catalog.directory,
+            cast("Iterable[ImageSource]", images if several else [images]),
+            detector,
+            self.encoder,
+            self._decoder,
+            self._device,
+            options or BuildOptions(),
+            timeout,
+        )
 
     def remove(
         self,

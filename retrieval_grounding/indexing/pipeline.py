@@ -45,7 +45,7 @@ def add_images(
     changes: Counter[Change] = Counter()
     catalog.commit(removed=found.outdated, skipped=found.unusable)
     remember_mounts(catalog, collection, options)
-    writer = ShardWriter(catalog, load_models, options.shard_images)
+    writer = ShardWriter(catalog, load_models, options)
     with (
         graceful_interrupt() as stopping,
         progress_bar("Indexing", len(found.todo), "images", options.progress) as advance,

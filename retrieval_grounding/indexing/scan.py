@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
-from ..core.paths import is_gone, resolver
+from ..core.addresses import archives_above, is_path, is_url
+from ..core.paths import resolver
 from ..core.reports import BuildOptions, SkippedFile
 from ..core.types import RowKey
 from ..data.images import TRANSIENT_REASONS
-from ..data.prefetch import size_and_time
+from ..data.reading import presence, size_and_time
 from ..data.sources import Collection
 from ..storage.catalog import Catalog
 from ..storage.rows import KnownFile
@@ -129,7 +130,7 @@ class Scan:
         return [(path, self.known[path]) for path in paths]
 
     def _has_left(self, path: str) -> bool:
-        return path not in self.unreachable and is_gone(path)
+        return path not in self.unreachable and presence(path) == "gone"
 
 
 def scan(catalog: Catalog | None, collection: Collection, options: BuildOptions) -> Scan:
@@ -164,12 +165,14 @@ def scan(catalog: Catalog | None, collection: Collection, options: BuildOptions)
             else:
                 found.removed.append(failed)
             continue
-        size, mtime_ns = size_and_time(path)
-        if known is not None and not read_all and known[:2] == (size, mtime_ns):
+        state = size_and_time(path)
+        # Of a URL, only reading it says whether it has changed.
+        same = known is not None and (known[:2] == state or is_url(path))
+        if same and not read_all:
             found.unchanged += 1
-        elif known is not None and size < 0 and is_gone(path):
+        elif known is not None and state[0] < 0 and presence(path) == "gone":
             found.missing.add(path)  # a list still names it
-        elif failed is not None and not read_all and _still_bad(failed, size, mtime_ns):
+        elif failed is not None and not read_all and _still_bad(failed, *state):
             found.still_bad.append(failed)
         else:
             found.todo.append(path)
@@ -208,7 +211,7 @@ def _known_names(
     paths: list[str], known: Mapping[str, object], bad: Mapping[str, object]
 ) -> list[str]:
     """Return `paths`, with the index's own name for each file that it knows through other links."""
-    unknown = [path for path in paths if path not in known and path not in bad]
+    unknown = [path for path in paths if path not in known and path not in bad and is_path(path)]
     if not unknown or not (known or bad):
         return paths
     resolve, present = resolver(), set(paths)
@@ -248,18 +251,29 @@ def _find_missing(
     """Record which images and skipped files below the searched folders have been deleted."""
     inside = tuple(map(_inside, collection.roots))
     empty = tuple(map(_inside, absent))
-    for path in _below(found.known.keys() - present, inside):
-        if is_gone(path):
+    searched = _below(found.known.keys() - present, inside)
+    searched += _members(found.known.keys() - present, collection.archives)
+    for path in searched:
+        state = presence(path)
+        if state == "gone":
             (found.unreachable if path.startswith(empty) else found.missing).add(path)
-        elif not os.path.lexists(path):
+        elif state == "unknown":
             found.unreachable.add(path)
     skipped = {path for path, file in bad.items() if file.reason != REMOVED}
     skipped -= present | {file.path for file in collection.unusable}
-    found.outdated = [path for path in _below(skipped, inside) if is_gone(path)]
+    searched = _below(skipped, inside) + _members(skipped, collection.archives)
+    found.outdated = [path for path in searched if presence(path) == "gone"]
 
 
 def _below(paths: Iterable[str], inside: tuple[str, ...]) -> list[str]:
     return sorted(path for path in paths if path.startswith(inside))
+
+
+def _members(paths: Iterable[str], archives: set[str]) -> list[str]:
+    """Return the members of some archives, in order."""
+    if not archives:
+        return []
+    return sorted(path for path in paths if not archives.isdisjoint(archives_above(path)))
 
 
 def _inside(folder: str) -> str:

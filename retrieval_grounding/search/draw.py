@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from ..core.errors import GroundingError
 from ..core.hits import Hit
 from ..core.output_file import write_output
 from ..core.types import PathLike
+from ..data.image_source import ImageSource
 from ..data.images import load_image
 from .fonts import font_for, missing_characters
 
@@ -83,13 +85,14 @@ def draw_hits(image: Image.Image, hits: Sequence[Hit]) -> Image.Image:
     return canvas
 
 
-def save_picture(image: PathLike, hits: Sequence[Hit], path: PathLike) -> list[str]:
+def save_picture(image: ImageSource, hits: Sequence[Hit], path: PathLike) -> list[str]:
     """Write a copy of an image with the boxes of its hits drawn on it.
 
     Parameters
     ----------
-    image : path
-        The image. If the hits come from an index, it must still be the file that was indexed.
+    image : path, URL, bytes, file, PIL image or array
+        The image, as for :func:`load_image`. If the hits come from an index, it must still be the
+        file that was indexed.
     hits : sequence of Hit
         What to draw; may be empty.
     path : path
@@ -136,7 +139,9 @@ def save_picture(image: PathLike, hits: Sequence[Hit], path: PathLike) -> list[s
     return [f"no installed font has {missing}; it is drawn as boxes"] if missing else []
 
 
-def _is_same_file(image: PathLike, target: Path) -> bool:
+def _is_same_file(image: ImageSource, target: Path) -> bool:
+    if not isinstance(image, (str, os.PathLike)):
+        return False
     try:
         return target.samefile(image)
     except OSError:  # one of them does not exist

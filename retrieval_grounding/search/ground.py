@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import overload
 
 import numpy as np
@@ -11,8 +10,8 @@ from ..core.colors import region_colors
 from ..core.hits import Hit
 from ..core.phrases import Phrases, clean_phrase
 from ..core.region_table import RegionTable
-from ..core.types import PathLike
-from ..data.images import load_image
+from ..data.image_source import ImageSource, address_of
+from ..data.images import load_with_hash
 from ..indexing.model_spec import new_spec
 from ..matching.load import load_matcher
 from ..models.checks import detect_regions, embed_labels, encode_phrases, encode_regions
@@ -29,7 +28,7 @@ __all__ = ["ground"]
 
 @overload
 def ground(
-    image: PathLike,
+    image: ImageSource,
     phrases: str,
     *,
     preset: str = ...,
@@ -42,7 +41,7 @@ def ground(
 
 @overload
 def ground(
-    image: PathLike,
+    image: ImageSource,
     phrases: list[str] | tuple[str, ...],
     *,
     preset: str = ...,
@@ -54,7 +53,7 @@ def ground(
 
 
 def ground(
-    image: PathLike,
+    image: ImageSource,
     phrases: str | list[str] | tuple[str, ...],
     *,
     preset: str = DEFAULT_PRESET,
@@ -67,8 +66,8 @@ def ground(
 
     Parameters
     ----------
-    image : path
-        An image file. EXIF rotation is applied.
+    image : path, URL, bytes, file, PIL image or array
+        An image, as for :func:`load_image`. EXIF rotation is applied.
     phrases : str, or list or tuple of str
         What to find.
     preset : str
@@ -113,7 +112,7 @@ def ground(
     ('a wall', 'whole image', (0.0, 0.0, 320.0, 240.0))
     """
     cleaned = [clean_phrase(p) for p in ([phrases] if isinstance(phrases, str) else phrases)]
-    pixels = load_image(image)
+    pixels, content_hash = load_with_hash(image)
     if not cleaned:
         return Hits()
     models = new_spec(preset, detector, clip, settings).load(device)
@@ -132,6 +131,6 @@ def ground(
     )
     queries = Phrases(cleaned, encode_phrases(encoder, cleaned))
     matcher = load_matcher(None, encoder.fingerprint, resolve_device(device))
-    ranked = rank_regions(queries, str(Path(image).absolute()), table, matcher, top=1)
+    ranked = rank_regions(queries, address_of(image, content_hash), table, matcher, top=1)
     hits = Hits(best for [best] in discount_unknown(encoder, cleaned, ranked))
     return hits[0] if isinstance(phrases, str) else hits

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from PIL import Image
@@ -38,6 +38,7 @@ def render_html(
     path: PathLike,
     title: str | None = None,
     phrases: Sequence[str] | None = None,
+    picture: Callable[[Hit], tuple[Image.Image, Hit]] | None = None,
 ) -> None:
     """Write one HTML page that shows hits by phrase.
 
@@ -56,6 +57,9 @@ def render_html(
     phrases : sequence of str, optional
         The phrases of the query. The page then also names those without hits. Defaults to the
         phrases of the hits.
+    picture : callable, optional
+        Returns the picture of a hit, and the hit in its pixels: :meth:`Index.picture`, which also
+        knows the thumbnails that an index keeps. Defaults to the photograph itself.
 
     Raises
     ------
@@ -82,7 +86,7 @@ def render_html(
     shown = list(dict.fromkeys([*(phrases or ()), *(hit.phrase for hit in hits)]))
     colors = phrase_colors(shown)
     ordered = [hit for phrase in shown for hit in hits if hit.phrase == phrase]
-    photos = page_photos(ordered, colors)
+    photos = page_photos(ordered, colors, picture)
     marks = {path: iter(photo.marks) for path, photo in photos.items()}  # in the order of the hits
     sections = [
         _Section(p, colors[p], [next(marks[hit.image]) for hit in ordered if hit.phrase == p])

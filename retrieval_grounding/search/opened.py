@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import weakref
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..core.errors import GroundingError, StoreError
 from ..core.fork import renew_after_fork
@@ -23,6 +26,9 @@ from ..models.device import resolve_device
 from ..models.encoder import Encoder
 from ..storage.catalog import Catalog
 from .retriever import Retriever
+
+if TYPE_CHECKING:
+    from ..data.decoder import Decoder
 
 __all__ = ["OpenedIndex"]
 
@@ -70,6 +76,8 @@ class OpenedIndex:
         self.closed = False
         self._inherited: list[Catalog | None] = []
         self._forked_with_gpu = False
+        self._decoder: Decoder | None = None
+        self._end_decoder: Callable[[], object] = _nothing
         self.encoder_name: str | None = None
         if isinstance(encoder, (str, os.PathLike)):  # absolute before the current folder changes
             self.encoder_name = absolute_model(os.fspath(encoder))
@@ -91,6 +99,7 @@ class OpenedIndex:
         self._retriever = Lazy(lambda: Retriever(self.catalog, self.device))
 
     def _renew(self) -> None:
+        self._decoder, self._end_decoder = None, _nothing  # those of the parent
         # SQLite forbids a child even to close what its parent opened, so it is kept unused.
         self._inherited.append(self._catalog.peek())
         cuda = getattr(sys.modules.get("torch"), "cuda", None)
@@ -150,6 +159,17 @@ class OpenedIndex:
         _ = self.catalog  # refuses a closed index
         return self._retriever.get()
 
+    @property
+    def decoder(self) -> Decoder:
+        """A process that decodes images to add; it starts with the first one."""
+        _ = self.catalog  # refuses a closed index
+        if self._decoder is None:
+            from ..data.decoder import Decoder  # queries decode nothing
+
+            self._decoder = Decoder()
+            self._end_decoder = weakref.finalize(self, _close, self._decoder, os.getpid())
+        return self._decoder
+
     def close_deleted_shards(self) -> None:
         """Close the shards that a writer of this process has just deleted."""
         if self._retriever.peek() is not None:
@@ -163,5 +183,16 @@ class OpenedIndex:
             retriever.close()
         if catalog is not None:
             catalog.close()
+        self._end_decoder()
+        self._decoder = None
         self._retriever = Lazy(lambda: Retriever(self.catalog, self.device))
         self._matcher = None
+
+
+def _nothing() -> None:
+    pass
+
+
+def _close(decoder: Decoder, process: int) -> None:
+    if os.getpid() == process:  # a forked child has a copy of it, but not the right to end it
+        decoder.close()

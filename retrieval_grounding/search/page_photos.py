@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -130,7 +130,13 @@ class Photo:
         return "; ".join(mark.description for mark in self.marks)
 
 
-def page_photos(hits: Sequence[Hit], colors: dict[str, str]) -> dict[str, Photo]:
+Picture = Callable[[Hit], tuple[Image.Image, Hit]]
+"""Returns the picture of a hit, and the hit with its box in pixels of that picture."""
+
+
+def page_photos(
+    hits: Sequence[Hit], colors: dict[str, str], picture: Picture | None = None
+) -> dict[str, Photo]:
     """Read and scale down each photograph once, and return them by path, with their marks.
 
     Parameters
@@ -139,6 +145,8 @@ def page_photos(hits: Sequence[Hit], colors: dict[str, str]) -> dict[str, Photo]
         In the order in which the photographs are numbered.
     colors : dict of str to str
         CSS color of each phrase.
+    picture : callable, optional
+        Finds pictures; by default they are read from their files.
     """
     groups: dict[str, list[Hit]] = {}
     for hit in hits:
@@ -148,7 +156,7 @@ def page_photos(hits: Sequence[Hit], colors: dict[str, str]) -> dict[str, Photo]
     shown = None if len(groups) >= _LONG_WORK else False
     with progress_bar("Reading photographs", len(groups), "images", shown) as advance:
         for number, (path, own) in enumerate(groups.items(), 1):
-            photos[path] = _photo(number, path, own, colors, limit)
+            photos[path] = _photo(number, own, colors, limit, picture or _load)
             advance(1)
     return photos
 
@@ -175,22 +183,29 @@ def data_url(image: Image.Image, pixels: int = _PHOTO_PIXELS) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
+def _load(hit: Hit) -> tuple[Image.Image, Hit]:
+    return load_image(hit.image, hit.content_hash), hit
+
+
 def _photo(
-    number: int, path: str, hits: Sequence[Hit], colors: dict[str, str], pixels: int
+    number: int, hits: Sequence[Hit], colors: dict[str, str], pixels: int, picture: Picture
 ) -> Photo:
+    path = hits[0].image
     photo = Photo(number, path)
     marks = [
         Mark(path, hit.phrase, hit.certainty, sure_label(hit), colors[hit.phrase]) for hit in hits
     ]
     photo.marks = marks
     try:
-        image = load_image(path, hits[0].content_hash)
+        image, first = picture(hits[0])
     except ImageError as error:
         photo.reason = error.reason
         return photo
     photo.source, (photo.width, photo.height) = data_url(image, pixels), image.size
     for index, (mark, hit) in enumerate(zip(marks, hits, strict=True)):
-        x1, y1, x2, y2 = hit.box
+        # A thumbnail is smaller than what was indexed, so that boxes shrink with it.
+        x1, x2 = (value * first.box[2] / hits[0].box[2] for value in hit.box[::2])
+        y1, y2 = (value * first.box[3] / hits[0].box[3] for value in hit.box[1::2])
         mark.x, mark.width = _percent(x1, image.width), _percent(x2 - x1, image.width)
         mark.y, mark.height = _percent(y1, image.height), _percent(y2 - y1, image.height)
         near = (abs(m.x - mark.x) < 30 and abs(m.y - mark.y) < 6 for m in marks[:index])

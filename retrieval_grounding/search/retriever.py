@@ -15,6 +15,7 @@ from ..matching import checks
 from ..matching.matcher import Matcher
 from ..storage.catalog import Catalog
 from ..storage.region_store import RegionStore
+from ..storage.shards import ShardReader
 from .candidates import Candidates, find_candidates
 from .rank import best_regions, make_hit
 from .snapshot import Snapshot, SnapshotCache
@@ -107,6 +108,11 @@ class Retriever:
             found = find_candidates(self._catalog, self._store, snapshot, phrases, count, exact)
         assert found is not None  # the catalog cannot change inside the block
         return found
+
+    def open_shard(self, number: int) -> ShardReader:
+        """Return the reader of a shard of the newest snapshot."""
+        self._snapshots.latest()
+        return self._store.open_shard(number)
 
     def close(self) -> None:
         """Close the shards."""

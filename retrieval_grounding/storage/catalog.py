@@ -112,12 +112,38 @@ class Catalog(OpenCatalog):
             raise self._database.damaged("the number of the next shard is out of range")
         return int(used) + 1
 
+    def shard_images(self) -> dict[int, int]:
+        """Return how many rows every shard stores, used or not, by its number."""
+        query = "SELECT id, images FROM shards ORDER BY id"
+        return dict(self._database.select((int, int), query))
+
+    def known_file(self, path: str) -> KnownFile | None:
+        """Return the file of one image as it was when it was indexed."""
+        query = "SELECT size, mtime_ns, shard, row FROM images WHERE path = ?"
+        rows = self._database.select((int, int, int, int), query, path)
+        return KnownFile(*rows[0]) if rows else None
+
+    def row_of_content(self, content_hash: str) -> RowKey | None:
+        """Return the row that has the regions of a content, as :meth:`rows_by_content` does."""
+        query = (
+            "SELECT shard, row FROM shard_rows WHERE content_hash = ? ORDER BY shard DESC, row DESC"
+        )
+        rows = self._database.select((int, int), f"{query} LIMIT 1", content_hash)
+        return (rows[0][0], rows[0][1]) if rows else None
+
     def live_rows(self, shard: int) -> list[LiveRow]:
         """Return the rows of a shard that images use, in order."""
+        return self._rows(f"shard = ? AND {_LIVE}", shard)
+
+    def stored_rows(self, shard: int) -> list[LiveRow]:
+        """Return all rows of a shard, used or not, in order."""
+        return self._rows("shard = ?", shard)
+
+    def _rows(self, condition: str, shard: int) -> list[LiveRow]:
         rows = self._database.select(
             (int, int, str, int, int, int, int, str),
             "SELECT shard, row, content_hash, width, height, first_region, regions, checksum "
-            f"FROM shard_rows r WHERE shard = ? AND {_LIVE} ORDER BY row",
+            f"FROM shard_rows r WHERE {condition} ORDER BY row",
             shard,
         )
         return [LiveRow(*row) for row in rows]
@@ -236,9 +262,9 @@ class Catalog(OpenCatalog):
                 [(*new, *old) for old, new in moves],
             )
             files = self.shard_files()
-            used = self._database.select((int,), "SELECT DISTINCT shard FROM images")
-            in_use = {number for (number,) in used}
-            forgotten = sorted(files.keys() & set(dropped) - in_use)
+            used = "SELECT EXISTS (SELECT 1 FROM images WHERE shard = ?)"
+            candidates = sorted(files.keys() & set(dropped))
+            forgotten = [n for n in candidates if not self._database.count(used, n)]
             change("DELETE FROM shard_rows WHERE shard = ?", [(number,) for number in forgotten])
             change("DELETE FROM shards WHERE id = ?", [(number,) for number in forgotten])
             self._advance_generation()

@@ -72,5 +72,6 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "encoder_fingerprint": _is_texts,
     "detector_settings": _is_numbers,
     "cosine_calibration": lambda value: value is None or _is_numbers(value),
+    "thumbnails": lambda value: value is None or type(value) is bool,
     "vectors": lambda value: value is None or isinstance(value, dict),
 }
