@@ -100,87 +100,98 @@ def read_chunk(
     Parameters
     ----------
     words, kinds : sequences of str
-        The phrase; see :func:`.kinds.kind_of`.
+        The phrase; see :func:`kinds_of`.
     start : int
         Its first word.
     telegraphic : bool
         Whether attributes may follow the noun without a preposition ("guy red shirt").
     """
     chunk = Chunk(start, start, start)
-    nouns: list[int] = []
     groups: list[list[int]] = []  # runs of nouns, divided by adjectives
-    at, count = start, len(words)
-    while at < count:
-        kind, word = kinds[at], words[at]
-        following = kinds[at + 1] if at + 1 < count else ""
-        if kind == k.NOUN:
-            _add_noun(groups, at)
-        elif word in _PRONOUNS and _is_pronoun(words, kinds, at):
-            _add_noun(groups, at)
-        elif kind == k.ADJECTIVE:
-            if groups and not telegraphic:
-                break
-        elif kind == k.DETERMINER:
-            if groups or (word in _ARTICLES and chunk.content):
-                break
-            if not chunk.content and not chunk.quantities and not chunk.places:
-                chunk.first = at + 1
-            at += 1
-            continue
-        elif kind == k.QUANTITY:
-            if groups:
-                break
-            chunk.quantities.append(at)
-            at += 1
-            continue
-        elif kind in (k.PLACE, k.ORDINAL, k.COMPARATIVE):
-            if _is_garment(words, kinds, at, chunk.content):
-                _add_noun(groups, at)
-            elif following and words[at + 1] in ("of", "to", "from") or (
-                groups and not telegraphic
-            ):
-                break
-            elif chunk.content and word in _NEAR and following in _NP_START:
-                break
-            elif not groups and _is_part(words, kinds, at, start, telegraphic):
-                _add_noun(groups, at)
-            elif not telegraphic and not _noun_ahead(kinds, at + 1):
-                break
-            else:
-                chunk.places.append(at)
-                at += 1
-                continue
-        elif kind == k.GENITIVE:
-            if groups and not telegraphic:
-                break
-            if following in k.CONTENT:
-                chunk.owner = [at]
-            else:
-                _add_noun(groups, at)
-        elif kind == k.PARTICIPLE:
-            if groups or following not in k.CONTENT:
-                break
-        elif kind == k.VERB:
-            if groups or not _describes(words, kinds, at, start):
-                break
-        elif kind == k.AND:
-            if groups or not chunk.content or following != k.ADJECTIVE:
-                break
-        elif kind == k.BREAK:
-            if groups or not chunk.content or following not in k.CONTENT:
-                break
-        else:
+    at = start
+    while at < len(words):
+        what = _member(words, kinds, at, chunk, bool(groups), telegraphic)
+        if what is None:
             break
-        if not chunk.content:
+        if what == k.DETERMINER:
+            if not (chunk.content or chunk.quantities or chunk.places):
+                chunk.first = at + 1
+        elif what == k.QUANTITY:
+            chunk.quantities.append(at)
+        elif what == k.PLACE:
+            chunk.places.append(at)
+        else:
+            if what == k.NOUN:
+                _add_noun(groups, at)
+            elif what == k.GENITIVE:
+                chunk.owner = [at]
             chunk.content = True
-            if not chunk.places and not chunk.quantities:
-                chunk.first = at
         at += 1
-    chunk.end = at
-    if not chunk.content and not chunk.quantities and not chunk.places:
-        chunk.end = chunk.first = start
+    if at > start and (chunk.content or chunk.quantities or chunk.places):
+        chunk.end = at
+    else:
+        chunk.first = start
     _choose_noun(chunk, groups, words, telegraphic)
     return chunk
+
+
+def _member(  # noqa: PLR0911 - one for each meaning
+    words: Sequence[str],
+    kinds: Sequence[str],
+    at: int,
+    chunk: Chunk,
+    named: bool,
+    telegraphic: bool,
+) -> str | None:
+    """Return as what a word belongs to a noun phrase, or None if it ends it.
+
+    `named` says whether the phrase has a noun already.
+    """
+    kind, word = kinds[at], words[at]
+    following = kinds[at + 1] if at + 1 < len(words) else ""
+    if kind == k.NOUN or (word in _PRONOUNS and _is_pronoun(words, kinds, at)):
+        return k.NOUN
+    if kind in (k.PLACE, k.ORDINAL, k.COMPARATIVE):
+        return _place_member(words, kinds, at, chunk, named, telegraphic)
+    if kind == k.DETERMINER:
+        return None if named or (word in _ARTICLES and chunk.content) else kind
+    if kind == k.GENITIVE:
+        if named and not telegraphic:
+            return None
+        return kind if following in k.CONTENT else k.NOUN
+    if named:
+        return kind if kind == k.ADJECTIVE and telegraphic else None
+    belongs = {
+        k.ADJECTIVE: True,
+        k.QUANTITY: True,
+        k.PARTICIPLE: following in k.CONTENT,
+        k.AND: chunk.content and following == k.ADJECTIVE,
+        k.BREAK: chunk.content and following in k.CONTENT,
+    }
+    if kind == k.VERB:
+        return k.ADJECTIVE if _describes(words, kinds, at, chunk.start) else None
+    return kind if belongs.get(kind) else None
+
+
+def _place_member(
+    words: Sequence[str],
+    kinds: Sequence[str],
+    at: int,
+    chunk: Chunk,
+    named: bool,
+    telegraphic: bool,
+) -> str | None:
+    """Return as what a place word belongs to a noun phrase, or None if it ends it."""
+    following = kinds[at + 1] if at + 1 < len(words) else ""
+    if _is_garment(words, kinds, at, chunk.content):
+        return k.NOUN
+    if (following and words[at + 1] in ("of", "to", "from")) or (named and not telegraphic):
+        return None
+    if chunk.content and words[at] in _NEAR and following in _NP_START:
+        return None  # "glass near man"
+    if not named and _is_part(words, kinds, at, chunk.start, telegraphic):
+        return k.NOUN
+    return k.PLACE if telegraphic or _noun_ahead(kinds, at + 1) else None
 
 
 def _add_noun(groups: list[list[int]], at: int) -> None:
@@ -265,8 +276,4 @@ def _choose_noun(
 
 def _is_compound(words: Sequence[str], at: int, after: int) -> bool:
     """Return whether a person's noun only describes the next one ("woman hand", "baby bear")."""
-    return (
-        words[at] in _COMPOUND_FIRST
-        or words[after] in lex.BODY
-        or k.is_person(words[after])
-    )
+    return words[at] in _COMPOUND_FIRST or words[after] in lex.BODY or k.is_person(words[after])

@@ -42,7 +42,7 @@ for _kind, _words in (
 
 
 @lru_cache(maxsize=16384)
-def kind_of(word: str) -> str:
+def kind_of(word: str) -> str:  # noqa: PLR0911 - one for each rule
     """Return the kind of a word of :func:`.words.words_of`; an unknown word is a noun.
 
     Examples

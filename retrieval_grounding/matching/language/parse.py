@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from . import lexicon as lex
 from .parts import PhraseParts, Role
-from .scanner import Scanner
+from .scanner import scan
 from .words import words_of
 
 __all__ = ["named_colors", "parse_phrase"]
@@ -37,8 +37,8 @@ def parse_phrase(text: str) -> PhraseParts:
     'red shirt man'
     """
     words = words_of(text)
-    scan = Scanner(words)
-    roles = scan.roles
+    read = scan(words)
+    roles = read.roles
     full = _text(words)
     core = _text(word for word, role in zip(words, roles, strict=True) if role in _CORE)
     core = core or full
@@ -46,18 +46,16 @@ def parse_phrase(text: str) -> PhraseParts:
     return PhraseParts(
         full=full,
         core=core,
-        noun=_text(words[at] for at in scan.noun) or core,
-        landmark=_text(_without_genitive(words[at]) for at in scan.landmark),
-        relation=scan.relation if scan.landmark else "",
-        named=bool(scan.noun),
-        colors=named_colors(
-            word for word, role in zip(words, roles, strict=True) if role in _CORE
-        ),
-        count=scan.count,
+        noun=_text(words[at] for at in read.noun) or core,
+        landmark=_text(_without_genitive(words[at]) for at in read.landmark),
+        relation=read.relation if read.landmark else "",
+        named=bool(read.noun),
+        colors=named_colors(word for word, role in zip(words, roles, strict=True) if role in _CORE),
+        count=read.count,
         places=tuple(w for w in placed if w in lex.PLACES or w in _ADVERBS_OF_PLACE),
         ordinal=next((lex.ORDINALS[word] for word in placed if word in lex.ORDINALS), 0),
         comparatives=tuple(word for word in placed if word in lex.COMPARATIVES and word != "most"),
-        negated=tuple(_text(words[at] for at in denied) for denied in scan.negated),
+        negated=tuple(_text(words[at] for at in denied) for denied in read.negated),
         words=tuple(words),
         roles=tuple(roles),
     )

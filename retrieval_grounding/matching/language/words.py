@@ -9,6 +9,7 @@ __all__ = ["PAIRED", "fix_articles", "is_plural", "plural", "singular", "words_o
 
 
 _TOKEN = re.compile(r"[^\W_]+(?:['-][^\W_]+)*|[,;.:/]")
+_BREAKS = ",;.:/"
 _DETACHED = re.compile(r" ' ?s\b")
 _QUOTES = str.maketrans("’‘`´_", "'''' ")
 
@@ -57,11 +58,13 @@ def words_of(text: str) -> list[str]:
     if " '" in text:
         text = _DETACHED.sub("'s", text)
     words = _TOKEN.findall(text)
-    return ["," if word in ",;.:/" else word for word in words]
+    while words and words[-1] in _BREAKS:
+        words.pop()
+    return ["," if word in _BREAKS else word for word in words]
 
 
 @lru_cache(maxsize=8192)
-def singular(word: str) -> str:
+def singular(word: str) -> str:  # noqa: PLR0911 - one for each rule
     """Return the singular of a noun in lower case; other words come back unchanged.
 
     Examples
