@@ -16,6 +16,7 @@ from ..storage.region_store import RegionStore
 from .dataset import Examples
 from .pseudo.generate import pseudo_queries
 from .pseudo.mirror import mirror_phrase
+from .pseudo.nouns import all_nouns
 
 __all__ = ["Statement", "make_examples", "pseudo_statements", "resolved_statements"]
 
@@ -55,14 +56,23 @@ def resolved_statements(resolved: Resolved) -> list[Statement]:
     return statements
 
 
-def pseudo_statements(store: RegionStore, keys: Iterable[RowKey], seed: int) -> list[Statement]:
-    """Return pseudo-queries for the images at `keys`; see :mod:`.pseudo.generate`."""
+def pseudo_statements(
+    store: RegionStore, keys: Iterable[RowKey], seed: int, encoder: Encoder | None = None
+) -> list[Statement]:
+    """Return pseudo-queries for the images at `keys`; see :mod:`.pseudo.generate`.
+
+    With the encoder of the index, a person may be called a man or a woman, where it can tell.
+    """
     all_keys = list(keys)
+    nouns = all_nouns()
+    noun_embeddings = (
+        dict(zip(nouns, encode_phrases(encoder, nouns), strict=True)) if encoder else None
+    )
     statements: list[Statement] = []
     for start in range(0, len(all_keys), _IMAGES_PER_TABLE):
         table_keys = all_keys[start : start + _IMAGES_PER_TABLE]
         table = store.gather(table_keys)
-        queries = pseudo_queries(table, seed)
+        queries = pseudo_queries(table, seed, noun_embeddings=noun_embeddings)
         whole_images = table.boxes[table.offsets[queries.images]]
         boxes = table.boxes[queries.rows] / np.tile(whole_images[:, 2:], 2)
         for image, phrase, box in zip(queries.images, queries.phrases, boxes.tolist(), strict=True):

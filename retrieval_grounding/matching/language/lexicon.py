@@ -40,7 +40,7 @@ for _material in ("wooden", "chocolate", "steel", "denim", "khaki", "mint", "che
 
 DETERMINERS = _set(
     "a an the this that these those my your his her its our their another any each every "
-    "other one's there here it he she they we i you him them someone's somebody's both"
+    "other one's there here it he she they we i you him them someone's somebody's"
 )
 AUXILIARIES = _set(
     "is are was were be been being am it's he's she's that's there's who's who which whose "

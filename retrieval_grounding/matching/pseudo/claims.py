@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from ..language.lexicon import PEOPLE
 from .compare import CLEARLY, SIDE_MARGIN
 from .objects import DetectedObject
 from .pools import Pool, color_pools, label_pool
@@ -23,8 +24,8 @@ LONGEST_ROW = 6  # people do not count further
 
 _FLYING = frozenset("airplane,bird,kite,frisbee,sports ball,traffic light,clock".split(","))
 _UPRIGHT = frozenset(
-    "person,giraffe,bottle,vase,potted plant,fire hydrant,parking meter,truck,bus".split(",")
-)
+    "giraffe,bottle,vase,potted plant,fire hydrant,parking meter,truck,bus".split(",")
+).union(PEOPLE)
 _KIND_OF_DIRECTION = {
     "left": "side", "right": "side", "top": "side", "bottom": "side",
     "largest": "size", "smallest": "size", "tallest": "size", "shortest": "size",

@@ -18,10 +18,11 @@ import numpy.typing as npt
 
 from ...core.region_table import RegionTable
 from .claims import Claim, find_claims
-from .objects import find_objects
-from .wording import draw_label_sets, word_claim
+from .nouns import NounEmbeddings, choose_noun
+from .objects import DetectedObject, find_objects
+from .wording import draw_label_sets, nouns_for, word_claim
 
-__all__ = ["PseudoQueries", "describe_image", "pseudo_queries"]
+__all__ = ["PseudoQueries", "claim_kind", "describe_image", "draw_order", "pseudo_queries"]
 
 
 _KIND_WEIGHTS = {
@@ -63,7 +64,12 @@ class PseudoQueries:
         return len(self.phrases)
 
 
-def pseudo_queries(regions: RegionTable, seed: int, per_image: int = 8) -> PseudoQueries:
+def pseudo_queries(
+    regions: RegionTable,
+    seed: int,
+    per_image: int = 8,
+    noun_embeddings: NounEmbeddings | None = None,
+) -> PseudoQueries:
     """Make phrases that describe exactly one region of their image.
 
     An image's phrases depend on its regions and the seed, not on the rest of the table.
@@ -71,24 +77,31 @@ def pseudo_queries(regions: RegionTable, seed: int, per_image: int = 8) -> Pseud
     Parameters
     ----------
     regions : RegionTable
-        Labels, scores, boxes and colors are used; embeddings are not.
+        Labels, scores, boxes and colors are used; embeddings only with `noun_embeddings`.
     seed : int
         Different seeds draw different phrases.
     per_image : int
         Maximum number of phrases for an image; images without a clear object get none.
+    noun_embeddings : mapping of str to float32 array of shape (d,), optional
+        The nouns of :func:`.nouns.all_nouns`, embedded as the regions were. Without them no noun
+        says more than the class name: a person is never a man or a woman.
     """
     images, rows, phrases, kinds = [], [], [], []
     for image in range(len(regions.offsets) - 1):
-        for claim, phrase in describe_image(regions, image, seed, per_image):
+        for claim, phrase in describe_image(regions, image, seed, per_image, noun_embeddings):
             images.append(image)
             rows.append(claim.target.row)
             phrases.append(phrase)
-            kinds.append(_kind(claim))
+            kinds.append(claim_kind(claim))
     return PseudoQueries(np.array(images, np.int64), np.array(rows, np.int64), phrases, kinds)
 
 
 def describe_image(
-    regions: RegionTable, image: int, seed: int, per_image: int = 8
+    regions: RegionTable,
+    image: int,
+    seed: int,
+    per_image: int = 8,
+    noun_embeddings: NounEmbeddings | None = None,
 ) -> list[tuple[Claim, str]]:
     """Return claims about one image with their phrases; see :func:`pseudo_queries`."""
     boxes = regions.boxes[regions.image(image)]
@@ -99,24 +112,29 @@ def describe_image(
     sizes = {
         (claim.target, claim.pool): claim.direction for claim in claims if claim.kind == "size"
     }
+
+    def noun_of(labels: frozenset[str], thing: DetectedObject) -> str:
+        embedding = regions.embeddings[thing.row]
+        return choose_noun(nouns_for(labels), embedding, noun_embeddings or {}, rng)
+
     claim_of_phrase: dict[str, Claim] = {}
-    for claim in _draw_order(claims, rng):
+    for claim in draw_order(claims, rng):
         if len(claim_of_phrase) >= per_image:
             break
         size = ""
         if claim.kind not in ("size", "depth") and rng.random() < _SIZE_MENTIONED:
             size = sizes.get((claim.target, claim.pool), "")
-        phrase = word_claim(claim, rng, size)
+        phrase = word_claim(claim, rng, noun_of, size)
         if phrase not in claim_of_phrase:
             claim_of_phrase[phrase] = claim
     return [(claim, phrase) for phrase, claim in claim_of_phrase.items()]
 
 
-def _draw_order(claims: Sequence[Claim], rng: Random) -> Iterator[Claim]:
+def draw_order(claims: Sequence[Claim], rng: Random) -> Iterator[Claim]:
     """Yield all claims in random order, with kinds drawn by their weights."""
     by_kind: dict[str, list[Claim]] = defaultdict(list)
     for claim in claims:
-        by_kind[_kind(claim)].append(claim)
+        by_kind[claim_kind(claim)].append(claim)
     for group in by_kind.values():
         rng.shuffle(group)
     while by_kind:
@@ -127,7 +145,8 @@ def _draw_order(claims: Sequence[Claim], rng: Random) -> Iterator[Claim]:
             del by_kind[kind]
 
 
-def _kind(claim: Claim) -> str:
+def claim_kind(claim: Claim) -> str:
+    """Return the kind under which :class:`PseudoQueries` reports a claim."""
     if not claim.pool.color:
         return claim.kind
     return "color" if claim.kind == "label" else f"color {claim.kind}"

@@ -11,6 +11,7 @@ from __future__ import annotations
 __all__ = [
     "COLOR_PATTERNS",
     "COLOR_PATTERNS_PERSON",
+    "MEANINGS",
     "NOUNS",
     "ORDINAL_WORDS",
     "PATTERNS",
@@ -21,7 +22,6 @@ __all__ = [
 
 
 _NOUNS_BY_LABELS = {
-    # The detector does not tell women from men, so these words must not come to mean anything.
     "person": "person,person,person,person,person,guy,guy,man,man,man,woman,woman,lady,girl,boy,"
     "kid,dude,human",
     "airplane": "airplane,plane,plane", "dog": "dog,dog,dog,dog,puppy",
@@ -50,6 +50,15 @@ NOUNS: dict[frozenset[str], tuple[str, ...]] = {
     for labels, words in _NOUNS_BY_LABELS.items()
 }
 """Nouns by the class names that they cover."""
+
+_NOUNS_BY_MEANING = {
+    "man": "man guy dude", "woman": "woman lady", "boy": "boy", "girl": "girl", "child": "kid",
+    "puppy": "puppy", "kitten": "kitten", "pony": "pony", "lamb": "lamb", "bull": "bull",
+    "mug": "mug",
+}  # fmt: skip
+MEANINGS = {noun: name for name, nouns in _NOUNS_BY_MEANING.items() for noun in nouns.split()}
+"""What nouns say beyond the class name. A detector does not tell women from men, so such a noun
+is used only where the encoder does; the others mean any object of their class."""
 
 COLOR_PATTERNS = ("{c} {w}",)
 COLOR_PATTERNS_PERSON = (
