@@ -84,3 +84,9 @@ class PhraseParts:
     def group(self) -> bool:
         """Whether several things are meant."""
         return self.count != 1
+
+    @property
+    def spoken(self) -> list[tuple[str, Role]]:
+        """The words with their roles, without commas."""
+        pairs = zip(self.words, self.roles, strict=True)
+        return [(word, role) for word, role in pairs if word != ","]
