@@ -9,11 +9,12 @@ import torch
 from torch import nn
 
 from .batch import ImageBatch
+from .phrase_batch import PhraseBatch
 
-__all__ = ["MATCHER_FORMAT", "MatcherConfig", "MatcherModel", "PhraseBatch"]
+__all__ = ["MATCHER_FORMAT", "MatcherConfig", "MatcherModel"]
 
 
-MATCHER_FORMAT = 2
+MATCHER_FORMAT = 3
 """Version of matcher files and of the networks that they hold."""
 
 _MAX_SIZE = 1 << 16
@@ -28,7 +29,8 @@ class MatcherConfig:
     kind : str
         ``"residual"`` or ``"concat"``.
     dimension : int
-        Length of the embeddings.
+        Length of the embeddings that the network looks into; 0 for a network that sees only how
+        similar they are, which any encoder's embeddings serve.
     words : int
         Size of the vocabulary.
     width : int
@@ -62,23 +64,6 @@ class MatcherConfig:
         if min(sizes) < 0 or max(sizes) > _MAX_SIZE:
             raise ValueError(f"its configuration is {value}")
         return config
-
-
-@dataclass(frozen=True)
-class PhraseBatch:
-    """p phrases as tensors.
-
-    Parameters
-    ----------
-    embeddings : float tensor of shape (p, d)
-        Unit length.
-    word_ids, offsets : int64 tensors
-        From :func:`retrieval_grounding.matching.vocabulary.encode_words`.
-    """
-
-    embeddings: torch.Tensor
-    word_ids: torch.Tensor
-    offsets: torch.Tensor
 
 
 class MatcherModel(nn.Module):

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..core.phrases import Phrases
 from ..core.types import RowKey
 from ..data.resolve import Resolved
 from ..models.checks import encode_phrases
 from ..models.encoder import Encoder
 from ..storage.region_store import RegionStore
 from .dataset import Examples
+from .embed import embed_phrases
 from .pseudo.generate import pseudo_queries
 from .pseudo.mirror import mirror_phrase
 from .pseudo.nouns import all_nouns
@@ -22,7 +22,6 @@ __all__ = ["Statement", "make_examples", "pseudo_statements", "resolved_statemen
 
 
 _IMAGES_PER_TABLE = 1000
-_PHRASES_PER_CALL = 4096
 _UNKNOWN_BOX = (np.nan, np.nan, np.nan, np.nan)
 
 
@@ -99,14 +98,10 @@ def make_examples(
     """
     mirrored = {statement.phrase: mirror_phrase(statement.phrase) for statement in statements}
     texts = list(dict.fromkeys([*mirrored, *(text for text in mirrored.values() if text)]))
-    embeddings = [
-        encode_phrases(encoder, texts[start : start + _PHRASES_PER_CALL])
-        for start in range(0, len(texts), _PHRASES_PER_CALL)
-    ]
     phrase_rows = {text: row for row, text in enumerate(texts)}
     image_numbers = {key: number for number, key in enumerate(keys)}
     return Examples(
-        phrases=Phrases(texts, np.concatenate(embeddings)),
+        phrases=embed_phrases(encoder, texts),
         phrase=np.array([phrase_rows[s.phrase] for s in statements], np.int64),
         mirrored=np.array(
             [phrase_rows.get(mirrored[s.phrase] or "", -1) for s in statements], np.int64

@@ -23,9 +23,10 @@ from .batch import ImageBatch, RegionTensors
 from .calibration import Calibration
 from .grouping import group_images
 from .matcher_file import DamagedMatcherError, read_matcher_file
-from .model import MATCHER_FORMAT, MatcherConfig, MatcherModel, PhraseBatch
+from .model import MATCHER_FORMAT, MatcherConfig, MatcherModel
+from .phrase_batch import PhraseBatch, make_phrase_batch
 from .training_images import TrainingImages
-from .vocabulary import encode_words
+from .vocabulary import number_words
 
 __all__ = ["DamagedMatcherError", "TrainedMatcher"]
 
@@ -67,7 +68,7 @@ class TrainedMatcher:
     file: Path | None = None
 
     def __post_init__(self) -> None:
-        self._word_ids = {word: number for number, word in enumerate(self.vocabulary)}
+        self._word_ids = number_words(self.vocabulary)
 
     @property
     def name(self) -> str:
@@ -200,11 +201,7 @@ class TrainedMatcher:
         )
 
     def _phrase_batch(self, phrases: Phrases) -> PhraseBatch:
-        word_ids, offsets = encode_words(phrases.texts, self._word_ids)
-        embeddings = torch.from_numpy(np.asarray(phrases.embeddings, np.float32))
-        return PhraseBatch(
-            embeddings.to(self.device), word_ids.to(self.device), offsets.to(self.device)
-        )
+        return make_phrase_batch(phrases, self._word_ids).to(self.device)
 
     def _for_each_group(
         self,
