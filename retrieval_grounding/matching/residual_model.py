@@ -158,8 +158,9 @@ class ResidualModel(MatcherModel):
         hidden = hidden + gathered
         hidden = hidden + self.dropout(self.think(hidden))
         guess = self.scale.exp() * self.similar.guess(similar) + self.bias
-        logits: torch.Tensor = guess + self.answer(hidden).squeeze(-1)
-        return logits.masked_fill(~present, -torch.inf)
+        logits = guess + self.answer(hidden).squeeze(-1)
+        masked: torch.Tensor = logits.masked_fill(~present, -torch.inf)
+        return masked
 
     def _read(
         self,

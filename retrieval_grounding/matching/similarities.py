@@ -15,7 +15,7 @@ __all__ = ["SIMILARITY_FEATURES", "Similarities", "SimilarityScale"]
 
 _NAMES = 3  # phrase, target and noun may be the name of a label; a landmark is another thing
 
-SIMILARITY_FEATURES = 4 * PARTS + 2
+SIMILARITY_FEATURES = 5 * PARTS + 2
 """Number of values that `Similarities.features` returns for a region."""
 
 
@@ -47,7 +47,9 @@ class Similarities:
     def features(self) -> torch.Tensor:
         """All of them side by side, (k, n, SIMILARITY_FEATURES)."""
         parts = self.parts[:, None].expand_as(self.regions)
-        return torch.cat([self.regions, self.labels, self.best, parts, self.colors], -1)
+        whole_image = self.regions[:, :1].expand_as(self.regions)
+        own = [self.regions, self.labels, self.best]
+        return torch.cat([*own, whole_image, parts, self.colors], -1)
 
     @property
     def noun(self) -> torch.Tensor:
