@@ -7,12 +7,15 @@ from collections.abc import Iterable
 from functools import cache
 from random import Random
 
+from ...core.groups import plural
 from .claims import Claim
 from .pools import Pool
 from .templates import (
     COLOR_PATTERNS,
     COLOR_PATTERNS_PERSON,
+    COUNT_WORDS,
     NOUNS,
+    NOUNS_OF_GROUPS,
     ORDINAL_WORDS,
     PATTERNS,
     RELATION_WORDS,
@@ -60,9 +63,10 @@ def word_claim(claim: Claim, rng: Random, size: str = "") -> str:
     """
     pool = claim.pool
     patterns = _patterns(claim)
-    can_be_bare = pool.everything and (pool.color or claim.kind != "label")
+    can_be_bare = pool.everything and (pool.color or claim.kind not in ("label", "group"))
     bare = can_be_bare and rng.random() < _BARE_RATE  # "the left one" instead of "the left dog"
-    word = "one" if bare else rng.choice(_nouns(pool.labels))
+    nouns = _group_nouns(pool.labels) if claim.kind == "group" else _nouns(pool.labels)
+    word = "one" if bare else rng.choice(nouns)
     if bare and not pool.color and not size:
         patterns += PATTERNS.get(f"{_family(claim)} bare", ())
     noun = _noun_phrase(pool, word, rng)
@@ -80,6 +84,7 @@ def word_claim(claim: Claim, rng: Random, size: str = "") -> str:
         v=rng.choice(VERTICAL_WORDS.get(vertical, ("",))),
         s=side,
         o=rng.choice(ORDINAL_WORDS.get(claim.rank, ("",))),
+        k=rng.choice(COUNT_WORDS.get(claim.rank, ("",))),
         l=relation,
         r=rng.choice(_nouns(claim.reference.labels)) if claim.reference else "",
     )
@@ -106,6 +111,8 @@ def _patterns(claim: Claim) -> tuple[str, ...]:
             patterns += PATTERNS[f"{family} half"]
         if distance < _FAR_EDGE and len(claim.pool.sure) > 2:
             patterns += PATTERNS.get(f"{family} far", ())
+    if claim.kind == "group" and claim.rank:
+        patterns += PATTERNS["group counted"]
     if len(claim.pool.maybe) == 2:
         patterns += PATTERNS.get(f"{family} of two", ())
     return patterns
@@ -120,6 +127,10 @@ def _distance_from_edge(claim: Claim) -> float:
 def _nouns(labels: frozenset[str]) -> tuple[str, ...]:
     """Return the nouns for class names; an unknown class name is its own noun."""
     return NOUNS.get(labels) or tuple(labels)
+
+
+def _group_nouns(labels: frozenset[str]) -> tuple[str, ...]:
+    return NOUNS_OF_GROUPS.get(labels) or tuple(plural(noun) for noun in _nouns(labels))
 
 
 def _noun_phrase(pool: Pool, word: str, rng: Random) -> str:
