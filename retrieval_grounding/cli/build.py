@@ -19,6 +19,7 @@ from .options import (
     Iou,
     Json,
     MaxBoxes,
+    NoGroups,
     PresetName,
     ShardImages,
     Wait,
@@ -68,6 +69,7 @@ def build(
     confidence: Confidence = None,
     iou: Iou = None,
     max_boxes: MaxBoxes = None,
+    no_groups: NoGroups = False,
     device: Device = "auto",
     workers: Annotated[
         int | None, typer.Option(min=1, help="Number of processes that decode images.")
@@ -157,7 +159,7 @@ def build(
         "preset": preset,
         "detector": detector,
         "clip": clip,
-        "settings": detector_settings(confidence, iou, max_boxes),
+        "settings": detector_settings(confidence, iou, max_boxes, no_groups),
         "device": device,
     }
     if dry_run:

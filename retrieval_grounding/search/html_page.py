@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from PIL import Image
 
 from ..core.errors import GroundingError, ImageError
+from ..core.groups import shown_label
 from ..core.hits import Hit
 from ..core.output_file import check_suffix, write_output
 from ..core.types import PathLike
@@ -134,7 +135,9 @@ def missing_image(error: ImageError) -> str:
 
 
 def _figure(hit: Hit) -> str:
-    caption = f"<b>{hit.certainty}</b> {html.escape(hit.label)}<br>{html.escape(hit.image)}"
+    caption = (
+        f"<b>{hit.certainty}</b> {html.escape(shown_label(hit.label))}<br>{html.escape(hit.image)}"
+    )
     return f"<figure>\n{_picture(hit)}\n<figcaption>{caption}</figcaption>\n</figure>"
 
 

@@ -16,7 +16,7 @@ from .objects import DetectedObject
 from .pools import Pool, color_pools, label_pool
 from .relations import related_objects
 
-__all__ = ["Claim", "find_claims"]
+__all__ = ["LONGEST_ROW", "Claim", "find_claims"]
 
 
 LARGEST_IN_CORNER = 0.6  # share of the width or height
@@ -44,11 +44,12 @@ class Claim(NamedTuple):
         The objects from which it is singled out.
     kind : str
         ``label`` (there is no other), ``place`` (where the only one is), ``side``, ``corner``,
-        ``middle``, ``ordinal``, ``size``, ``depth`` or ``relation``.
+        ``middle``, ``ordinal``, ``size``, ``depth``, ``relation``, or ``group`` (all of the pool
+        together, see :mod:`.groups`).
     direction : str
         Which side, corner, size, distance or relation.
     rank : int
-        Position from 1, counted from `direction`.
+        Position from 1, counted from `direction`; of a group, how many they are, or 0.
     reference : Pool or None
         The pool whose only member is the other object of a relation.
     """

@@ -1,8 +1,8 @@
 """Pseudo-queries: phrases for regions, made from the contents of an index alone.
 
 Detections become objects (:mod:`.objects`), objects become claims that hold for exactly one of them
-(:mod:`.claims`), and claims become words (:mod:`.wording`). Neither annotations nor image files are
-needed.
+(:mod:`.claims`) or for all together (:mod:`.groups`), and claims become words (:mod:`.wording`).
+Neither annotations nor image files are needed.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from ...core.region_table import RegionTable
 from .claims import Claim, find_claims
+from .groups import group_claims
 from .nouns import NounEmbeddings, choose_noun
 from .objects import DetectedObject, find_objects
 from .wording import draw_label_sets, nouns_for, word_claim
@@ -27,7 +28,7 @@ __all__ = ["PseudoQueries", "claim_kind", "describe_image", "draw_order", "pseud
 
 _KIND_WEIGHTS = {
     "label": 1.0, "place": 0.6, "side": 2.5, "corner": 0.7, "middle": 0.8, "ordinal": 1.2,
-    "size": 0.8, "depth": 0.9, "relation": 1.4,
+    "size": 0.8, "depth": 0.9, "relation": 1.4, "group": 1.0,
     "color": 1.4, "color side": 0.6, "color corner": 0.2, "color place": 0.3,
     "color middle": 0.1, "color ordinal": 0.2, "color size": 0.2, "color depth": 0.3,
     "color relation": 0.5,
@@ -51,8 +52,8 @@ class PseudoQueries:
         Lower case, without punctuation.
     kinds : sequence of q str
         What singles out the target: ``label``, ``color``, ``place``, ``side``, ``corner``,
-        ``middle``, ``ordinal``, ``size``, ``depth``, ``relation``, or one of these after
-        ``color``, such as ``color side``.
+        ``middle``, ``ordinal``, ``size``, ``depth``, ``relation``, one of these after ``color``,
+        such as ``color side``, or ``group``.
     """
 
     images: npt.NDArray[np.int64]
@@ -108,7 +109,7 @@ def describe_image(
     rng = Random(zlib.crc32(boxes.tobytes(), seed & 0xFFFFFFFF))
     objects = find_objects(regions, image)
     label_sets = draw_label_sets((thing.label for thing in objects if thing.sure), rng)
-    claims = list(find_claims(objects, label_sets))
+    claims = [*find_claims(objects, label_sets), *group_claims(regions, image, objects)]
     sizes = {
         (claim.target, claim.pool): claim.direction for claim in claims if claim.kind == "size"
     }

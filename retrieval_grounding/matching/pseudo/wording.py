@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from random import Random
 
+from ...core.groups import plural
 from ..language.words import fix_articles
 from .claims import Claim
 from .objects import DetectedObject
@@ -14,7 +15,9 @@ from .pools import Pool
 from .templates import (
     COLOR_PATTERNS,
     COLOR_PATTERNS_PERSON,
+    COUNT_WORDS,
     NOUNS,
+    NOUNS_OF_GROUPS,
     ORDINAL_WORDS,
     PATTERNS,
     RELATION_WORDS,
@@ -75,9 +78,12 @@ def word_claim(
     """
     pool = claim.pool
     patterns = _patterns(claim)
-    can_be_bare = pool.everything and (pool.color or claim.kind != "label")
+    can_be_bare = pool.everything and (pool.color or claim.kind not in ("label", "group"))
     bare = can_be_bare and rng.random() < _BARE_RATE  # "the left one" instead of "the left dog"
-    word = "one" if bare else noun_of(pool.labels, claim.target)
+    if claim.kind == "group":
+        word = rng.choice(_group_nouns(pool.labels))
+    else:
+        word = "one" if bare else noun_of(pool.labels, claim.target)
     if bare and not pool.color and not size:
         patterns += PATTERNS.get(f"{_family(claim)} bare", ())
     if describe and word != "one":
@@ -98,6 +104,7 @@ def word_claim(
         v=rng.choice(VERTICAL_WORDS.get(vertical, ("",))),
         s=side,
         o=rng.choice(ORDINAL_WORDS.get(claim.rank, ("",))),
+        k=rng.choice(COUNT_WORDS.get(claim.rank, ("",))),
         l=relation,
         r=noun_of(claim.reference.labels, claim.reference.sure[0]) if claim.reference else "",
     )
@@ -124,6 +131,8 @@ def _patterns(claim: Claim) -> tuple[str, ...]:
             patterns += PATTERNS[f"{family} half"]
         if distance < _FAR_EDGE and len(claim.pool.sure) > 2:
             patterns += PATTERNS.get(f"{family} far", ())
+    if claim.kind == "group" and claim.rank:
+        patterns += PATTERNS["group counted"]
     if len(claim.pool.maybe) == 2:
         patterns += PATTERNS.get(f"{family} of two", ())
     return patterns
@@ -138,6 +147,10 @@ def _distance_from_edge(claim: Claim) -> float:
 def nouns_for(labels: frozenset[str]) -> tuple[str, ...]:
     """Return the nouns for class names; an unknown class name is its own noun."""
     return NOUNS.get(labels) or tuple(labels)
+
+
+def _group_nouns(labels: frozenset[str]) -> tuple[str, ...]:
+    return NOUNS_OF_GROUPS.get(labels) or tuple(plural(noun) for noun in nouns_for(labels))
 
 
 def _noun_phrase(pool: Pool, word: str, rng: Random) -> str:
