@@ -427,6 +427,6 @@ def test_a_group_whose_members_are_unknown_prevents_phrases():
 
 
 def test_things_are_related_to_described_things():
-    found = placed(["a dog", "a red car", "a dog"],
-                   [(0.2, 0.4, 0.35, 0.7), (0.4, 0.3, 0.8, 0.7), (0.9, 0.8, 0.99, 0.95)])  # fmt: skip
+    boxes = [(0.2, 0.4, 0.35, 0.7), (0.4, 0.3, 0.8, 0.7), (0.9, 0.8, 0.99, 0.95)]
+    found = placed(["a dog", "a red car", "a dog"], boxes)
     assert found["dog left of car"] == {0}

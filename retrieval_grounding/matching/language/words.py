@@ -24,7 +24,8 @@ _SINGULAR = {many: one for one, many in _IRREGULAR.items()}
 _SINGULAR |= {"persons": "person", "shoes": "shoe", "horseshoes": "horseshoe", "canoes": "canoe",
               "cookies": "cookie", "movies": "movie", "hoodies": "hoodie", "veggies": "veggie",
               "ties": "tie", "pies": "pie", "hippies": "hippie",
-              "selfies": "selfie", "zombies": "zombie", "buses": "bus", "oxen": "ox"}  # fmt: skip
+              "selfies": "selfie", "taxis": "taxi", "skis": "skis",
+              "zombies": "zombie", "buses": "bus", "oxen": "ox"}  # fmt: skip
 _NOT_PLURAL = frozenset(
     "bus glass grass dress gas canvas cactus hippopotamus chess boss class mess moss brass lens "
     "bass compass mattress actress waitress hostess goddess princess tennis iris christmas news "
