@@ -18,7 +18,7 @@ _IRREGULAR = {
     "tooth": "teeth", "mouse": "mice", "goose": "geese", "knife": "knives", "life": "lives",
     "wife": "wives", "leaf": "leaves", "loaf": "loaves", "shelf": "shelves", "half": "halves",
     "calf": "calves", "scarf": "scarves", "wolf": "wolves", "hoof": "hooves", "sheep": "sheep",
-    "fish": "fish", "deer": "deer", "aircraft": "aircraft", "bison": "bison", "moose": "moose",
+    "fish": "fish", "deer": "deer", "broccoli": "broccoli", "aircraft": "aircraft", "bison": "bison", "moose": "moose",
 }  # fmt: skip
 _SINGULAR = {many: one for one, many in _IRREGULAR.items()}
 _SINGULAR |= {"persons": "person", "shoes": "shoe", "horseshoes": "horseshoe", "canoes": "canoe",

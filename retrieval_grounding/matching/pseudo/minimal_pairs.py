@@ -92,7 +92,10 @@ def minimal_pairs(
         _opposites(claims), _ordinals(claims), _relations(pools), _descriptions(claims),
         _counts(pools),
     )  # fmt: skip
-    pairs = {pair.phrases: pair for maker in makers for pair in maker}
+    pairs: dict[frozenset[str], MinimalPair] = {}
+    for maker in makers:
+        for pair in maker:
+            pairs.setdefault(frozenset(pair.phrases), pair)
     return list(pairs.values())
 
 
@@ -156,7 +159,7 @@ def _related(pool: Pool, other: Pool, words: str) -> DetectedObject | None:
     possible = [
         thing for thing in pool.maybe if any(might_hold(thing, near) for near in other.maybe)
     ]
-    return related[0] if related and related == possible else None
+    return related[0] if len(related) == 1 and related == possible else None
 
 
 def _descriptions(claims: Sequence[Claim]) -> Iterator[MinimalPair]:
