@@ -18,13 +18,14 @@ _IRREGULAR = {
     "tooth": "teeth", "mouse": "mice", "goose": "geese", "knife": "knives", "life": "lives",
     "wife": "wives", "leaf": "leaves", "loaf": "loaves", "shelf": "shelves", "half": "halves",
     "calf": "calves", "scarf": "scarves", "wolf": "wolves", "hoof": "hooves", "sheep": "sheep",
-    "fish": "fish", "deer": "deer", "broccoli": "broccoli", "aircraft": "aircraft", "bison": "bison", "moose": "moose",
+    "fish": "fish", "deer": "deer", "broccoli": "broccoli",
+    "aircraft": "aircraft", "bison": "bison", "moose": "moose",
 }  # fmt: skip
 _SINGULAR = {many: one for one, many in _IRREGULAR.items()}
 _SINGULAR |= {"persons": "person", "shoes": "shoe", "horseshoes": "horseshoe", "canoes": "canoe",
               "cookies": "cookie", "movies": "movie", "hoodies": "hoodie", "veggies": "veggie",
               "ties": "tie", "pies": "pie", "hippies": "hippie",
-              "selfies": "selfie", "taxis": "taxi", "skis": "skis",
+              "selfies": "selfie", "taxis": "taxi", "tvs": "tv",
               "zombies": "zombie", "buses": "bus", "oxen": "ox"}  # fmt: skip
 _NOT_PLURAL = frozenset(
     "bus glass grass dress gas canvas cactus hippopotamus chess boss class mess moss brass lens "
