@@ -84,7 +84,7 @@ def singular(word: str) -> str:  # noqa: PLR0911 - one for each rule
         return word
     if word.endswith(("ss", "us", "is", "'s")):
         return word
-    if not word.isalpha():
+    if not word.replace("-", "").isalpha():
         return word
     if word.endswith("ies"):
         return word[:-3] + "y"
