@@ -26,6 +26,7 @@ _SINGULAR |= {"persons": "person", "shoes": "shoe", "horseshoes": "horseshoe", "
               "cookies": "cookie", "movies": "movie", "hoodies": "hoodie", "veggies": "veggie",
               "ties": "tie", "pies": "pie", "hippies": "hippie",
               "selfies": "selfie", "taxis": "taxi", "tvs": "tv",
+              "mustaches": "mustache", "moustaches": "moustache",
               "zombies": "zombie", "buses": "bus", "oxen": "ox"}  # fmt: skip
 _NOT_PLURAL = frozenset(
     "bus glass grass dress gas canvas cactus hippopotamus chess boss class mess moss brass lens "
