@@ -31,7 +31,7 @@ class PairAccuracy:
     both : float
         Share of which both phrases are answered right.
     one : float
-        Share of which exactly one is; half of what guessing by the common words gives.
+        Share of which exactly one is, as when a matcher answers both phrases alike.
     """
 
     pairs: int

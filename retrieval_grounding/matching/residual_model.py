@@ -175,4 +175,5 @@ class ResidualModel(MatcherModel):
         scores = scores / math.sqrt(hidden.shape[-1])
         present = self.words.present(phrases)[phrase_index][:, None]
         shares = scores.masked_fill(~present, -torch.inf).softmax(-1)
-        return shares @ values[phrase_index]
+        read: torch.Tensor = shares @ values[phrase_index]
+        return read

@@ -67,6 +67,8 @@ def read_verb(r: Reading, at: int) -> int:  # noqa: PLR0911 - one for each meani
         return _direction(r, end, owner)
     if end == len(r.words) or r.kinds[at] == k.PARTICIPLE or word in _INTRANSITIVE:
         return end
+    if r.word(end) in lex.ADVERBS and r.chunk(end + 1).noun:
+        end += 1  # "holding up an umbrella"
     chunk = r.chunk(end)
     if not chunk.noun:
         return end

@@ -82,6 +82,9 @@ def kinds_of(words: Sequence[str]) -> list[str]:
             kinds[at - 1] = kinds[at] = k.NOUN
         elif kinds[at] == k.VERB and words[at].endswith("s") and kinds[at - 1] in _BEFORE_NOUN:
             kinds[at] = k.NOUN  # "with two faces"
+        elif words[at] == "glass" and kinds[at - 1] == k.NOUN:
+            if kinds[at + 1 : at + 2] not in ([k.NOUN], [k.ADJECTIVE]):
+                kinds[at] = k.NOUN  # "juice glass"
         elif words[at] in _VERB_TOO and kinds[at - 1] == k.NOUN and at + 1 < len(words):
             kinds[at] = k.VERB  # "man crossing street"
         elif kinds[at] == k.PARTICIPLE and words[at] in _MAKES_ADJECTIVE:

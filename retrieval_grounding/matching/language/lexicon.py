@@ -21,7 +21,7 @@ _SHADES = {
     "gray": "grey silver silvery chrome steel slate",
     "brown": "tan beige brunette wooden chocolate bronze copper khaki rust brownish chestnut "
     "tanned",
-    "red": "maroon burgundy crimson scarlet redhead reddish ruby cherry",
+    "red": "maroon burgundy burgandy crimson scarlet redhead reddish ruby cherry",
     "orange": "ginger peach orangish orangey",
     "yellow": "gold golden blond blonde mustard yellowish blondish",
     "green": "olive lime greenish emerald mint",

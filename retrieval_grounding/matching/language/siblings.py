@@ -55,7 +55,6 @@ _NOUN_GROUPS = (
     "hat/cap helmet scarf",
     "pants/jeans/trousers shorts",
     "skirt pants shorts",
-    "shoes/sneakers boots sandals",
     "shoe/sneaker boot sandal",
     "tie scarf belt",
     "glasses/sunglasses gloves earrings",

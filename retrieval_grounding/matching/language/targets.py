@@ -21,7 +21,8 @@ def read_target(r: Reading, chunk: Chunk) -> int:
     r.mark_chunk(chunk, Role.ATTRIBUTE)
     for at in chunk.quantities:
         r.roles[at] = Role.COUNT
-        r.quantity = quantity(r.words[at])
+        if r.words[at] != "all":  # "all black dog"
+            r.quantity = quantity(r.words[at])
     if chunk.owner:
         r.mark(chunk.owner[0], chunk.owner[-1] + 1, Role.LANDMARK)
         r.landmark, r.relation = chunk.owner, "of"

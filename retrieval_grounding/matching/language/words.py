@@ -18,20 +18,24 @@ _IRREGULAR = {
     "tooth": "teeth", "mouse": "mice", "goose": "geese", "knife": "knives", "life": "lives",
     "wife": "wives", "leaf": "leaves", "loaf": "loaves", "shelf": "shelves", "half": "halves",
     "calf": "calves", "scarf": "scarves", "wolf": "wolves", "hoof": "hooves", "sheep": "sheep",
-    "fish": "fish", "deer": "deer", "aircraft": "aircraft", "bison": "bison", "moose": "moose",
+    "fish": "fish", "deer": "deer", "broccoli": "broccoli",
+    "aircraft": "aircraft", "bison": "bison", "moose": "moose",
 }  # fmt: skip
 _SINGULAR = {many: one for one, many in _IRREGULAR.items()}
 _SINGULAR |= {"persons": "person", "shoes": "shoe", "horseshoes": "horseshoe", "canoes": "canoe",
               "cookies": "cookie", "movies": "movie", "hoodies": "hoodie", "veggies": "veggie",
-              "ties": "tie", "pies": "pie", "hippies": "hippie", "doggies": "doggie",
-              "selfies": "selfie", "zombies": "zombie", "buses": "bus", "oxen": "ox"}  # fmt: skip
+              "ties": "tie", "pies": "pie", "hippies": "hippie",
+              "selfies": "selfie", "taxis": "taxi", "tvs": "tv",
+              "mustaches": "mustache", "moustaches": "moustache",
+              "zombies": "zombie", "buses": "bus", "oxen": "ox"}  # fmt: skip
 _NOT_PLURAL = frozenset(
     "bus glass grass dress gas canvas cactus hippopotamus chess boss class mess moss brass lens "
     "bass compass mattress actress waitress hostess goddess princess tennis iris christmas news "
     "gymnastics its this his hers ours yes plus us lacrosse cross across series species "
     "business harness headdress fortress fitness wilderness darkness address process campus virus "
     "octopus walrus circus always besides perhaps asparagus hummus citrus couscous mass pass "
-    "overpass bypass underpass sheep fish deer aircraft bison moose".split()
+    "specimen abdomen ramen omen regimen overpass bypass underpass sheep fish deer aircraft bison "
+    "moose".split()
 )
 PAIRED = frozenset(
     "pants trousers jeans shorts glasses sunglasses goggles scissors tights leggings pajamas "
@@ -41,6 +45,7 @@ PAIRED = frozenset(
 )
 """Plurals that name one thing."""
 
+_NOT_MEN = frozenset(("human", "german", "roman", "shaman", "talisman"))
 _VOWEL_BY_SOUND = re.compile(r"(?:hour|honest|heir)")
 _CONSONANT_BY_SOUND = re.compile(r"(?:uni(?!n)|use|usu|uk|eu|one|once|u-)")
 _ARTICLE = re.compile(r"\b(an?) ([\w'-]+)", re.IGNORECASE)
@@ -74,11 +79,13 @@ def singular(word: str) -> str:  # noqa: PLR0911 - one for each rule
     """
     if word in _SINGULAR:
         return _SINGULAR[word]
+    if word.endswith("men") and word not in _NOT_PLURAL:
+        return word[:-3] + "man"
     if word in _NOT_PLURAL or word in PAIRED or len(word) < 4 or not word.endswith("s"):
         return word
     if word.endswith(("ss", "us", "is", "'s")):
         return word
-    if word.endswith("men's") or not word.isalpha():
+    if not word.replace("-", "").isalpha():
         return word
     if word.endswith("ies"):
         return word[:-3] + "y"
@@ -101,7 +108,7 @@ def plural(word: str) -> str:
     if word in PAIRED:
         return word
     for one, many in _IRREGULAR.items():
-        if word == one or (one == "man" and word.endswith(("sman", "eman", "woman"))):
+        if word == one or (one == "man" and word.endswith("man") and word not in _NOT_MEN):
             return word[: len(word) - len(one)] + many
     if word.endswith("y") and word[-2:-1] not in tuple("aeiou"):
         return word[:-1] + "ies"

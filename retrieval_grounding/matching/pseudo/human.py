@@ -108,7 +108,9 @@ def placed_phrases(
     >>> boxes = np.array([[0.1, 0.2, 0.3, 0.9], [0.6, 0.2, 0.8, 0.9]], np.float32)
     >>> for placed in placed_phrases(["a man in red", "a tall man"], boxes, [], Random(1), 3):
     ...     print(placed.row, placed.kind, placed.phrase)
-    0 side left man in red
+    1 side right tall man
+    0 side the person on left
+    0 side one to the left of another one
     """
     parts = [parse_phrase(description) for description in descriptions]
     known = [(row, p) for row, p in enumerate(parts) if p.named and not p.negated]

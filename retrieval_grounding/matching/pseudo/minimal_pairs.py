@@ -66,8 +66,7 @@ def minimal_pairs(
 ) -> list[MinimalPair]:
     """Return all minimal pairs about the objects of one image.
 
-    Both phrases hold, with a margin, for exactly one object or group; see :mod:`.claims`. So that
-    neither can be answered by the noun alone, pairs of one noun come first.
+    Both phrases hold, with a margin, for exactly one object or group; see :mod:`.claims`.
 
     Parameters
     ----------
@@ -84,7 +83,7 @@ def minimal_pairs(
     >>> two = [dog(row=1, left=0.1, top=0.4, right=0.3, bottom=0.6),
     ...        dog(row=2, left=0.6, top=0.4, right=0.8, bottom=0.6)]
     >>> minimal_pairs(two)[0].phrases
-    ('the dog on the left', 'the dog on the right')
+    ('the left dog', 'the right dog')
     """
     sets = list(label_sets or sorted({frozenset([o.label]) for o in objects if o.sure}, key=sorted))
     claims = list(find_claims(objects, sets))
@@ -93,7 +92,10 @@ def minimal_pairs(
         _opposites(claims), _ordinals(claims), _relations(pools), _descriptions(claims),
         _counts(pools),
     )  # fmt: skip
-    pairs = {pair.phrases: pair for maker in makers for pair in maker}
+    pairs: dict[frozenset[str], MinimalPair] = {}
+    for maker in makers:
+        for pair in maker:
+            pairs.setdefault(frozenset(pair.phrases), pair)
     return list(pairs.values())
 
 
@@ -101,13 +103,7 @@ def _opposites(claims: Sequence[Claim]) -> Iterator[MinimalPair]:
     """Yield "left" against "right", "largest" against "smallest" and the like."""
     for kind, one, other in _OPPOSITES:
         for first, second in _pairs(claims, kind, one, other):
-            if kind == "side":
-                phrases = (
-                    f"the {_name(first.pool)} on the {one}",
-                    f"the {_name(first.pool)} on the {other}",
-                )
-            else:
-                phrases = f"the {one} {_name(first.pool)}", f"the {other} {_name(first.pool)}"
+            phrases = f"the {one} {_name(first.pool)}", f"the {other} {_name(first.pool)}"
             yield _pair(kind, phrases, first.target, second.target)
 
 
@@ -163,7 +159,7 @@ def _related(pool: Pool, other: Pool, words: str) -> DetectedObject | None:
     possible = [
         thing for thing in pool.maybe if any(might_hold(thing, near) for near in other.maybe)
     ]
-    return related[0] if related and related == possible else None
+    return related[0] if len(related) == 1 and related == possible else None
 
 
 def _descriptions(claims: Sequence[Claim]) -> Iterator[MinimalPair]:

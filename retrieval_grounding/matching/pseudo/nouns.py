@@ -17,7 +17,8 @@ from .templates import MEANINGS, NOUNS
 __all__ = ["CLEARLY_PREFERRED", "all_nouns", "choose_noun"]
 
 
-CLEARLY_PREFERRED = 0.06
+# Of 313 people boxed and named by people, nano then names 21 %, of them 85 % as people did.
+CLEARLY_PREFERRED = 0.1
 _COMPATIBLE = frozenset((frozenset(("child", "boy")), frozenset(("child", "girl"))))
 _SPECIFIC_RATE = 0.7  # people say "person" even when they see who it is
 
