@@ -54,6 +54,7 @@ _HOMES = {
     "preview_build": "builder",
     "read_expressions": "data.expressions",
     "render_html": "search.html_page",
+    "with_groups": "core.groups",
 }
 
 __all__ = [*sorted(_HOMES), "__version__"]  # noqa: PLE0604
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
         StoreError,
         StoreLockedError,
     )
+    from .core.groups import with_groups
     from .core.hits import Hit
     from .core.phrases import Phrases
     from .core.region_table import RegionTable

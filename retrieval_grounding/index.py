@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from .core.errors import GroundingError
-from .core.phrases import Phrases, clean_phrase
+from .core.phrases import clean_phrase
 from .core.reports import BuildReport, SkippedFile
 from .core.text import counted
 from .core.types import PathLike
 from .indexing.describe import describe_index
 from .indexing.maintenance import Maintenance
 from .indexing.model_spec import choose_index_matcher, encoder_fingerprint
+from .matching.embed import embed_phrases
 from .matching.matcher import CosineMatcher, Matcher
-from .models.checks import encode_phrases
 from .models.encoder import Encoder
 from .search.hits import Hits
 from .search.opened import OpenedIndex
@@ -196,7 +196,7 @@ class Index(Maintenance):
         texts = [clean_phrase(phrase) for phrase in asked]
         if not texts:
             return []
-        queries = Phrases(texts, encode_phrases(self.encoder, texts))
+        queries = embed_phrases(self.encoder, texts)
         search = self._opened.retriever.search
         found = search(queries, matcher or self.matcher, top, candidates, exact, skip_missing)
         found = discount_unknown(self.encoder, texts, found)

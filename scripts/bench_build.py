@@ -44,7 +44,9 @@ def random_models(folder: Path, yolo: str, clip: str, device: str) -> Models:
     torch.manual_seed(0)
     YOLO(f"{yolo}.yaml", task="detect").save(str(folder / f"{yolo}.pt"))
     torch.save(open_clip.create_model(clip).state_dict(), folder / "clip.pt")
-    settings = rg.DetectorSettings(confidence=0.0, iou=0.99, max_boxes=19, image_size=640)
+    settings = rg.DetectorSettings(
+        confidence=0.0, iou=0.99, max_boxes=19, image_size=640, groups=False
+    )
     detector = rg.load_detector(str(folder / f"{yolo}.pt"), settings, device)
     return detector, rg.load_encoder(f"{clip}:{folder / 'clip.pt'}", device)
 

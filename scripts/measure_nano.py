@@ -233,7 +233,8 @@ def main() -> None:
         name: str(data / "weights" / f"{name}-coco-dequantized.pt")
         for name in ("yolo11n", "yolov5nu")
     }
-    recall_settings = rg.DetectorSettings(confidence=0.01)
+    single_things = rg.DetectorSettings(groups=False)
+    recall_settings = rg.DetectorSettings(confidence=0.01, groups=False)
     train_photos = data / "train_photos"
     captions = read_captions(train_photos / "captions.tsv")
     held_out = sorted(held_out_photos(captions, TRAINING_SEED))
@@ -255,7 +256,7 @@ def main() -> None:
     }
     for name in ("yolo11n", "nano"):
         tables[f"Grounding by cosine, {name} boxes (at most 30)"] = grounding(
-            data, rg.load_detector(weights[name], None, options.device), encoder
+            data, rg.load_detector(weights[name], single_things, options.device), encoder
         )
     if options.sizes:
         tables["Encoder: input sizes"] = input_sizes(truth, train_photos, held_out, options.device)

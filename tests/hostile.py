@@ -443,6 +443,7 @@ CASES: dict[str, dict[str, Change]] = {
         "the fingerprint is missing": sql("DELETE FROM settings WHERE key LIKE '%fingerprint'"),
         "the detector is a list": setting("detector", "[]"),
         "text in the detector's settings": setting("detector_settings", '{"iou": "x"}'),
+        "text for the detector's groups": setting("detector_settings", '{"groups": "x"}'),
         "a huge size in the detector's settings": setting(
             "detector_settings", '{"image_size": 1000000000000}'
         ),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from random import Random
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,7 +15,9 @@ from retrieval_grounding.core.region_table import RegionTable
 from retrieval_grounding.core.regions import WHOLE_IMAGE, pairwise_iou
 from retrieval_grounding.matching.pseudo.frequent import frequent_objects
 from retrieval_grounding.matching.pseudo.generate import describe_image, pseudo_queries
+from retrieval_grounding.matching.pseudo.human import placed_phrases
 from retrieval_grounding.matching.pseudo.mirror import mirror_phrase
+from retrieval_grounding.matching.pseudo.objects import find_objects
 
 SIDE = 100
 LABELS = (
@@ -366,3 +371,76 @@ def test_phrases_for_what_is_in_most_images_come_first():
     assert frequent_objects(many, 9) == ["an umbrella", "a cup", "a dog"]
     assert frequent_objects(many, 1) == ["an umbrella"]
     assert frequent_objects(table([]), 9) == []
+
+
+# Nouns and phrases of people ---------------------------------------------------------------------
+
+
+AXES = {"person": 0, "man": 1, "woman": 2, "boy": 3, "girl": 4, "kid": 5}
+
+
+def phrases_about(embedding, nouns):
+    """Return all words ever used for a person with this embedding."""
+    regions = table([("person", (10, 10, 40, 90)), ("dog", (60, 60, 80, 80))])
+    embeddings = np.tile(np.array(embedding, np.float32), (len(regions), 1))
+    regions = replace(regions, embeddings=embeddings)
+    words = set()
+    for seed in range(60):
+        for _, phrase in describe_image(regions, 0, seed, 20, nouns):
+            words.update(phrase.split())
+    return words & {"person", "human", "man", "guy", "woman", "lady", "boy", "girl", "kid"}
+
+
+def test_a_person_is_a_woman_only_if_the_encoder_says_so():
+    nouns = dict(zip(AXES, np.eye(6, dtype=np.float32), strict=True))
+    clear, unclear = np.array([0.5, 0.1, 0.8, 0, 0, 0]), np.array([0.5, 0.6, 0.6, 0, 0, 0])
+    assert phrases_about(clear, nouns) == {"person", "human", "woman", "lady"}
+    assert phrases_about(unclear, nouns) == {"person", "human"}
+    assert phrases_about(clear, None) == {"person", "human"}
+
+
+def placed(descriptions, boxes, detections=(), seeds=40):
+    found = {}
+    for seed in range(seeds):
+        for one in placed_phrases(
+            descriptions, np.array(boxes, np.float32), detections, Random(seed), 30
+        ):
+            found.setdefault(one.phrase, set()).add(one.row)
+    return found
+
+
+LEFT, RIGHT = (0.1, 0.2, 0.3, 0.9), (0.65, 0.2, 0.85, 0.9)
+
+
+def test_described_things_are_placed_among_their_kind():
+    found = placed(["a man in a red shirt", "a tall man"], [LEFT, RIGHT])
+    assert found["left man"] == {0}
+    assert found["man in a red shirt on left"] == {0}
+    assert found["right man"] == {1}
+    assert all(len(rows) == 1 for rows in found.values())
+    assert not any("woman" in phrase for phrase in found)
+
+
+def test_a_detection_that_may_be_meant_prevents_a_phrase():
+    regions = table([("person", (2, 20, 9, 90))])
+    other = find_objects(regions, 0)
+    found = placed(["a man", "a man"], [LEFT, RIGHT], other)
+    assert "left man" not in found
+    assert found["right man"] == {1}
+
+
+def test_a_woman_is_no_rival_of_a_man():
+    found = placed(["a man", "a woman", "a man"], [LEFT, (0.02, 0.2, 0.08, 0.9), RIGHT])
+    assert found["left man"] == {0}
+    assert found.get("left person", {1}) == {1}
+
+
+def test_a_group_whose_members_are_unknown_prevents_phrases():
+    found = placed(["a man", "a man", "three men"], [LEFT, RIGHT, (0.3, 0.1, 0.7, 0.9)])
+    assert "left man" not in found
+
+
+def test_things_are_related_to_described_things():
+    boxes = [(0.2, 0.4, 0.35, 0.7), (0.4, 0.3, 0.8, 0.7), (0.9, 0.8, 0.99, 0.95)]
+    found = placed(["a dog", "a red car", "a dog"], boxes)
+    assert found["dog left of car"] == {0}

@@ -19,6 +19,7 @@ from .options import (
     Iou,
     Json,
     MaxBoxes,
+    NoGroups,
     PresetName,
     ShardImages,
     Wait,
@@ -71,6 +72,7 @@ def build(
     confidence: Confidence = None,
     iou: Iou = None,
     max_boxes: MaxBoxes = None,
+    no_groups: NoGroups = False,
     device: Device = "auto",
     workers: Annotated[
         int | None, typer.Option(min=1, help="Number of processes that decode images.")
@@ -168,7 +170,7 @@ def build(
         "preset": preset,
         "detector": detector,
         "clip": clip,
-        "settings": detector_settings(confidence, iou, max_boxes),
+        "settings": detector_settings(confidence, iou, max_boxes, no_groups),
         "device": device,
     }
     if dry_run:

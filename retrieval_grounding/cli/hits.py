@@ -53,7 +53,7 @@ def print_hits(results: Sequence[PhraseHits]) -> None:
         elif terminal:
             say(typer.style(printable(phrase), bold=True))
             header = ("probability", "score", "label", "box x1 y1 x2 y2", "image")
-            rows = [(*_cells(hit), _shown_image(hit)) for hit in hits]
+            rows = [_shown(hit) for hit in hits]
             print_path_table(header, rows, -1, [hit.image for hit in hits])
 
 
@@ -141,8 +141,12 @@ def _line(hit: Hit) -> tuple[str, ...]:
     return (hit.phrase, *_cells(hit), hit.image, *mark)
 
 
-def _shown_image(hit: Hit) -> str:
-    return shown_path(hit.image) + (" (missing)" if hit.missing else "")
+def _shown(hit: Hit) -> tuple[str, ...]:
+    from ..core.groups import shown_label
+
+    probability, score, label, box = _cells(hit)
+    image = shown_path(hit.image) + (" (missing)" if hit.missing else "")
+    return probability, score, shown_label(label), box, image
 
 
 def _cells(hit: Hit) -> tuple[str, str, str, str]:

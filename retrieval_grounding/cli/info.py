@@ -30,7 +30,7 @@ def info(index: IndexDirectory, as_json: Json = False, verbose: Verbose = 0) -> 
         return
     rows = [
         ("images", f"{facts['images']:,}"),
-        ("regions", f"{facts['regions']:,}"),
+        ("regions", f"{facts['regions']:,}{', groups included' if facts['groups'] else ''}"),
         ("size on disk", f"{facts['bytes'] / 1e6:,.1f} MB"),
         ("detector", facts["detector"] or facts["detector_fingerprint"]),
         ("encoder", facts["clip"] or facts["encoder_fingerprint"]),

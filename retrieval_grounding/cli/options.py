@@ -33,6 +33,7 @@ __all__ = [
     "Json",
     "MaxBoxes",
     "MinProbability",
+    "NoGroups",
     "OneObject",
     "OpenPage",
     "Paths",
@@ -181,6 +182,12 @@ Iou = Annotated[
     float | None, typer.Option(help="Merge boxes whose IoU is higher than this (default 0.6).")
 ]
 MaxBoxes = Annotated[int | None, typer.Option(help="Boxes per image, at most (default 50).")]
+NoGroups = Annotated[
+    bool,
+    typer.Option(
+        "--no-groups", help='Add no boxes around all things of a kind, such as "two dogs".'
+    ),
+]
 
 # Shards
 ShardImages = Annotated[int, typer.Option(min=1, help="Images per shard.")]
@@ -196,13 +203,15 @@ OneObject = Annotated[bool, typer.Option("--one-object", help="Use one object pe
 
 
 def detector_settings(
-    confidence: float | None, iou: float | None, max_boxes: int | None
+    confidence: float | None, iou: float | None, max_boxes: int | None, no_groups: bool
 ) -> DetectorSettings | None:
     """Return the settings if one of them was given; otherwise an index keeps its own."""
     from ..models.detector import DetectorSettings
 
     given = {"confidence": confidence, "iou": iou, "max_boxes": max_boxes}
     chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if no_groups:
+        chosen["groups"] = False
     return DetectorSettings(**chosen) if chosen else None
 
 

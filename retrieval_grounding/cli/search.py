@@ -25,6 +25,7 @@ from .options import (
     Json,
     MaxBoxes,
     MinProbability,
+    NoGroups,
     OpenPage,
     Paths,
     PhraseArguments,
@@ -119,6 +120,7 @@ def ground(
     confidence: Confidence = None,
     iou: Iou = None,
     max_boxes: MaxBoxes = None,
+    no_groups: NoGroups = False,
     min_probability: MinProbability = 0.0,
     device: Device = "auto",
     save: Annotated[
@@ -145,7 +147,7 @@ def ground(
         preset=preset or DEFAULT_PRESET,
         detector=detector,
         clip=clip,
-        settings=detector_settings(confidence, iou, max_boxes),
+        settings=detector_settings(confidence, iou, max_boxes, no_groups),
         device=device,
     )
     results = [

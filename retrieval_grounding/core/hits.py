@@ -34,7 +34,8 @@ class Hit:
         Probability that the image shows what the phrase describes and that this region is it;
         None if the matcher is not calibrated.
     label : str
-        The detector's class name, or ``"whole image"``.
+        The detector's class name, ``"whole image"``, or as in ``"dog group"`` for all dogs of an
+        image.
     region_id : int or None
         Id in the index; None if there is no index.
     content_hash : str or None

@@ -23,6 +23,10 @@ class Phrases:
         As :func:`clean_phrase` returns them.
     embeddings : float32 array of shape (p, d)
         Unit length.
+    parts : float32 array of shape (p, 3, d), optional
+        Embeddings of what is meant with its attributes, of its noun alone, and of what it is said
+        to be near; zeros where a phrase has no such part. See
+        :func:`retrieval_grounding.matching.embed.embed_phrases`.
 
     Examples
     --------
@@ -33,13 +37,15 @@ class Phrases:
 
     texts: Sequence[str]
     embeddings: npt.NDArray[np.float32]
+    parts: npt.NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
 
     def __getitem__(self, rows: npt.NDArray[np.integer] | slice) -> Phrases:
         numbers = np.arange(len(self))[rows].tolist()
-        return Phrases([self.texts[row] for row in numbers], self.embeddings[rows])
+        parts = None if self.parts is None else self.parts[rows]
+        return Phrases([self.texts[row] for row in numbers], self.embeddings[rows], parts)
 
 
 def clean_phrase(phrase: str) -> str:

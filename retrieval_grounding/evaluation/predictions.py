@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ..core.groups import is_group
 from ..core.progress import progress_bar
 from ..core.region_table import RegionTable
 from ..core.regions import pairwise_iou
@@ -34,7 +35,7 @@ class RegionFacts:
     Parameters
     ----------
     oracle, largest : float32 arrays
-        IoU of the best region, and of the largest region other than the whole image.
+        IoU of the best region, and of the largest one that is neither the whole image nor a group.
     oracle_row : int array
         The best region, counted within its image.
     label : list of str
@@ -162,7 +163,9 @@ def _fill_facts(
     sides = regions.boxes[:, 2:] - regions.boxes[:, :2]
     areas = sides.prod(axis=1)
     # Row 0 is the whole image; it counts only where there is no other region.
-    largest = 1 + int(areas[1:].argmax()) if len(areas) > 1 else 0
+    grouped = np.array([is_group(name) for name in regions.label_names])[regions.labels]
+    single = np.flatnonzero(~grouped)[1:]
+    largest = int(single[areas[single].argmax()]) if len(single) else 0
     best = overlaps.argmax(axis=1)
     facts.oracle[queries] = overlaps.max(axis=1)
     facts.oracle_row[queries] = best

@@ -12,7 +12,7 @@ from ..core.phrases import Phrases
 from ..core.progress import progress_bar
 from ..core.types import RowKey
 from ..data.resolve import Resolved
-from ..models.checks import encode_phrases
+from ..matching.embed import embed_phrases
 from ..models.encoder import Encoder
 
 __all__ = ["Queries", "group_by_number", "make_queries"]
@@ -55,9 +55,9 @@ def make_queries(resolved: Resolved, encoder: Encoder) -> Queries:
     numbers = {key: number for number, key in enumerate(dict.fromkeys(places))}
     texts = [expression.phrase for expression, _ in resolved.pairs]
     rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
-    embeddings = _embed(list(rows), encoder)
+    distinct = _embed(list(rows), encoder)
     return Queries(
-        phrases=Phrases(texts, embeddings[[rows[text] for text in texts]]),
+        phrases=distinct[np.array([rows[text] for text in texts], np.int64)],
         truth=np.array([expression.box for expression, _ in resolved.pairs], np.float64),
         images=np.array([numbers[place] for place in places], np.int64),
         keys=list(numbers),
@@ -77,11 +77,15 @@ def group_by_number(numbers: npt.NDArray[np.int64], groups: int) -> list[npt.NDA
     return np.split(order, ends[:-1])
 
 
-def _embed(texts: list[str], encoder: Encoder) -> npt.NDArray[np.float32]:
+def _embed(texts: list[str], encoder: Encoder) -> Phrases:
     batches = []
     with progress_bar("Embedding", len(texts), "phrases") as advance:
         for start in range(0, len(texts), _PHRASES_AT_ONCE):
-            batch = texts[start : start + _PHRASES_AT_ONCE]
-            batches.append(encode_phrases(encoder, batch))
+            batch = embed_phrases(encoder, texts[start : start + _PHRASES_AT_ONCE])
+            batches.append(batch)
             advance(len(batch))
-    return np.concatenate(batches)
+    return Phrases(
+        texts,
+        np.concatenate([batch.embeddings for batch in batches]),
+        np.concatenate([batch.parts for batch in batches if batch.parts is not None]),
+    )

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from ..core.groups import is_group, member_label
 from ..core.regions import WHOLE_IMAGE
 from ..data.expressions import Expression
 from .predictions import RegionFacts
@@ -32,7 +33,8 @@ def slice_members(
 
     If no detected region covers the object (IoU below 0.5), its class is unknown: the expression is
     in neither of the slices by distractors, and in those of people and things only if its file has
-    a category.
+    a category. What a group region covers ("two dogs") is in the slice of groups and in neither of
+    those by distractors either.
 
     Parameters
     ----------
@@ -48,9 +50,11 @@ def slice_members(
     """
     whole = np.array([label == WHOLE_IMAGE for label in facts.label])
     covered = facts.covered & ~whole
+    groups = covered & np.array([is_group(label) for label in facts.label])
+    objects = covered & ~groups
     spatial = np.array([bool(_SPATIAL.search(e.phrase)) for e in expressions])
     classes = [
-        expression.category or (label if known else "")
+        expression.category or (member_label(label) if known else "")
         for expression, label, known in zip(expressions, facts.label, covered, strict=True)
     ]
     people = np.array([name.lower() in _PEOPLE for name in classes])
@@ -60,8 +64,9 @@ def slice_members(
     slices = {
         "spatial words": spatial,
         "no spatial words": ~spatial,
-        "others of its class": covered & facts.distractors,
-        "alone of its class": covered & ~facts.distractors,
+        "others of its class": objects & facts.distractors,
+        "alone of its class": objects & ~facts.distractors,
+        "groups": groups,
         "people": named & people,
         "things": named & ~people,
         "small third": shares <= small,

@@ -9,7 +9,7 @@ from ..storage.catalog import Catalog
 from ..storage.files import folder_size
 from ..storage.vectors.metadata import read_metadata
 from ..storage.vectors.sync import reason_to_reindex
-from .model_spec import encoder_fingerprint
+from .model_spec import encoder_fingerprint, recorded_settings
 
 __all__ = ["describe_index", "describe_vectors"]
 
@@ -45,6 +45,7 @@ def describe_index(
         "detector_fingerprint": catalog.parse_setting("detector_fingerprint", _required),
         "encoder_fingerprint": str(encoder_fingerprint(catalog)),
         **catalog.counts(),
+        "groups": catalog.setting("detector") is not None and recorded_settings(catalog).groups,
         "vectors": describe_vectors(catalog) | search,
         "matcher": matcher.name,
         "matcher_network": matcher.kind,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -37,6 +37,7 @@ __all__ = [
     "load_index_encoder",
     "load_index_matcher",
     "new_spec",
+    "recorded_settings",
     "recorded_spec",
     "spec_settings",
 ]
@@ -115,13 +116,26 @@ def recorded_spec(
         raise ModelError(
             f"{catalog.directory} was built with model objects; pass the same ones to build"
         )
-    recorded = catalog.parse_setting("detector_settings", lambda value: DetectorSettings(**value))
+    recorded = recorded_settings(catalog)
+    if settings is not None and _predates_groups(catalog):
+        settings = replace(settings, groups=False)
     if settings is not None and settings != recorded:
         raise ModelError(
             f"{catalog.directory} was built with {recorded}, not with {settings}; "
             "leave the settings out to use its own, or build a new index"
         )
     return ModelSpec(absolute_model(detector), absolute_model(encoder), recorded)
+
+
+def recorded_settings(catalog: Catalog) -> DetectorSettings:
+    """Return the detector's settings of an index; one from before there were groups has none."""
+    return catalog.parse_setting(
+        "detector_settings", lambda value: DetectorSettings(**({"groups": False} | value))
+    )
+
+
+def _predates_groups(catalog: Catalog) -> bool:
+    return "groups" not in catalog.parse_setting("detector_settings", dict)
 
 
 def checked_loader(catalog: Catalog, spec: ModelSpec, device: str) -> LoadModels:

@@ -18,6 +18,7 @@ from .place import REBUILDING
 
 __all__ = ["finish_rebuild", "rebuild_catalog"]
 
+_GROUPS = " groups=1"  # in the fingerprint of a detector
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -85,6 +86,14 @@ def _check(reader: ShardReader, directory: Path, fingerprints: list[str]) -> Non
             f"about; restore catalog.sqlite from a backup, or {way_out}"
         )
     if [reader.detector, reader.encoder] != fingerprints:
+        if [reader.detector, reader.encoder] == [
+            fingerprints[0].replace(_GROUPS, ""),
+            fingerprints[1],
+        ]:
+            raise StoreError(
+                f"the catalog of {directory} is lost, and its shards have no groups; build with "
+                "--no-groups (in Python: DetectorSettings(groups=False))"
+            )
         raise StoreError(
             f"the catalog of {directory} is lost, and its shards are from {reader.detector} and "
             f"{reader.encoder}; build with these models, or {way_out}"

@@ -16,7 +16,10 @@ _PAIR_WIDTH = 12  # hidden units for each pair of regions; few, because there ar
 
 
 class RelationAttention(nn.Module):
-    """Multi-head attention with a learned relative position bias.
+    """Multi-head attention whose relative position bias depends on the phrase.
+
+    "Left of the bus" and "next to the bus" send a region to look in different directions: the
+    phrase weighs the hidden units that describe a pair of regions.
 
     Parameters
     ----------
@@ -30,29 +33,29 @@ class RelationAttention(nn.Module):
         self.joint = nn.Linear(width, 3 * width, bias=False)
         self.first = nn.Linear(RELATION_FEATURES, _PAIR_WIDTH)
         self.second = nn.Linear(_PAIR_WIDTH, _HEADS, bias=False)  # softmax would cancel a bias
+        self.relation = nn.Linear(width, _PAIR_WIDTH)
         self.out = nn.Linear(width, width)
 
-    def position_bias(self, relations: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
-        """Return the bias (m, heads, n, n), minus infinity toward padding.
+    def encode_pairs(self, relations: torch.Tensor) -> torch.Tensor:
+        """Return what does not depend on the phrase: hidden units, (m, units, n · n).
 
         Parameters
         ----------
         relations : tensor of shape (RELATION_FEATURES, m, n, n)
             From :func:`retrieval_grounding.matching.geometry.relation_features`.
-        present : bool tensor of shape (m, n)
-            False in padding.
         """
         planes = relations.flatten(2).movedim(1, 0)
         # One product per image: a single product over all of them is too thin to be fast.
-        per_image = len(planes), -1, -1
-        hidden = torch.bmm(self.first.weight.expand(per_image), planes)
-        hidden = hidden.add_(self.first.bias[:, None]).relu_()
-        bias = torch.bmm(self.second.weight.expand(per_image), hidden)
-        bias = bias.view(*bias.shape[:2], *relations.shape[2:])
-        return bias.masked_fill_(~present[:, None, None], -torch.inf)
+        weight = self.first.weight.expand(len(planes), -1, -1)
+        return torch.bmm(weight, planes).add_(self.first.bias[:, None]).relu_()
 
     def forward(
-        self, hidden: torch.Tensor, phrase_query: torch.Tensor, position_bias: torch.Tensor
+        self,
+        hidden: torch.Tensor,
+        phrase_query: torch.Tensor,
+        words: torch.Tensor,
+        pairs: torch.Tensor,
+        present: torch.Tensor,
     ) -> torch.Tensor:
         """Return what each region gathers from the others, (k, n, width).
 
@@ -62,17 +65,22 @@ class RelationAttention(nn.Module):
             The n regions of k pairs of phrase and image.
         phrase_query : tensor of shape (k, width)
             Added to the query of every region.
-        position_bias : tensor of shape (k, heads, n, n)
-            From `position_bias`.
+        words : tensor of shape (k, width)
+            Mean state of the phrase's words.
+        pairs : tensor of shape (k, units, n · n)
+            From `encode_pairs`.
+        present : bool tensor of shape (k, n)
+            False in padding.
         """
-        pairs, count, width = hidden.shape
+        count, regions, _ = hidden.shape
         query, key, value = self.joint(self.norm(hidden)).chunk(3, dim=-1)
         query, key, value = (
-            part.view(pairs, count, _HEADS, -1).transpose(1, 2)
+            part.view(count, regions, _HEADS, -1).transpose(1, 2)
             for part in (query + phrase_query[:, None], key, value)
         )
-        attended = functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=position_bias
-        )
-        gathered: torch.Tensor = self.out(attended.transpose(1, 2).reshape(pairs, count, width))
+        weights = self.second.weight * (1 + self.relation(words))[:, None]
+        bias = torch.bmm(weights, pairs).view(count, _HEADS, regions, regions)
+        bias = bias.masked_fill(~present[:, None, None], -torch.inf)
+        attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        gathered: torch.Tensor = self.out(attended.transpose(1, 2).reshape(hidden.shape))
         return gathered

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -66,7 +65,6 @@ def drop_regions(
     return images.without(chosen)
 
 
-def drop_words(texts: Sequence[str], random: np.random.Generator) -> list[str]:
-    """Return the texts, a tenth of them empty, so that the network also relies on embeddings."""
-    dropped = random.random(len(texts)) < _WORD_DROPOUT
-    return ["" if drop else text for text, drop in zip(texts, dropped, strict=True)]
+def drop_words(count: int, random: np.random.Generator) -> torch.Tensor:
+    """Choose a tenth of `count` phrases, whose words are hidden so that embeddings count too."""
+    return torch.from_numpy(random.random(count) < _WORD_DROPOUT)

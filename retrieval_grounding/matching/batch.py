@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from ..core.groups import member_label
 from ..core.region_table import RegionTable
 from .boxes import mirror_boxes
 
@@ -36,6 +38,8 @@ class ImageBatch:
         False in padding.
     label_embeddings : float tensor of shape (k, d)
         The class names, embedded as phrases.
+    label_members : int64 tensor of shape (k,)
+        For the label of a group, the row of its members' label; for others, their own.
     """
 
     embeddings: torch.Tensor
@@ -46,6 +50,17 @@ class ImageBatch:
     colors: torch.Tensor
     present: torch.Tensor
     label_embeddings: torch.Tensor
+    label_members: torch.Tensor
+
+    @property
+    def classes(self) -> torch.Tensor:
+        """Labels, and those of their members for groups, int64 (m, n)."""
+        return self.label_members[self.labels]
+
+    @property
+    def groups(self) -> torch.Tensor:
+        """Whether a region is a group of several things, bool (m, n)."""
+        return self.classes != self.labels
 
     def mirrored(self, chosen: torch.Tensor) -> ImageBatch:
         """Return the batch with boxes swapped left and right in the `chosen` images, (m,) bool."""
@@ -89,6 +104,7 @@ class RegionTensors:
         self._aspects = tensor(sides[:, 0] / sides[:, 1])
         self._offsets = tensor(regions.offsets.astype(np.int64))
         self._label_embeddings = tensor(regions.label_embeddings)
+        self._label_members = tensor(_member_codes(regions.label_names))
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -115,4 +131,12 @@ class RegionTensors:
             colors=take(self._colors).float() / 255,
             present=present,
             label_embeddings=self._label_embeddings,
+            label_members=self._label_members,
         )
+
+
+def _member_codes(names: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Return for each label its number or, if it is a group's, that of its members' label."""
+    codes = {name: code for code, name in enumerate(names)}
+    members = [codes.get(member_label(name), code) for code, name in enumerate(names)]
+    return np.array(members, np.int64)

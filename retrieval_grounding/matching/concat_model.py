@@ -7,7 +7,8 @@ from torch import nn
 
 from .batch import ImageBatch
 from .config import MatcherConfig
-from .model import MatcherModel, PhraseBatch
+from .model import MatcherModel
+from .phrase_batch import PhraseBatch
 
 __all__ = ["ConcatModel"]
 

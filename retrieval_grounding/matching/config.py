@@ -8,7 +8,7 @@ from typing import Any, Literal
 __all__ = ["MATCHER_FORMAT", "MatcherConfig"]
 
 
-MATCHER_FORMAT = 2
+MATCHER_FORMAT = 3
 """Version of matcher files and of the networks that they hold."""
 
 _MAX_SIZE = 1 << 16
@@ -23,7 +23,8 @@ class MatcherConfig:
     kind : str
         ``"residual"`` or ``"concat"``.
     dimension : int
-        Length of the embeddings.
+        Length of the embeddings that the network looks into; 0 for a network that sees only how
+        similar they are, which any encoder's embeddings serve.
     words : int
         Size of the vocabulary.
     width : int

@@ -160,7 +160,8 @@ def _parse_config(value: dict[str, Any]) -> MatcherConfig:
         size = getattr(config, name)
         if type(size) is not int or not 0 <= size <= largest:
             raise ValueError(f"the {name} of its network is not a number from 0 to {largest}")
-    if config.width < 2 or config.width % 2 or not config.dimension:
+    needs_dimension = config.kind == "concat"
+    if config.width < 2 or config.width % 2 or (needs_dimension and not config.dimension):
         raise ValueError("the size of its network is impossible")
     return config
 

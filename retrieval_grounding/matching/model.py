@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
 from .batch import ImageBatch
+from .phrase_batch import PhraseBatch
 
-__all__ = ["MatcherModel", "PhraseBatch"]
-
-
-@dataclass(frozen=True)
-class PhraseBatch:
-    """p phrases as tensors.
-
-    Parameters
-    ----------
-    embeddings : float tensor of shape (p, d)
-        Unit length.
-    word_ids, offsets : int64 tensors
-        From :func:`retrieval_grounding.matching.vocabulary.encode_words`.
-    """
-
-    embeddings: torch.Tensor
-    word_ids: torch.Tensor
-    offsets: torch.Tensor
+__all__ = ["MatcherModel"]
 
 
 class MatcherModel(nn.Module):

@@ -44,8 +44,8 @@ def hard_negatives(
     """Draw images that match by cosine but do not show the target: "orange", and a box of apples.
 
     An image in which the target's label was detected may well show what the phrase describes, so
-    it is never drawn. Examples without a box have no label, and get no hard negative; neither do
-    those for which no image is left.
+    it is never drawn; for a group, that is the label of its members. Examples without a box have no
+    label, and get no hard negative; neither do those for which no image is left.
 
     Parameters
     ----------
@@ -70,9 +70,9 @@ def hard_negatives(
     cosines = torch.einsum("ed,mnd->emn", phrases, images.embeddings)
     similarity = cosines.masked_fill(~images.present, -1).amax(-1)
     target = iou.argmax(1)  # region 0, the whole image, if the detector missed the target
-    target_label = images.labels[image_index].gather(1, target[:, None])
+    target_class = images.classes[image_index].gather(1, target[:, None])
     detected = images.present & (images.scores > _MIN_SCORE)
-    excluded = ((images.labels[None] == target_label[:, None]) & detected).any(-1)
+    excluded = ((images.classes[None] == target_class[:, None]) & detected).any(-1)
     excluded.scatter_(1, image_index[:, None], True)
     # Adding Gumbel noise and taking the maximum samples from a softmax over the images.
     noise = torch.from_numpy(random.gumbel(size=tuple(similarity.shape)).astype(np.float32))

@@ -1,4 +1,4 @@
-"""The residual network: cosine plus a correction that sees geometry, colors and other regions."""
+"""The residual network: cosines plus a correction that reads words and sees other regions."""
 
 from __future__ import annotations
 
@@ -14,9 +14,17 @@ from .attention import RelationAttention
 from .batch import ImageBatch
 from .config import MatcherConfig
 from .geometry import POSITION_FEATURES, position_features, relation_features
-from .model import MatcherModel, PhraseBatch
+from .model import MatcherModel
+from .noun_ranks import RANK_FEATURES, NounRanks
+from .phrase_batch import PhraseBatch
+from .similarities import SIMILARITY_FEATURES, SimilarityScale
+from .word_encoder import WordEncoder
 
 __all__ = ["EncodedImages", "ResidualModel"]
+
+
+_DROPOUT = 0.1
+_OWN_FEATURES = 3  # confidence, size, and whether it is a group
 
 
 @dataclass(frozen=True)
@@ -27,24 +35,32 @@ class EncodedImages:
     ----------
     regions : float tensor of shape (m, n, width)
         Everything known about a region.
-    bilinear : float tensor of shape (m, n, width)
-        The regions' factor of the low-rank product with phrases.
-    position_bias : float tensor of shape (m, heads, n, n)
-        Relative position bias of the attention.
+    bilinear : float tensor of shape (m, n, width) or None
+        The regions' factor of the low-rank product with phrases; None without embeddings.
+    pairs : float tensor of shape (m, units, n · n)
+        Relative positions, encoded.
+    orders : float tensor of shape (m, 5, n, n)
+        Which region comes before which.
+    counted : float tensor of shape (m, n)
+        Confidence in single things.
     """
 
     regions: torch.Tensor
-    bilinear: torch.Tensor
-    position_bias: torch.Tensor
+    bilinear: torch.Tensor | None
+    pairs: torch.Tensor
+    orders: torch.Tensor
+    counted: torch.Tensor
 
 
 class ResidualModel(MatcherModel):
-    """``logit = s·cos(region, phrase) + b + f(interaction, geometry, context)``, f zero at first.
+    """``logit = s · guess + b + f(similarities, words, geometry, context)``, f zero at first.
 
-    f sees each region with the low-rank product of its embedding and the phrase's (Kim et al.,
-    Hadamard product for low-rank bilinear pooling, 2017), its colors, label and position, modulated
-    by the phrase (Perez et al., FiLM, 2018), then attends to the image's other regions with a
-    relative position bias.
+    The guess adds the cosine of region and phrase and those of the region's label. f sees each
+    region with its similarities to the parts of the phrase, its colors and position, modulated by
+    the phrase (Perez et al., FiLM, 2018); attends to the words of the phrase, then to the image's
+    other regions with a relative position bias. With a dimension, it also sees the low-rank product
+    of embeddings (Kim et al., Hadamard product for low-rank bilinear pooling, 2017); without, it
+    serves any encoder.
 
     Parameters
     ----------
@@ -55,22 +71,30 @@ class ResidualModel(MatcherModel):
     def __init__(self, config: MatcherConfig) -> None:
         super().__init__()
         width, size = config.width, config.dimension
-        # The names of these submodules, here and in `RelationAttention` and `ConcatModel`, are the
-        # keys in matcher files: renaming one would make every existing file unreadable.
-        self.scale = nn.Parameter(torch.tensor(math.log(20.0)))
+        # The names of these submodules, here and in the modules that they use, are the keys in
+        # matcher files: renaming one would make every existing file unreadable.
+        self.scale = nn.Parameter(torch.tensor(math.log(1.5)))
         self.bias = nn.Parameter(torch.tensor(-4.0))
-        self.words = nn.EmbeddingBag(max(config.words, 1), width, mode="sum")
-        nn.init.zeros_(self.words.weight)  # a word that training never meets has no effect
+        self.similar = SimilarityScale()
+        self.ranks = NounRanks()
+        self.words = WordEncoder(config.words, width)
         self.phrase = nn.Sequential(
             nn.Linear(size + width, 2 * width), nn.ReLU(), nn.Linear(2 * width, 4 * width)
         )
-        self.region = nn.Linear(2 * size, width)
-        self.facts = nn.Sequential(
-            nn.Linear(POSITION_FEATURES + len(COLORS), width), nn.ReLU(), nn.Linear(width, width)
+        facts = POSITION_FEATURES + len(COLORS) + _OWN_FEATURES
+        self.facts = nn.Sequential(nn.Linear(facts, width), nn.ReLU(), nn.Linear(width, width))
+        self.similarities = nn.Sequential(
+            nn.Linear(SIMILARITY_FEATURES + RANK_FEATURES, width),
+            nn.ReLU(),
+            nn.Linear(width, width),
         )
-        self.label = nn.Linear(size, width)
-        self.cosines = nn.Linear(3, width, bias=False)
-        self.interact = nn.Linear(size, width, bias=False)
+        self.dropout = nn.Dropout(_DROPOUT)
+        if size:
+            self.region = nn.Linear(size, width)
+            self.label = nn.Linear(size, width)
+            self.interact = nn.Linear(size, width, bias=False)
+        self.ask = nn.Linear(width, width)
+        self.word_keys = nn.Linear(width, 2 * width)
         self.attend = RelationAttention(width)
         self.think = nn.Sequential(
             nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width)
@@ -79,23 +103,29 @@ class ResidualModel(MatcherModel):
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
         self.answer = nn.Sequential(nn.LayerNorm(width), last)
+        self.sees_embeddings = bool(size)
 
     def encode_images(self, images: ImageBatch) -> EncodedImages:
         """Return what does not depend on the phrase; see :class:`MatcherModel`."""
         relations = relation_features(images)
-        features = torch.cat([position_features(images, relations), images.colors.movedim(-1, 0)])
+        sides = images.boxes[..., 2:] - images.boxes[..., :2]
+        own = [images.scores, sides.prod(-1).sqrt(), images.groups.to(sides.dtype)]
+        features = torch.cat(
+            [
+                position_features(images, relations),
+                images.colors.movedim(-1, 0),
+                torch.stack(own),
+            ]
+        )
         regions = self.facts(features.flatten(1).T).view(*images.present.shape, -1)
-        labels = self.label(images.label_embeddings)[images.labels]
-        # `region` multiplies [region embedding, whole-image embedding]. The half for the whole
-        # image is the same for all regions, so it is computed once per image.
-        own_weight, whole_weight = self.region.weight.chunk(2, dim=1)
-        whole_image = functional.linear(images.embeddings[:, :1], whole_weight, self.region.bias)
-        weights = torch.cat([own_weight, self.interact.weight])
-        own, bilinear = functional.linear(images.embeddings, weights).chunk(2, dim=-1)
+        bilinear = None
+        if self.sees_embeddings:
+            labels = self.label(images.label_embeddings)[images.labels]
+            regions = regions + self.region(self.dropout(images.embeddings)) + labels
+            bilinear = self.interact(images.embeddings)
+        orders, counted = self.ranks.orders(images, relations)
         return EncodedImages(
-            regions=regions.add_(own).add_(labels).add_(whole_image),
-            bilinear=bilinear,
-            position_bias=self.attend.position_bias(relations, images.present),
+            regions, bilinear, self.attend.encode_pairs(relations), orders, counted
         )
 
     def score_pairs(
@@ -107,26 +137,44 @@ class ResidualModel(MatcherModel):
         image_index: torch.Tensor | slice,
     ) -> torch.Tensor:
         """Return logits, (pairs, n); see :class:`MatcherModel`."""
-        word_sums = self.words(phrases.word_ids, phrases.offsets)
-        modulation = self.phrase(torch.cat([phrases.embeddings, word_sums], dim=-1))
-        scale, shift, bilinear, query = modulation.chunk(4, dim=-1)
-        present = images.present[image_index]
-        embeddings = phrases.embeddings[phrase_index]
-        cosine = (images.embeddings[image_index] @ embeddings[:, :, None]).squeeze(-1)
-        label_cosine = (phrases.embeddings @ images.label_embeddings.T)[phrase_index]
-        label_cosine = label_cosine.gather(1, images.labels[image_index])
-        highest = cosine.masked_fill(~present, -1).amax(1, keepdim=True)
-        cosines = torch.stack([cosine, label_cosine, cosine - highest], dim=-1)
-
-        scale, shift, bilinear = (
-            part[phrase_index][:, None] for part in (1 + scale, shift, bilinear)
+        states, pooled = self.words(phrases)
+        known = [phrases.embeddings, pooled] if self.sees_embeddings else [pooled]
+        scale, shift, bilinear, query = (
+            part[phrase_index] for part in self.phrase(torch.cat(known, -1)).chunk(4, dim=-1)
         )
-        hidden = torch.addcmul(shift, encoded.regions[image_index], scale)
-        hidden.addcmul_(encoded.bilinear[image_index], bilinear)
-        hidden = hidden.add_(self.cosines(8 * cosines)).relu_()
-        bias = encoded.position_bias[image_index]
-        hidden = self.attend(hidden, query[phrase_index], bias).add_(hidden)
-        hidden = self.think(hidden).add_(hidden)
-        logits = self.scale.exp() * cosine + self.bias + self.answer(hidden).squeeze(-1)
+        present = images.present[image_index]
+        similar = self.similar(phrases, images, phrase_index, image_index)
+        ranks = self.ranks(similar.noun, encoded.orders[image_index], encoded.counted[image_index])
+        hidden = encoded.regions[image_index] + self.similarities(
+            torch.cat([ranks, similar.features], -1)
+        )
+        hidden = torch.addcmul(shift[:, None], hidden, 1 + scale[:, None])
+        if encoded.bilinear is not None:
+            hidden = torch.addcmul(hidden, encoded.bilinear[image_index], bilinear[:, None])
+        hidden = functional.relu(hidden)
+        hidden = hidden + self._read(hidden, phrases, states, phrase_index)
+        gathered = self.attend(
+            hidden, query, pooled[phrase_index], encoded.pairs[image_index], present
+        )
+        hidden = hidden + gathered
+        hidden = hidden + self.dropout(self.think(hidden))
+        guess = self.scale.exp() * self.similar.guess(similar) + self.bias
+        logits = guess + self.answer(hidden).squeeze(-1)
         masked: torch.Tensor = logits.masked_fill(~present, -torch.inf)
         return masked
+
+    def _read(
+        self,
+        hidden: torch.Tensor,
+        phrases: PhraseBatch,
+        states: torch.Tensor,
+        phrase_index: torch.Tensor,
+    ) -> torch.Tensor:
+        """Return what each region gathers from the words of its phrase, (pairs, n, width)."""
+        keys, values = self.word_keys(states).chunk(2, dim=-1)
+        scores = self.ask(hidden) @ keys[phrase_index].transpose(1, 2)
+        scores = scores / math.sqrt(hidden.shape[-1])
+        present = self.words.present(phrases)[phrase_index][:, None]
+        shares = scores.masked_fill(~present, -torch.inf).softmax(-1)
+        read: torch.Tensor = shares @ values[phrase_index]
+        return read

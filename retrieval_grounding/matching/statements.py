@@ -7,21 +7,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..core.phrases import Phrases
 from ..core.types import RowKey
 from ..data.resolve import Resolved
 from ..models.checks import encode_phrases
 from ..models.encoder import Encoder
 from ..storage.region_store import RegionStore
 from .dataset import Examples
+from .embed import embed_phrases
 from .pseudo.generate import pseudo_queries
 from .pseudo.mirror import mirror_phrase
+from .pseudo.nouns import all_nouns
 
 __all__ = ["Statement", "make_examples", "pseudo_statements", "resolved_statements"]
 
 
 _IMAGES_PER_TABLE = 1000
-_PHRASES_PER_CALL = 4096
 _UNKNOWN_BOX = (np.nan, np.nan, np.nan, np.nan)
 
 
@@ -55,14 +55,23 @@ def resolved_statements(resolved: Resolved) -> list[Statement]:
     return statements
 
 
-def pseudo_statements(store: RegionStore, keys: Iterable[RowKey], seed: int) -> list[Statement]:
-    """Return pseudo-queries for the images at `keys`; see :mod:`.pseudo.generate`."""
+def pseudo_statements(
+    store: RegionStore, keys: Iterable[RowKey], seed: int, encoder: Encoder | None = None
+) -> list[Statement]:
+    """Return pseudo-queries for the images at `keys`; see :mod:`.pseudo.generate`.
+
+    With the encoder of the index, a person may be called a man or a woman, where it can tell.
+    """
     all_keys = list(keys)
+    nouns = all_nouns()
+    noun_embeddings = (
+        dict(zip(nouns, encode_phrases(encoder, nouns), strict=True)) if encoder else None
+    )
     statements: list[Statement] = []
     for start in range(0, len(all_keys), _IMAGES_PER_TABLE):
         table_keys = all_keys[start : start + _IMAGES_PER_TABLE]
         table = store.gather(table_keys)
-        queries = pseudo_queries(table, seed)
+        queries = pseudo_queries(table, seed, noun_embeddings=noun_embeddings)
         whole_images = table.boxes[table.offsets[queries.images]]
         boxes = table.boxes[queries.rows] / np.tile(whole_images[:, 2:], 2)
         for image, phrase, box in zip(queries.images, queries.phrases, boxes.tolist(), strict=True):
@@ -89,14 +98,10 @@ def make_examples(
     """
     mirrored = {statement.phrase: mirror_phrase(statement.phrase) for statement in statements}
     texts = list(dict.fromkeys([*mirrored, *(text for text in mirrored.values() if text)]))
-    embeddings = [
-        encode_phrases(encoder, texts[start : start + _PHRASES_PER_CALL])
-        for start in range(0, len(texts), _PHRASES_PER_CALL)
-    ]
     phrase_rows = {text: row for row, text in enumerate(texts)}
     image_numbers = {key: number for number, key in enumerate(keys)}
     return Examples(
-        phrases=Phrases(texts, np.concatenate(embeddings)),
+        phrases=embed_phrases(encoder, texts),
         phrase=np.array([phrase_rows[s.phrase] for s in statements], np.int64),
         mirrored=np.array(
             [phrase_rows.get(mirrored[s.phrase] or "", -1) for s in statements], np.int64

@@ -53,7 +53,7 @@ def train_index(
     options = options or TrainingOptions()
     if source == "pseudo":
         keys = dict.fromkeys((image.shard, image.row) for image in catalog.images())
-        statements = pseudo_statements(store, keys, options.seed)
+        statements = pseudo_statements(store, keys, options.seed, encoder)
         trained_on = f"pseudo-queries of {counted(len(keys), 'image')}"
         undetected = UNDETECTED
         advice = "add images that show several objects the detector knows, or use expressions"

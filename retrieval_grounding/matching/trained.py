@@ -24,9 +24,10 @@ from .config import MATCHER_FORMAT, MatcherConfig
 from .grouping import group_images
 from .matcher_file import read_matcher_file
 from .matcher_header import check_encoder
-from .model import MatcherModel, PhraseBatch
+from .model import MatcherModel
+from .phrase_batch import PhraseBatch, make_phrase_batch
 from .training_images import TrainingImages
-from .vocabulary import encode_words
+from .vocabulary import number_words
 
 __all__ = ["TrainedMatcher"]
 
@@ -68,7 +69,7 @@ class TrainedMatcher:
     file: Path | None = None
 
     def __post_init__(self) -> None:
-        self._word_ids = {word: number for number, word in enumerate(self.vocabulary)}
+        self._word_ids = number_words(self.vocabulary)
 
     @property
     def name(self) -> str:
@@ -188,11 +189,7 @@ class TrainedMatcher:
         return cls(model.to(device), **vars(header), file=path)
 
     def _phrase_batch(self, phrases: Phrases) -> PhraseBatch:
-        word_ids, offsets = encode_words(phrases.texts, self._word_ids)
-        embeddings = torch.from_numpy(np.asarray(phrases.embeddings, np.float32))
-        return PhraseBatch(
-            embeddings.to(self.device), word_ids.to(self.device), offsets.to(self.device)
-        )
+        return make_phrase_batch(phrases, self._word_ids).to(self.device)
 
     def _for_each_group(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,13 @@ from .dataset import Examples, batches_by_image
 from .history import Epoch, TrainingHistory
 from .identity import training_identity
 from .losses import listwise_loss, training_loss
-from .model import MatcherModel, PhraseBatch
+from .model import MatcherModel
 from .negatives import hard_negatives, random_negatives
 from .options import TrainingOptions
+from .phrase_batch import PhraseBatch, make_phrase_batch
 from .region_source import RegionSource
 from .train_state import TrainingState
-from .vocabulary import encode_words
+from .vocabulary import number_words
 
 __all__ = ["train_model"]
 
@@ -151,7 +152,7 @@ class _Trainer:
         device: torch.device,
     ) -> None:
         self.model = model
-        self.word_ids = {word: number for number, word in enumerate(vocabulary)}
+        self.word_ids = number_words(vocabulary)
         self.regions = regions
         self.options = options
         self.device = device
@@ -247,12 +248,10 @@ class _Trainer:
         word_dropout: np.random.Generator | None = None,
     ) -> PhraseBatch:
         """Return the phrases of `rows`, with word dropout if a generator draws it."""
-        texts: Sequence[str] = [batch.phrases.texts[row] for row in rows]
+        phrases = make_phrase_batch(batch.phrases[rows], self.word_ids)
         if word_dropout is not None:
-            texts = drop_words(texts, word_dropout)
-        word_ids, offsets = encode_words(texts, self.word_ids)
-        embeddings = self._tensor(batch.phrases.embeddings[rows])
-        return PhraseBatch(embeddings, word_ids.to(self.device), offsets.to(self.device))
+            phrases = phrases.without_words(drop_words(len(rows), word_dropout))
+        return phrases.to(self.device)
 
     def _numbers(self, batch: Examples) -> torch.Tensor:
         return torch.arange(len(batch), device=self.device)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ..core.errors import ModelError
+from ..core.groups import label_phrase
 from ..core.regions import WHOLE_IMAGE, Regions
 from .detector import Detector
 from .encoder import Encoder
@@ -84,12 +85,13 @@ def encode_phrases(encoder: Encoder, phrases: Sequence[str]) -> npt.NDArray[np.f
 def embed_labels(encoder: Encoder, names: Sequence[str]) -> npt.NDArray[np.float32]:
     """Embed a detector's class names as phrases, (k, d).
 
-    The label of whole images and empty names, which some data sets have, give zeros.
+    A group's label is embedded as "group of dogs". The label of whole images and empty names, which
+    some data sets have, give zeros.
     """
     embeddings = np.zeros((len(names), encoder.dimension), np.float32)
     named = [row for row, name in enumerate(names) if name != WHOLE_IMAGE and name.strip()]
     if named:
-        embeddings[named] = encode_phrases(encoder, [names[row] for row in named])
+        embeddings[named] = encode_phrases(encoder, [label_phrase(names[row]) for row in named])
     return embeddings
 
 

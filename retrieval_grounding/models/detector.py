@@ -57,16 +57,19 @@ class DetectorSettings:
     iou : float
         IoU threshold of non-maximum suppression, 0 to 1.
     max_boxes : int
-        Maximum number of boxes per image, not counting the whole image.
+        Maximum number of boxes per image, not counting the whole image and groups.
     image_size : int or None
         Longest side in pixels of the network's input, a multiple of 32; None takes the size that
         the weights were trained with.
+    groups : bool
+        Whether to add a region around all things of a label (see `with_groups`).
     """
 
     confidence: float = 0.05
     iou: float = 0.6
     max_boxes: int = 50
     image_size: int | None = None
+    groups: bool = True
 
     def __post_init__(self) -> None:
         if not (0 <= self.confidence <= 1 and 0 <= self.iou <= 1):

@@ -22,6 +22,7 @@ from PIL import Image
 
 from ..core.errors import ModelError
 from ..core.fork import ForkSafeLock
+from ..core.groups import with_groups
 from ..core.regions import Regions
 from ._quiet import keep_generator, quiet_libraries
 from .cpu_pool import cpu_pool
@@ -75,6 +76,8 @@ class UltralyticsDetector:
         self.class_names: dict[int, str] = dict(yolo.names)
         digest = hashlib.blake2b(weights.read_bytes(), digest_size=8).hexdigest()
         kept = asdict(self.settings) | {"image_size": self.image_size}
+        if not self.settings.groups:  # not named, as in indexes from before there were groups
+            del kept["groups"]
         self.fingerprint = f"{weights.stem} {digest} " + " ".join(
             f"{name}={value:g}" for name, value in sorted(kept.items())
         )
@@ -86,7 +89,7 @@ class UltralyticsDetector:
         self._lock = ForkSafeLock()
 
     def detect(self, images: Sequence[Image.Image]) -> list[Regions]:
-        """Return the regions of each image, most confident first after the whole image.
+        """Return the regions of each image: the whole image, detections by confidence, groups.
 
         Parameters
         ----------
@@ -161,7 +164,8 @@ class UltralyticsDetector:
         boxes = boxes.clip(0, [image.width, image.height] * 2)
         keep = np.flatnonzero((boxes[:, 2:] - boxes[:, :2] >= 1).all(axis=1))
         labels = [self.class_names[int(rows[row, 5])] for row in keep]
-        return Regions.concatenate([whole, Regions(boxes[keep], rows[keep, 4], labels)])
+        found = Regions.concatenate([whole, Regions(boxes[keep], rows[keep, 4], labels)])
+        return with_groups(found) if self.settings.groups else found
 
 
 @functools.lru_cache(maxsize=2)

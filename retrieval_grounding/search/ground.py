@@ -8,13 +8,14 @@ import numpy as np
 
 from ..core.colors import region_colors
 from ..core.hits import Hit
-from ..core.phrases import Phrases, clean_phrase
+from ..core.phrases import clean_phrase
 from ..core.region_table import RegionTable
 from ..data.image_source import ImageSource, address_of
 from ..data.images import load_with_hash
 from ..indexing.model_spec import new_spec
+from ..matching.embed import embed_phrases
 from ..matching.load import load_matcher
-from ..models.checks import detect_regions, embed_labels, encode_phrases, encode_regions
+from ..models.checks import detect_regions, embed_labels, encode_regions
 from ..models.detector import Detector, DetectorSettings
 from ..models.device import resolve_device
 from ..models.encoder import Encoder
@@ -129,7 +130,7 @@ def ground(
         names,
         embed_labels(encoder, names),
     )
-    queries = Phrases(cleaned, encode_phrases(encoder, cleaned))
+    queries = embed_phrases(encoder, cleaned)
     matcher = load_matcher(None, encoder.fingerprint, resolve_device(device))
     ranked = rank_regions(queries, address_of(image, content_hash), table, matcher, top=1)
     hits = Hits(best for [best] in discount_unknown(encoder, cleaned, ranked))

@@ -56,6 +56,14 @@ def _is_numbers(value: Any) -> bool:
     )
 
 
+def _is_detector_settings(value: Any) -> bool:
+    """Return whether a value consists of numbers and the switch ``groups``, if it is there."""
+    if not _is_small(value):
+        return False
+    numbers = {name: number for name, number in value.items() if name != "groups"}
+    return isinstance(value.get("groups", False), bool) and _is_numbers(numbers)
+
+
 def _is_small(value: Any) -> bool:
     return isinstance(value, dict) and len(value) <= _MAX_ENTRIES
 
@@ -70,7 +78,7 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "created_with": _is_name,
     "detector_fingerprint": _is_text,
     "encoder_fingerprint": _is_texts,
-    "detector_settings": _is_numbers,
+    "detector_settings": _is_detector_settings,
     "cosine_calibration": lambda value: value is None or _is_numbers(value),
     "thumbnails": lambda value: value is None or type(value) is bool,
     "vectors": lambda value: value is None or isinstance(value, dict),

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 import retrieval_grounding as rg
+from retrieval_grounding.core.groups import is_group
 from retrieval_grounding.core.region_table import RegionTable
 from retrieval_grounding.core.types import RowKey
 from retrieval_grounding.matching.calibrate import UNDETECTED, calibrate
@@ -209,7 +210,11 @@ def caption_statements(
     table = store.gather([key])
     words = class_words()
     codes = {name: number for number, name in enumerate(COCO_NAMES)}
-    rows = [row for row in range(1, len(table)) if table.scores[row] >= _SURE]
+    rows = [
+        row
+        for row in range(1, len(table))
+        if table.scores[row] >= _SURE and not is_group(table.label(row))
+    ]
     phrases = list(dict.fromkeys(p for caption in captions for p in caption.noun_phrases))
     statements = []
     for number in random.permutation(len(phrases))[:_PHRASES]:

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from ..language.lexicon import PEOPLE
 from .compare import CLEARLY, SIDE_MARGIN
 from .objects import DetectedObject
 from .pools import Pool, color_pools, label_pool
 from .relations import related_objects
 
-__all__ = ["Claim", "find_claims"]
+__all__ = ["LONGEST_ROW", "Claim", "find_claims"]
 
 
 LARGEST_IN_CORNER = 0.6  # share of the width or height
@@ -23,8 +24,8 @@ LONGEST_ROW = 6  # people do not count further
 
 _FLYING = frozenset("airplane,bird,kite,frisbee,sports ball,traffic light,clock".split(","))
 _UPRIGHT = frozenset(
-    "person,giraffe,bottle,vase,potted plant,fire hydrant,parking meter,truck,bus".split(",")
-)
+    "giraffe,bottle,vase,potted plant,fire hydrant,parking meter,truck,bus".split(",")
+).union(PEOPLE)
 _KIND_OF_DIRECTION = {
     "left": "side", "right": "side", "top": "side", "bottom": "side",
     "largest": "size", "smallest": "size", "tallest": "size", "shortest": "size",
@@ -43,11 +44,12 @@ class Claim(NamedTuple):
         The objects from which it is singled out.
     kind : str
         ``label`` (there is no other), ``place`` (where the only one is), ``side``, ``corner``,
-        ``middle``, ``ordinal``, ``size``, ``depth`` or ``relation``.
+        ``middle``, ``ordinal``, ``size``, ``depth``, ``relation``, or ``group`` (all of the pool
+        together, see :mod:`.groups`).
     direction : str
         Which side, corner, size, distance or relation.
     rank : int
-        Position from 1, counted from `direction`.
+        Position from 1, counted from `direction`; of a group, how many they are, or 0.
     reference : Pool or None
         The pool whose only member is the other object of a relation.
     """

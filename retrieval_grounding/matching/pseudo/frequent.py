@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 from ...core.region_table import RegionTable
+from ..language.words import fix_articles
 from .objects import find_objects
-from .wording import fix_articles
 
 __all__ = ["frequent_objects"]
 

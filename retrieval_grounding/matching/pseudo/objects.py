@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ...core.groups import is_group
 from ...core.region_table import RegionTable
 from ...core.regions import WHOLE_IMAGE, box_areas, pairwise_intersection, pairwise_iou
 
@@ -128,12 +129,16 @@ def find_objects(table: RegionTable, image: int) -> list[DetectedObject]:
 
 
 def _boxes_by_score(table: RegionTable, image: int) -> npt.NDArray[np.int64]:
-    """Return the rows of an image's detections, the most confident first, without faint ones."""
+    """Return the rows of an image's detections, the most confident first.
+
+    Faint detections are left out, and so are groups, which are not single objects.
+    """
     region_rows = table.image(image)
     rows = np.arange(region_rows.start + 1, region_rows.stop)
     rows = rows[table.scores[rows] >= MAYBE_SCORE]
     rows = rows[np.argsort(-table.scores[rows], kind="stable")]
-    detections = [row for row in rows.tolist() if table.label(row) != WHOLE_IMAGE]
+    labels = [(row, table.label(row)) for row in rows.tolist()]
+    detections = [row for row, name in labels if name != WHOLE_IMAGE and not is_group(name)]
     return np.array(detections, np.int64)
 
 

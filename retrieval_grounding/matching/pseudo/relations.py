@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from ..language.lexicon import PEOPLE
 from .compare import CLEARLY, EDGE_SLACK, Compare, swapped
 from .objects import DetectedObject
 from .pools import Pool
@@ -111,7 +112,7 @@ class _Relation(NamedTuple):
     references: frozenset[str] = frozenset()
 
 
-_PEOPLE = frozenset(["person"])
+_PEOPLE = PEOPLE
 _TABLES = frozenset(["dining table"])
 _FURNITURE = frozenset(("couch", "bed", "bench"))
 _BOARDS = frozenset("skateboard,surfboard,snowboard,skis".split(","))

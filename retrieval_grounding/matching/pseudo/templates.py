@@ -2,8 +2,9 @@
 
 In a pattern ``(a|b|)`` stands for one of its alternatives, ``{n}`` for the noun phrase, ``{w}`` for
 the noun alone, ``{d}`` for the direction, ``{v}`` and ``{s}`` for the vertical and horizontal part
-of a corner, ``{o}`` for an ordinal, ``{c}`` for a color, ``{l}`` for a relation, and ``{r}`` for
-the noun of the other object. What people say more often is listed more than once.
+of a corner, ``{o}`` for an ordinal, ``{k}`` for a number, ``{c}`` for a color, ``{l}`` for a
+relation, and ``{r}`` for the noun of the other object. Nouns of groups are in the plural. What
+people say more often is listed more than once.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ from __future__ import annotations
 __all__ = [
     "COLOR_PATTERNS",
     "COLOR_PATTERNS_PERSON",
+    "COUNT_WORDS",
+    "MEANINGS",
     "NOUNS",
+    "NOUNS_OF_GROUPS",
     "ORDINAL_WORDS",
     "PATTERNS",
     "RELATION_WORDS",
@@ -21,7 +25,6 @@ __all__ = [
 
 
 _NOUNS_BY_LABELS = {
-    # The detector does not tell women from men, so these words must not come to mean anything.
     "person": "person,person,person,person,person,guy,guy,man,man,man,woman,woman,lady,girl,boy,"
     "kid,dude,human",
     "airplane": "airplane,plane,plane", "dog": "dog,dog,dog,dog,puppy",
@@ -50,6 +53,17 @@ NOUNS: dict[frozenset[str], tuple[str, ...]] = {
     for labels, words in _NOUNS_BY_LABELS.items()
 }
 """Nouns by the class names that they cover."""
+
+_NOUNS_BY_MEANING = {
+    "man": "man guy dude", "woman": "woman lady", "boy": "boy", "girl": "girl", "child": "kid",
+    "puppy": "puppy", "kitten": "kitten", "pony": "pony", "lamb": "lamb", "bull": "bull",
+    "mug": "mug",
+}  # fmt: skip
+MEANINGS = {noun: name for name, nouns in _NOUNS_BY_MEANING.items() for noun in nouns.split()}
+"""What nouns say beyond the class name. A detector does not tell women from men, so such a noun
+is used only where the encoder does; the others mean any object of their class."""
+NOUNS_OF_GROUPS = {frozenset(("person",)): ("people",)}
+"""Nouns that are not the plural of one in `NOUNS`: the detector knows nothing of men and women."""
 
 COLOR_PATTERNS = ("{c} {w}",)
 COLOR_PATTERNS_PERSON = (
@@ -114,6 +128,13 @@ PATTERNS: dict[str, tuple[str, ...]] = {
     "relation": (
         "(the |){n} {l} (the |){r}", "{n} {l} {r}", "a {n} {l} (a|the) {r}", "the {n} {l} the {r}",
     ),
+    "group": (
+        "{n}", "(the |){n}", "(the |a |)group of {n}", "all (of |)the {n}", "all {n}",
+    ),
+    "group counted": (
+        "{k} {n}", "{k} {n}", "(the |){k} {n}", "(the |a |)group of {k} {n}", "all {k} {n}",
+    ),
+    "group of two": ("(the |a |)(pair|couple) of {n}", "both (the |){n}"),
 }  # fmt: skip
 
 RELATION_WORDS: dict[str, tuple[str, ...]] = {
@@ -131,6 +152,10 @@ RELATION_WORDS: dict[str, tuple[str, ...]] = {
     "carried by": ("held by", "of", "carried by"),
 }
 ORDINAL_WORDS = {1: ("first", "1st"), 2: ("second", "2nd"), 3: ("third", "3rd")}
+COUNT_WORDS = {
+    2: ("two", "two", "2"), 3: ("three", "three", "3"), 4: ("four", "four", "4"),
+    5: ("five", "5"), 6: ("six", "6"),
+}  # fmt: skip
 VERTICAL_WORDS = {"top": ("top", "top", "upper"), "bottom": ("bottom", "bottom", "lower")}
 SIZE_WORDS = {
     "largest": ("big", "large"), "smallest": ("small", "little"),

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from random import Random
 
+from ...core.groups import plural
+from ..language.words import fix_articles
 from .claims import Claim
+from .objects import DetectedObject
 from .pools import Pool
 from .templates import (
     COLOR_PATTERNS,
     COLOR_PATTERNS_PERSON,
+    COUNT_WORDS,
     NOUNS,
+    NOUNS_OF_GROUPS,
     ORDINAL_WORDS,
     PATTERNS,
     RELATION_WORDS,
@@ -20,8 +25,11 @@ from .templates import (
     VERTICAL_WORDS,
 )
 
-__all__ = ["draw_label_sets", "fix_articles", "word_claim"]
+__all__ = ["NounChoice", "draw_label_sets", "nouns_for", "word_claim"]
 
+
+NounChoice = Callable[[frozenset[str], DetectedObject], str]
+"""Returns a noun for an object of a pool with these labels."""
 
 _SHARED_NOUNS = tuple(labels for labels in NOUNS if len(labels) > 1)
 _SHARED_NOUN_RATE = 0.3
@@ -46,7 +54,13 @@ def draw_label_sets(labels: Iterable[str], rng: Random) -> list[frozenset[str]]:
     return sets
 
 
-def word_claim(claim: Claim, rng: Random, size: str = "") -> str:
+def word_claim(
+    claim: Claim,
+    rng: Random,
+    noun_of: NounChoice,
+    size: str = "",
+    describe: Callable[[DetectedObject, str], str] | None = None,
+) -> str:
     """Return a phrase for a claim, drawn from all those that express it.
 
     Parameters
@@ -55,17 +69,27 @@ def word_claim(claim: Claim, rng: Random, size: str = "") -> str:
         What to express.
     rng : random.Random
         Draws the words.
+    noun_of : NounChoice
+        Names the target, and the other object of a relation.
     size : str
         A size that also singles out the target (``"largest"``), to be mentioned as well.
+    describe : function, optional
+        Returns a noun phrase for the target, without article, given the noun for it.
     """
     pool = claim.pool
     patterns = _patterns(claim)
-    can_be_bare = pool.everything and (pool.color or claim.kind != "label")
+    can_be_bare = pool.everything and (pool.color or claim.kind not in ("label", "group"))
     bare = can_be_bare and rng.random() < _BARE_RATE  # "the left one" instead of "the left dog"
-    word = "one" if bare else rng.choice(_nouns(pool.labels))
+    if claim.kind == "group":
+        word = rng.choice(_group_nouns(pool.labels))
+    else:
+        word = "one" if bare else noun_of(pool.labels, claim.target)
     if bare and not pool.color and not size:
         patterns += PATTERNS.get(f"{_family(claim)} bare", ())
-    noun = _noun_phrase(pool, word, rng)
+    if describe and word != "one":
+        noun = describe(claim.target, word)
+    else:
+        noun = _noun_phrase(pool, word, rng)
     if size:
         noun = f"{rng.choice(SIZE_WORDS[size])} {noun}"
     vertical, _, side = claim.direction.partition(" ")
@@ -80,8 +104,9 @@ def word_claim(claim: Claim, rng: Random, size: str = "") -> str:
         v=rng.choice(VERTICAL_WORDS.get(vertical, ("",))),
         s=side,
         o=rng.choice(ORDINAL_WORDS.get(claim.rank, ("",))),
+        k=rng.choice(COUNT_WORDS.get(claim.rank, ("",))),
         l=relation,
-        r=rng.choice(_nouns(claim.reference.labels)) if claim.reference else "",
+        r=noun_of(claim.reference.labels, claim.reference.sure[0]) if claim.reference else "",
     )
     return fix_articles(phrase)
 
@@ -106,6 +131,8 @@ def _patterns(claim: Claim) -> tuple[str, ...]:
             patterns += PATTERNS[f"{family} half"]
         if distance < _FAR_EDGE and len(claim.pool.sure) > 2:
             patterns += PATTERNS.get(f"{family} far", ())
+    if claim.kind == "group" and claim.rank:
+        patterns += PATTERNS["group counted"]
     if len(claim.pool.maybe) == 2:
         patterns += PATTERNS.get(f"{family} of two", ())
     return patterns
@@ -117,9 +144,13 @@ def _distance_from_edge(claim: Claim) -> float:
     return position if claim.direction in ("left", "top") else 1 - position
 
 
-def _nouns(labels: frozenset[str]) -> tuple[str, ...]:
+def nouns_for(labels: frozenset[str]) -> tuple[str, ...]:
     """Return the nouns for class names; an unknown class name is its own noun."""
     return NOUNS.get(labels) or tuple(labels)
+
+
+def _group_nouns(labels: frozenset[str]) -> tuple[str, ...]:
+    return NOUNS_OF_GROUPS.get(labels) or tuple(plural(noun) for noun in nouns_for(labels))
 
 
 def _noun_phrase(pool: Pool, word: str, rng: Random) -> str:
@@ -145,9 +176,3 @@ def _alternatives(pattern: str) -> tuple[str, ...]:
     for choice in innermost[1].split("|"):
         expanded += _alternatives(before + choice + after)
     return tuple(expanded)
-
-
-def fix_articles(phrase: str) -> str:
-    """Write "an orange" for "a orange", and drop the article before plurals and "one"."""
-    phrase = re.sub(r"\ban? (?=(?:skis|scissors|one)\b)", "", phrase)
-    return re.sub(r"\ba (?=[aeiou])", "an ", phrase)

@@ -1,0 +1,1 @@
+"""The language of phrases: their parts, and phrases that differ in one of them."""
