@@ -31,6 +31,7 @@ _HOMES = {
     "Hit": "core.hits",
     "ImageError": "core.errors",
     "Index": "index",
+    "MIN_PROBABILITY": "core.hits",
     "Matcher": "matching.matcher",
     "ModelError": "core.errors",
     "PRESETS": "models.presets",
@@ -72,7 +73,7 @@ if TYPE_CHECKING:
         StoreError,
         StoreLockedError,
     )
-    from .core.hits import Hit
+    from .core.hits import MIN_PROBABILITY, Hit
     from .core.phrases import Phrases
     from .core.region_table import RegionTable
     from .core.regions import Regions, pairwise_iou

@@ -123,7 +123,7 @@ class Index(Maintenance):
         phrases: str,
         top: int = ...,
         candidates: int = ...,
-        min_probability: float = ...,
+        min_probability: float | None = ...,
         matcher: Matcher | None = ...,
         exact: bool = ...,
         skip_missing: bool = ...,
@@ -135,7 +135,7 @@ class Index(Maintenance):
         phrases: list[str] | tuple[str, ...],
         top: int = ...,
         candidates: int = ...,
-        min_probability: float = ...,
+        min_probability: float | None = ...,
         matcher: Matcher | None = ...,
         exact: bool = ...,
         skip_missing: bool = ...,
@@ -146,7 +146,7 @@ class Index(Maintenance):
         phrases: str | list[str] | tuple[str, ...],
         top: int = 10,
         candidates: int = 100,
-        min_probability: float = 0.0,
+        min_probability: float | None = 0.0,
         matcher: Matcher | None = None,
         exact: bool = False,
         skip_missing: bool = False,
@@ -161,8 +161,10 @@ class Index(Maintenance):
             Maximum number of hits per phrase.
         candidates : int
             Images per phrase that the vector index proposes; all their regions are scored.
-        min_probability : float
-            Drop hits with a lower probability, 0 to 1. If none is left, nothing matches.
+        min_probability : float or None
+            Drop hits whose image shows what the phrase describes with a lower probability, 0 to 1.
+            If none is left, nothing matches. None stands for the default of the command line,
+            ``rg.MIN_PROBABILITY``; ``hit.matches`` says whether a hit reaches it.
         matcher : Matcher, optional
             Scores regions instead of the index's own, for example a `CosineMatcher`.
         exact : bool

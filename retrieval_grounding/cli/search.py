@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -31,6 +31,9 @@ from .options import (
 )
 from .output import note
 
+if TYPE_CHECKING:
+    from ..core.hits import Hit
+
 __all__ = ["ground", "query"]
 
 
@@ -41,7 +44,7 @@ def query(
     candidates: Annotated[
         int, typer.Option(min=1, help="Candidate images per phrase, whose regions are scored.")
     ] = 100,
-    min_probability: MinProbability = 0.0,
+    min_probability: MinProbability = None,
     exact: Annotated[
         bool, typer.Option("--exact", help="Compare every region with each phrase.")
     ] = False,
@@ -71,6 +74,7 @@ def query(
         skip_missing=skip_missing,
     )
     show_hits(list(zip(phrases, found, strict=True)), html, as_json)
+    _hint_at_minimum(min_probability, found)
 
 
 def ground(
@@ -82,7 +86,7 @@ def ground(
     confidence: Confidence = None,
     iou: Iou = None,
     max_boxes: MaxBoxes = None,
-    min_probability: MinProbability = 0.0,
+    min_probability: MinProbability = None,
     device: Device = "auto",
     save: Annotated[
         Path | None,
@@ -121,10 +125,17 @@ def ground(
 
         remarks = save_picture(image, hits, save)
     show_hits(results, html, as_json)
+    _hint_at_minimum(min_probability, [kept for _, kept in results])
     if save is not None:
         note(f"Wrote the picture {save}{'' if hits else ', without boxes'}")
     for remark in remarks:
         note(remark)
+
+
+def _hint_at_minimum(minimum: float | None, found: Sequence[Sequence[Hit]]) -> None:
+    """Say how to see what the default minimum has dropped."""
+    if minimum is None and not all(found):
+        note("hint: --min-probability 0 shows what comes nearest, even if it does not match")
 
 
 def _hint_at_quotes(phrases: Sequence[str]) -> None:

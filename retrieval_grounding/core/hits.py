@@ -6,7 +6,10 @@ import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["Hit"]
+__all__ = ["MIN_PROBABILITY", "Hit"]
+
+MIN_PROBABILITY = 0.5
+"""Images that show what a phrase describes with a lower probability are no answer to it."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,9 @@ class Hit:
     content_hash : str or None
         BLAKE2b-128 of the file that was indexed; None if there is no index. A page or picture
         shows the file only if it still has this hash.
+    image_probability : float or None
+        Probability that the image shows what the phrase describes, wherever it is; not below
+        `probability`. None if the matcher is not calibrated.
 
     Examples
     --------
@@ -44,6 +50,8 @@ class Hit:
     (10.0, 20.0, 50.0, 60.0)
     >>> hit.missing
     True
+    >>> hit.matches, Hit("a unicorn", "street.jpg", (0, 0, 9, 9), -3.1, 0.02, "car", None).matches
+    (True, False)
     """
 
     phrase: str
@@ -54,6 +62,21 @@ class Hit:
     label: str
     region_id: int | None
     content_hash: str | None = None
+    image_probability: float | None = None
+
+    @property
+    def presence(self) -> float | None:
+        """What is compared with a minimum probability: that of the image, if it is known."""
+        return self.probability if self.image_probability is None else self.image_probability
+
+    @property
+    def matches(self) -> bool:
+        """Whether the image is probable enough to be an answer, see :data:`MIN_PROBABILITY`.
+
+        If that is False for the first hit of a phrase, nothing matches the phrase. Without
+        probabilities every hit matches.
+        """
+        return self.presence is None or self.presence >= MIN_PROBABILITY
 
     @property
     def certainty(self) -> str:
