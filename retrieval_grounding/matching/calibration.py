@@ -15,6 +15,7 @@ __all__ = ["Calibration", "Probabilities", "mean_rivals"]
 _MAX_LOGIT = 60.0  # keeps exp() finite
 _RIVALS = 10
 _PRIOR_RIVALS = 3.0
+_LEAST_SLOPE = 0.25
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -38,10 +39,11 @@ class Probabilities(NamedTuple):
 class Calibration:
     """Probabilities from the scores of a query's candidates and the size of the collection.
 
-    The log odds that an image shows what the phrase describes are ``slope · score + intercept +
-    size · log10(images) + rivals · (mean score of the next best images)``. All terms but the first
-    are the same for all hits of a phrase, so hits keep their order. The log odds that the region is
-    the right one, if the image is, are ``box_slope · score + box_intercept``.
+    The log odds that an image shows what the phrase describes are ``(slope + growth · g) · score +
+    size · g + (rivals + rivals_growth · g) · r + intercept``. Here g is the decimal logarithm of the
+    number of images, and r the mean score of the images that follow the best, above `usual`. All of
+    this but the score is the same for all hits of a phrase, so hits keep their order. The log odds
+    that the region is the right one, if the image is, are ``box_slope · score + box_intercept``.
 
     With the first two parameters alone, this is Platt scaling (Platt, Probabilistic outputs for
     support vector machines, 1999), and the two probabilities are the same.
@@ -56,6 +58,11 @@ class Calibration:
         Change of the log odds from a collection to one that is ten times as large.
     rivals : float
         Weight of the mean score of the ten images that follow the best.
+    rivals_growth : float
+        Change of that weight from a collection to one that is ten times as large.
+    growth : float
+        Change of the slope from a collection to one that is ten times as large. The slope stays
+        above a fourth of `slope`.
     usual : float
         The score that counts in place of those of missing rivals.
     box_slope : float
@@ -81,7 +88,9 @@ class Calibration:
     slope: float
     intercept: float
     size: float = 0.0
+    growth: float = 0.0
     rivals: float = 0.0
+    rivals_growth: float = 0.0
     usual: float = 0.0
     box_slope: float = 0.0
     box_intercept: float | None = None
@@ -103,10 +112,13 @@ class Calibration:
         images : int
             Number of images in the collection, at least m.
         """
+        grown = math.log10(max(images, 1))
+        slope = max(self.slope + self.growth * grown, _LEAST_SLOPE * self.slope)
         logits = (
-            self.slope * scores.astype(np.float64)
-            + self.size * math.log10(max(images, 1))
-            + self.rivals * mean_rivals(scores, self.usual)[..., None]
+            slope * scores.astype(np.float64)
+            + self.size * grown
+            + (self.rivals + self.rivals_growth * grown)
+            * (mean_rivals(scores, self.usual)[..., None] - self.usual)
             + self.intercept
         )
         image = _sigmoid(logits)

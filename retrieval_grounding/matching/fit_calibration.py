@@ -41,18 +41,21 @@ def fit_calibration(hits: GalleryHits) -> Calibration | None:
     # Cosines vary by hundredths and logits by units; regularization must treat them alike.
     spread = float(first.std()) or 1.0
     usual = float(first[~right].mean())
-    size, rivals = np.log10(hits.images[known]), mean_rivals(scores, usual)
-    features = np.stack([(first - usual) / spread, size, (rivals - usual) / spread], axis=1)
+    size = np.log10(hits.images[known])
+    score, rival = (first - usual) / spread, (mean_rivals(scores, usual) - usual) / spread
+    features = np.stack([score, score * size, rival, rival * size, size], axis=1)
     weights, constant = _fit_logistic(features, right)
-    slope, rival_weight = weights[0] / spread, weights[2] / spread
+    slope, growth, rivals, rivals_growth = (weight / spread for weight in weights[:4])
     if not (slope > 0 and math.isfinite(slope)):
         return None
     box_slope, box_intercept = _fit_box(hits, spread)
     return Calibration(
         slope=slope,
-        intercept=constant - (slope + rival_weight) * usual,
-        size=weights[1],
-        rivals=rival_weight,
+        intercept=constant - slope * usual,
+        size=weights[4] - growth * usual,
+        growth=growth,
+        rivals=rivals,
+        rivals_growth=rivals_growth,
         usual=usual,
         box_slope=box_slope,
         box_intercept=box_intercept,
