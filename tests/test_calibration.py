@@ -202,9 +202,7 @@ def test_a_matcher_is_calibrated_on_what_searches_find():
     store = TableStore(table)
     examples = exact_examples(table, [(image, 1 + image % 3) for image in range(60)])
     texts = descriptions_in(examples, 60)
-    calibration = calibrate(
-        CosineMatcher(), store, store.keys, examples, texts, 0, undetected=0.0
-    )
+    calibration = calibrate(CosineMatcher(), store, store.keys, examples, texts, 0, undetected=0.0)
     assert calibration is not None
     for images in (1, 60):
         unmatched, matched = calibration(np.array([[0.3], [1.0]], np.float32), images).image
@@ -216,9 +214,7 @@ def test_examples_of_one_image_cannot_calibrate():
     table = random_table([4], 0)
     store, examples = TableStore(table), exact_examples(table, [(0, 1), (0, 2)])
     texts = descriptions_in(examples, 1)
-    assert (
-        calibrate(CosineMatcher(), store, store.keys, examples, texts, 0, undetected=0.5) is None
-    )
+    assert calibrate(CosineMatcher(), store, store.keys, examples, texts, 0, undetected=0.5) is None
 
 
 def test_galleries_grow_tenfold_up_to_the_collection():

@@ -163,9 +163,9 @@ def mean_rivals(scores: npt.NDArray[np.floating], usual: float) -> npt.NDArray[n
     ordered = -np.sort(-scores.astype(np.float64), axis=-1)  # NaN is last
     following = ordered[..., 1 : 1 + _RIVALS]
     count = np.isfinite(following).sum(axis=-1)
-    mean: npt.NDArray[np.float64] = (
-        np.nansum(following, axis=-1) + _PRIOR_RIVALS * usual
-    ) / (count + _PRIOR_RIVALS)
+    mean: npt.NDArray[np.float64] = (np.nansum(following, axis=-1) + _PRIOR_RIVALS * usual) / (
+        count + _PRIOR_RIVALS
+    )
     return mean
 
 

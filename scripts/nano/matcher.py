@@ -16,18 +16,17 @@ import numpy as np
 import retrieval_grounding as rg
 from retrieval_grounding.core.region_table import RegionTable
 from retrieval_grounding.core.types import RowKey
-from retrieval_grounding.matching.calibrate import UNDETECTED, calibrate
 from retrieval_grounding.matching.fit import fit_matcher
 from retrieval_grounding.matching.options import TrainingOptions
 from retrieval_grounding.matching.statements import (
     Statement,
-    make_examples,
     pseudo_statements,
 )
 from retrieval_grounding.storage.catalog import Catalog
 from retrieval_grounding.storage.region_store import RegionStore
 
 from .pairs import held_out_photos, is_plural
+from .probabilities import calibrate_on_photographs
 from .texts import COCO_NAMES, Caption, class_words, phrase_class, read_captions
 
 _FLICKR8K = 700  # of 8,000: they show people and dogs, one or two at a time
@@ -39,7 +38,7 @@ _BOXES = 25
 _EPOCHS = 14
 _LR = 1e-3
 _EMBEDDING_JITTER = 0.35  # the encoder has seen these photographs, unlike those of users
-_UNSEEN = 450
+_UNSEEN = 900
 
 
 class JoinedStores:
@@ -164,14 +163,12 @@ def train_matcher(
         device=device,
         trained_on="pseudo-queries and captions, no human boxes",
     )
-    unseen = JoinedStores([Catalog(indexes["unseen"].directory)])
-    statements = _statements(
-        unseen, _keys(unseen, 0, Catalog(indexes["unseen"].directory)), captions_of, random, seed
-    )
-    keys = list(dict.fromkeys(statement.key for statement in statements))
-    examples = make_examples(statements, keys, encoder)
-    fit.matcher.calibration = calibrate(
-        fit.matcher, unseen, keys, examples, seed, undetected=UNDETECTED
+    # Searches among many photographs: the phrases are about unseen ones, the others fill galleries.
+    catalogs = [Catalog(indexes[name].directory) for name in ("unseen", "teacher")]
+    joined = JoinedStores(catalogs)
+    gallery = _keys(joined, 0, catalogs[0]) | _keys(joined, 1, catalogs[1])
+    fit.matcher.calibration = calibrate_on_photographs(
+        fit.matcher, joined, gallery, photos.parent, encoder, seed
     )
     fit.matcher.save(output)
     print(fit.as_dict(), flush=True)

@@ -143,9 +143,7 @@ def _statements(
     random: np.random.Generator,
 ) -> list[Statement]:
     """Draw some phrases about a photograph: with boxes, and from its captions."""
-    located = [
-        phrase for phrase in boxes if len(phrase.split()) > 1 and not _VAGUE.match(phrase)
-    ]
+    located = [phrase for phrase in boxes if len(phrase.split()) > 1 and not _VAGUE.match(phrase)]
     chosen = [located[place] for place in random.permutation(len(located))[:_LOCATED]]
     statements = [Statement(key, phrase, box) for phrase in chosen for box in boxes[phrase]]
     others = [p for caption in captions for p in caption.noun_phrases if p not in boxes]
