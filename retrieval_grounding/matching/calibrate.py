@@ -13,8 +13,8 @@ from ..storage.catalog import Catalog
 from ..storage.region_store import RegionStore
 from .calibration import Calibration
 from .dataset import Examples
-from .galleries import GalleryQueries, Regions, gallery_sizes, search_galleries
 from .fit_calibration import fit_calibration
+from .galleries import GalleryQueries, Regions, gallery_sizes, search_galleries
 from .load import bundled_matcher
 from .matcher import CosineMatcher, Matcher
 from .relevance import relevance
@@ -25,6 +25,7 @@ __all__ = [
     "calibrate",
     "calibrate_cosine",
     "calibrate_index",
+    "calibrate_matcher",
     "descriptions_in",
     "forget_cosine_calibration",
     "gallery_queries",
@@ -36,8 +37,8 @@ _SETTING = "cosine_calibration"
 _IMAGES_SETTING = "cosine_calibration_images"
 _MAX_GROWTH = 2
 _MIN_IMAGES = 10
-_COSINE_IMAGES = 300
-_STATEMENTS_STEP = 4  # cosine has two parameters to fit, for which every fourth phrase suffices
+_DRAWN_IMAGES = 300
+_STATEMENTS_STEP = 4  # there are few parameters to fit, for which every fourth phrase suffices
 _MAX_PHRASES = 1500
 _FAIRLY_SURE = 0.25
 
@@ -84,12 +85,25 @@ def forget_cosine_calibration(catalog: Catalog) -> None:
 
 
 def calibrate_cosine(
-    store: RegionStore, encoder: Encoder, keys: Iterable[RowKey], seed: int = 0
+    store: RegionStore, encoder: Encoder, keys: Iterable[RowKey]
 ) -> Calibration | None:
-    """Fit probabilities of plain cosines to pseudo-queries of some images.
+    """Fit probabilities of plain cosines; see :func:`calibrate_matcher`."""
+    return calibrate_matcher(CosineMatcher(), store, encoder, keys)
+
+
+def calibrate_matcher(
+    matcher: Matcher,
+    store: RegionStore,
+    encoder: Encoder,
+    keys: Iterable[RowKey],
+    seed: int = 0,
+) -> Calibration | None:
+    """Fit probabilities of a matcher to pseudo-queries of some images.
 
     Parameters
     ----------
+    matcher : Matcher
+        Its scores are calibrated.
     store : RegionStore
         The index's regions.
     encoder : Encoder
@@ -105,7 +119,7 @@ def calibrate_cosine(
         None if too few images have pseudo-queries, or none can be fitted.
     """
     candidates = list(keys)
-    drawn = np.random.default_rng(seed).permutation(len(candidates))[:_COSINE_IMAGES]
+    drawn = np.random.default_rng(seed).permutation(len(candidates))[:_DRAWN_IMAGES]
     statements = pseudo_statements(store, [candidates[number] for number in drawn], seed)
     statements = statements[::_STATEMENTS_STEP]
     described = list(dict.fromkeys(statement.key for statement in statements))
@@ -113,9 +127,7 @@ def calibrate_cosine(
         return None
     examples = make_examples(statements, described, encoder)
     texts = descriptions_in(examples, len(described))
-    return calibrate(
-        CosineMatcher(), store, described, examples, texts, seed, undetected=UNDETECTED
-    )
+    return calibrate(matcher, store, described, examples, texts, seed, undetected=UNDETECTED)
 
 
 def calibrate(

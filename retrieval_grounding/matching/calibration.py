@@ -40,10 +40,11 @@ class Calibration:
     """Probabilities from the scores of a query's candidates and the size of the collection.
 
     The log odds that an image shows what the phrase describes are ``(slope + growth · g) · score +
-    size · g + (rivals + rivals_growth · g) · r + intercept``. Here g is the decimal logarithm of the
-    number of images, and r the mean score of the images that follow the best, above `usual`. All of
-    this but the score is the same for all hits of a phrase, so hits keep their order. The log odds
-    that the region is the right one, if the image is, are ``box_slope · score + box_intercept``.
+    size · g + (rivals + rivals_growth · g) · r + intercept``. Here g is the decimal logarithm of
+    the number of images, and r the mean score of the images that follow the best, above `usual`.
+    All of this but the score is the same for all hits of a phrase, so hits keep their order. The
+    log odds that the region is the right one, if the image is, are ``box_slope · score +
+    box_intercept``.
 
     With the first two parameters alone, this is Platt scaling (Platt, Probabilistic outputs for
     support vector machines, 1999), and the two probabilities are the same.

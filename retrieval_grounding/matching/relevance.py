@@ -1,4 +1,4 @@
-"""Which other images may show what a phrase describes, so that finding them counts as no mistake."""
+"""Which other images may show what a phrase describes, so that finding them is no mistake."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ ABSENT, UNKNOWN, SHOWN = 0, -1, 1
 
 _FEW_WORDS = 1 / 3
 _PEOPLE = frozenset(
-    "person people man woman boy girl child kid baby toddler guy lady gentleman adult teen teenager "
-    "someone somebody player skier snowboarder surfer rider biker cyclist skater skateboarder "
-    "worker runner dancer swimmer climber crowd group couple friend family team human male female "
-    "individual pedestrian hiker performer musician singer he she him her they".split()
+    "person people man woman boy girl child kid baby toddler guy lady gentleman adult teen "
+    "teenager someone somebody player skier snowboarder surfer rider biker cyclist skater "
+    "skateboarder worker runner dancer swimmer climber crowd group couple friend family team human "
+    "male female individual pedestrian hiker performer musician singer he she him her they".split()
 )
 _FUNCTION_WORDS = frozenset(
     "a an the this that these those my your his her its their our some any one of in on at to from "

@@ -72,5 +72,8 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "encoder_fingerprint": _is_texts,
     "detector_settings": _is_numbers,
     "cosine_calibration": lambda value: value is None or _is_numbers(value),
+    "calibrations": lambda value: (
+        value is None or (_is_small(value) and all(map(_is_numbers, value.values())))
+    ),
     "vectors": lambda value: value is None or isinstance(value, dict),
 }
