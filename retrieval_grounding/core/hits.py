@@ -8,7 +8,7 @@ from typing import Any
 
 __all__ = ["MIN_PROBABILITY", "Hit"]
 
-MIN_PROBABILITY = 0.5
+MIN_PROBABILITY = 0.4
 """Images that show what a phrase describes with a lower probability are no answer to it."""
 
 

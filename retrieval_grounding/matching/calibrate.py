@@ -169,7 +169,7 @@ def calibrate(
     Calibration or None
         None if there are fewer than two images, or none can be fitted.
     """
-    if len(keys) < 2:
+    if len(keys) < 2 or not len(examples):
         return None
     queries = gallery_queries(store, keys, examples, descriptions, undetected, seed)
     hits = search_galleries(matcher, store, keys, queries, gallery_sizes(len(keys)), seed)
