@@ -32,6 +32,7 @@ _HOMES = {
     "Hits": "search.hits",
     "ImageError": "core.errors",
     "Index": "index",
+    "MIN_PROBABILITY": "core.hits",
     "Matcher": "matching.matcher",
     "ModelError": "core.errors",
     "PRESETS": "models.presets",
@@ -75,7 +76,7 @@ if TYPE_CHECKING:
         StoreLockedError,
     )
     from .core.groups import with_groups
-    from .core.hits import Hit
+    from .core.hits import MIN_PROBABILITY, Hit
     from .core.phrases import Phrases
     from .core.region_table import RegionTable
     from .core.regions import Regions, pairwise_iou

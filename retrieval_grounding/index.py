@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from .core.hits import Hit
     from .data.decoder import Decoder
     from .evaluation.report import EvaluationReport
+    from .matching.calibration import Calibration
     from .matching.fit import Fit
     from .matching.options import TrainingOptions
 
@@ -132,7 +134,7 @@ class Index(Maintenance):
         phrases: str,
         top: int = ...,
         candidates: int = ...,
-        min_probability: float = ...,
+        min_probability: float | None = ...,
         matcher: Matcher | None = ...,
         exact: bool = ...,
         skip_missing: bool = ...,
@@ -144,7 +146,7 @@ class Index(Maintenance):
         phrases: list[str] | tuple[str, ...],
         top: int = ...,
         candidates: int = ...,
-        min_probability: float = ...,
+        min_probability: float | None = ...,
         matcher: Matcher | None = ...,
         exact: bool = ...,
         skip_missing: bool = ...,
@@ -155,7 +157,7 @@ class Index(Maintenance):
         phrases: str | list[str] | tuple[str, ...],
         top: int = 10,
         candidates: int = 100,
-        min_probability: float = 0.0,
+        min_probability: float | None = 0.0,
         matcher: Matcher | None = None,
         exact: bool = False,
         skip_missing: bool = False,
@@ -170,8 +172,10 @@ class Index(Maintenance):
             Maximum number of hits per phrase.
         candidates : int
             Images per phrase that the vector index proposes; all their regions are scored.
-        min_probability : float
-            Drop hits with a lower probability, 0 to 1. If none is left, nothing matches.
+        min_probability : float or None
+            Drop hits whose image shows what the phrase describes with a lower probability, 0 to 1.
+            If none is left, nothing matches. None stands for the default of the command line,
+            ``rg.MIN_PROBABILITY``; ``hit.matches`` says whether a hit reaches it.
         matcher : Matcher, optional
             Scores regions instead of the index's own, for example a `CosineMatcher`.
         exact : bool
@@ -328,6 +332,44 @@ class Index(Maintenance):
         from .search.pictures import find_picture
 
         return find_picture(hit, self._catalog, self._opened.retriever.open_shard)
+
+    def calibrate(self, *, timeout: float = 0.0) -> Calibration:
+        """Fit the probabilities of the matcher in use to this collection, without labels.
+
+        Pseudo-queries are searched for in the index's own images. It costs about as much as some
+        thousand queries, and holds until the matcher changes; :meth:`reset_calibration` undoes it.
+
+        Returns
+        -------
+        Calibration
+            What later queries use.
+
+        Raises
+        ------
+        GroundingError
+            If the index has too few images with detected objects.
+        """
+        from .matching.collection import calibrate_collection
+
+        with (
+            writer_lock(self._catalog.directory, timeout) as lock,
+            contextlib.closing(
+                Catalog(self._catalog.directory, writable=True, lock=lock)
+            ) as catalog,
+        ):
+            return calibrate_collection(catalog, self.encoder, self.matcher)
+
+    def reset_calibration(self, *, timeout: float = 0.0) -> None:
+        """Forget what :meth:`calibrate` has fitted."""
+        from .matching.collection import forget_calibrations
+
+        with (
+            writer_lock(self._catalog.directory, timeout) as lock,
+            contextlib.closing(
+                Catalog(self._catalog.directory, writable=True, lock=lock)
+            ) as catalog,
+        ):
+            forget_calibrations(catalog)
 
     def images(self) -> Iterable[ImageRow]:
         """Yield every image of the index, by path."""

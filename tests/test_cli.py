@@ -112,7 +112,7 @@ def test_results_name_every_phrase(index, tmp_path):
         assert [bool(entry["hits"]) for entry in results] == [True, False]
         page = tmp_path / "page.html"
         result = CliRunner().invoke(app, [*arguments, "1", "--html", str(page)])
-    assert "Nothing matches 'a green thing'." in result.stderr
+    assert "Nothing here matches 'a green thing'." in result.stderr
     assert "Nothing" not in result.stdout
     assert "a green thing" in page.read_text(encoding="utf-8")
 

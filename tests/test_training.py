@@ -67,14 +67,16 @@ def test_the_matcher_learns_drawn_scenes_without_their_pictures(drawn):
     again = rg.Index.open(index.directory, encoder=PixelEncoder())
     assert isinstance(again.matcher, TrainedMatcher)
     phrase = json.loads(refs.read_text().splitlines()[-1])["expression"]
-    hits = again.query(phrase, top=3)
+    every = len(again)
+    hits = again.query(phrase, top=every)
     scores = np.array([hit.score for hit in hits], np.float32)
-    expected = again.matcher.calibration(scores).tolist()
-    assert [hit.probability for hit in hits] == pytest.approx(expected)
-    first, second, third = expected
+    expected = again.matcher.calibration(scores, every)
+    assert [hit.image_probability for hit in hits] == pytest.approx(expected.image.tolist())
+    assert [hit.probability for hit in hits] == pytest.approx(expected.box.tolist())
+    first, second, third = expected.image[:3].tolist()
     assert first > second > third
-    assert again.query(phrase, top=3, min_probability=(second + third) / 2) == hits[:2]
-    assert again.query(phrase, top=3, min_probability=(first + 1) / 2) == []
+    assert again.query(phrase, top=every, min_probability=(second + third) / 2) == hits[:2]
+    assert again.query(phrase, top=every, min_probability=(first + 1) / 2) == []
 
 
 def test_pseudo_queries_train_an_index_without_labels(shared, tmp_path):

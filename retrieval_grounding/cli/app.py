@@ -10,6 +10,7 @@ import typer
 from ..core.errors import GroundingError
 from ..core.version import __version__
 from .build import build
+from .calibrate import calibrate
 from .demo import demo
 from .evaluate import evaluate
 from .info import info, models
@@ -30,7 +31,7 @@ app = typer.Typer(
 
 _COMMANDS = (
     build, info, models, demo, query, ground, train, evaluate, remove, compact, verify, reindex,
-    relocate,
+    relocate, calibrate,
 )  # fmt: skip
 for _command in _COMMANDS:
     app.command()(_command)

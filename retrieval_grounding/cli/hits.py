@@ -36,7 +36,14 @@ PhraseHits = tuple[str, "list[Hit]"]
 
 def hits_as_dicts(results: Sequence[PhraseHits]) -> list[dict[str, Any]]:
     """Return results as plain values: one entry for each phrase, with or without hits."""
-    return [{"phrase": phrase, "hits": [_as_dict(hit) for hit in hits]} for phrase, hits in results]
+    return [
+        {
+            "phrase": phrase,
+            "matches": any(hit.matches for hit in hits),
+            "hits": [_as_dict(hit) for hit in hits],
+        }
+        for phrase, hits in results
+    ]
 
 
 def print_hits(results: Sequence[PhraseHits]) -> None:
@@ -49,11 +56,13 @@ def print_hits(results: Sequence[PhraseHits]) -> None:
         print_table((), [_line(hit) for _, hits in results for hit in hits])
     for phrase, hits in results:
         if not hits:
-            note(f"Nothing matches {phrase!r}.")
+            note(f"Nothing here matches {phrase!r}.")
         elif terminal:
             say(typer.style(printable(phrase), bold=True))
-            header = ("probability", "score", "label", "box x1 y1 x2 y2", "image")
-            rows = [_shown(hit) for hit in hits]
+            header = (
+                "in image", "this box", "score", "label", "box x1 y1 x2 y2", "image",
+            )  # fmt: skip
+            rows = [(_shown_probability(hit.presence), *_shown(hit)) for hit in hits]
             print_path_table(header, rows, -1, [hit.image for hit in hits])
 
 
@@ -149,9 +158,13 @@ def _shown(hit: Hit) -> tuple[str, ...]:
     return probability, score, shown_label(label), box, image
 
 
+def _shown_probability(probability: float | None) -> str:
+    return "" if probability is None else f"{probability:.2f}"
+
+
 def _cells(hit: Hit) -> tuple[str, str, str, str]:
     return (
-        "" if hit.probability is None else f"{hit.probability:.2f}",
+        _shown_probability(hit.probability),
         f"{hit.score:.3f}",
         hit.label,
         " ".join(f"{value:.0f}" for value in hit.box),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..core.errors import GroundingError
-from ..core.hits import EXPORTS
+from ..core.hits import EXPORTS, MIN_PROBABILITY
 from ..core.output_file import check_suffix
 from ..core.paths import expand_home
 from ..models.presets import PRESETS
@@ -144,7 +144,13 @@ QueryPhrases = Annotated[
     ),
 ]
 MinProbability = Annotated[
-    float, typer.Option(min=0, max=1, help="Drop hits with a lower probability.")
+    float | None,
+    typer.Option(
+        min=0,
+        max=1,
+        help="Drop images that show it with a lower probability (default "
+        f"{MIN_PROBABILITY}); 0 keeps all.",
+    ),
 ]
 
 # Models

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -39,6 +39,9 @@ from .options import (
 )
 from .output import note
 
+if TYPE_CHECKING:
+    from ..core.hits import Hit
+
 __all__ = ["ground", "query"]
 
 
@@ -49,7 +52,7 @@ def query(
     candidates: Annotated[
         int, typer.Option(min=1, help="Candidate images per phrase, whose regions are scored.")
     ] = 100,
-    min_probability: MinProbability = 0.0,
+    min_probability: MinProbability = None,
     exact: Annotated[
         bool, typer.Option("--exact", help="Compare every region with each phrase.")
     ] = False,
@@ -92,6 +95,7 @@ def query(
             exact=exact,
             skip_missing=skip_missing,
         )
+        _hint_at_minimum(min_probability, found)
         return list(zip(asked, found, strict=True))
 
     path_end = b"\0" if print0 else b"\n" if paths else None
@@ -121,7 +125,7 @@ def ground(
     iou: Iou = None,
     max_boxes: MaxBoxes = None,
     no_groups: NoGroups = False,
-    min_probability: MinProbability = 0.0,
+    min_probability: MinProbability = None,
     device: Device = "auto",
     save: Annotated[
         Path | None,
@@ -161,10 +165,17 @@ def ground(
 
         remarks = save_picture(image, hits, save)
     show_hits(results, html, as_json, open_page)
+    _hint_at_minimum(min_probability, [kept for _, kept in results])
     if save is not None:
         note(f"Wrote the picture {save}{'' if hits else ', without boxes'}")
     for remark in remarks:
         note(remark)
+
+
+def _hint_at_minimum(minimum: float | None, found: Sequence[Sequence[Hit]]) -> None:
+    """Say how to see what the default minimum has dropped."""
+    if minimum is None and not all(found):
+        note("hint: --min-probability 0 shows what comes nearest, even if it does not match")
 
 
 def _hint_at_quotes(phrases: Sequence[str]) -> None:

@@ -9,10 +9,13 @@ from typing import Any
 
 from .addresses import is_path, split_member
 
-__all__ = ["EXPORTS", "Hit"]
+__all__ = ["EXPORTS", "MIN_PROBABILITY", "Hit"]
 
 EXPORTS = (".csv", ".parquet", ".json")
 """Suffixes of the files that hits can be saved to; JSON is in the format of COCO."""
+
+MIN_PROBABILITY = 0.4
+"""Images that show what a phrase describes with a lower probability are no answer to it."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -45,6 +48,9 @@ class Hit:
         The detector's confidence in the region and its label, 0 to 1.
     image_size : tuple of 2 int, or None
         Width and height of the upright image in pixels.
+    image_probability : float or None
+        Probability that the image shows what the phrase describes, wherever it is; not below
+        `probability`. None if the matcher is not calibrated.
 
     Examples
     --------
@@ -57,6 +63,8 @@ class Hit:
     (10.0, 20.0, 50.0, 60.0)
     >>> hit.missing
     True
+    >>> hit.matches, Hit("a unicorn", "street.jpg", (0, 0, 9, 9), -3.1, 0.02, "car", None).matches
+    (True, False)
     """
 
     phrase: str
@@ -69,6 +77,21 @@ class Hit:
     content_hash: str | None = None
     label_score: float | None = None
     image_size: tuple[int, int] | None = None
+    image_probability: float | None = None
+
+    @property
+    def presence(self) -> float | None:
+        """What is compared with a minimum probability: that of the image, if it is known."""
+        return self.probability if self.image_probability is None else self.image_probability
+
+    @property
+    def matches(self) -> bool:
+        """Whether the image is probable enough to be an answer, see :data:`MIN_PROBABILITY`.
+
+        If that is False for the first hit of a phrase, nothing matches the phrase. Without
+        probabilities every hit matches.
+        """
+        return self.presence is None or self.presence >= MIN_PROBABILITY
 
     @property
     def certainty(self) -> str:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 from ..core.errors import ModelError
 from ..core.version import __version__
 from ..matching.calibrate import read_cosine_calibration
+from ..matching.collection import with_own_calibration
 from ..matching.install import MATCHER_FILE, recorded_checksums
 from ..matching.load import ChosenMatcher, choose_matcher, load_matcher
 from ..matching.matcher import Matcher
@@ -236,7 +237,7 @@ def load_index_matcher(catalog: Catalog, device: str) -> Matcher:
             checksums.get(MATCHER_FILE, ()),
         )
         if recorded_checksums(catalog) == checksums:  # else a training has just replaced the file
-            return matcher
+            return with_own_calibration(catalog, matcher)
 
 
 def choose_index_matcher(catalog: Catalog) -> ChosenMatcher:

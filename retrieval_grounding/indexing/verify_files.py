@@ -9,6 +9,7 @@ from pathlib import Path
 from ..core.errors import ModelError, StoreError
 from ..core.reports import Fault
 from ..matching.calibrate import forget_cosine_calibration, read_cosine_calibration
+from ..matching.collection import forget_calibrations, read_calibrations
 from ..matching.install import (
     CHECKPOINT_FILE,
     CURVE_FILES,
@@ -43,6 +44,7 @@ def check_settings(catalog: Catalog) -> Iterator[Fault]:
     """Check the settings of the catalog that hold measured values."""
     for kind, read, repair in (
         (_CALIBRATION, read_cosine_calibration, "removed; a build fits a new one"),
+        (_CALIBRATION, read_calibrations, "removed; 'calibrate' fits new ones"),
         (_VECTORS, read_metadata, "the vector index is rebuilt from the shards"),
         (_MATCHER, recorded_checksums, "removed; the matcher's files are moved aside"),
     ):
@@ -134,5 +136,6 @@ def repair_files(catalog: Catalog, faults: list[Fault]) -> None:
                 path.replace(path.with_name(name + ASIDE_SUFFIX))
     if _CALIBRATION in kinds:
         forget_cosine_calibration(catalog)
+        forget_calibrations(catalog)
     if _VECTORS in kinds:
         write_metadata(catalog, VectorMetadata())

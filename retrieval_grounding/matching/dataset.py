@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +53,17 @@ class Examples:
         return Examples(
             self.phrases, self.phrase[rows], self.mirrored[rows], self.image[rows], self.boxes[rows]
         )
+
+    def of_images(self, images: npt.NDArray[np.int64]) -> Examples:
+        """Return the examples about some images, which are numbered in the order of `images`.
+
+        Parameters
+        ----------
+        images : int64 array
+            Ascending.
+        """
+        taken = self.take(np.isin(self.image, images))
+        return replace(taken, image=np.searchsorted(images, taken.image))
 
 
 def batches_by_image(

@@ -19,7 +19,7 @@ from ..models.encoder import Encoder
 from ..storage.region_store import RegionStore
 from ..storage.rows import LiveRow
 from .batch import RegionTensors
-from .calibrate import UNDETECTED, calibrate
+from .calibrate import UNDETECTED, calibrate, descriptions_in
 from .comparison import Comparison, compare, held_out_iou, sample_located
 from .config import MatcherConfig
 from .dataset import Examples
@@ -222,8 +222,15 @@ def fit_matcher(
         try:
             comparisons, skipped = _compare(matcher, current, store, keys, split, rows, options)
             notes += skipped
+            unseen = np.unique(split.held_out.image)
             matcher.calibration = calibrate(
-                matcher, store, keys, split.calibration, options.seed, undetected=undetected
+                matcher,
+                store,
+                [keys[image] for image in unseen.tolist()],
+                split.calibration.of_images(unseen),
+                descriptions_in(examples.of_images(unseen), len(unseen)),
+                options.seed,
+                undetected=undetected,
             )
             problem = next((c.problem for c in comparisons if c.problem), "")
         except ModelError as error:

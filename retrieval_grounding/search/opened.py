@@ -150,8 +150,12 @@ class OpenedIndex:
         try:
             status = os.stat(self.directory / MATCHER_FILE)  # noqa: PTH116 - for every query
         except OSError:
-            return self.catalog.setting("cosine_calibration")
-        return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+            return self.catalog.setting("cosine_calibration"), self._own_calibrations()
+        file = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        return file, self._own_calibrations()
+
+    def _own_calibrations(self) -> object:
+        return self.catalog.setting("calibrations")
 
     @property
     def retriever(self) -> Retriever:

@@ -17,6 +17,7 @@ from ..storage.catalog import Catalog
 from ..storage.region_store import RegionStore
 from ..storage.shards import ShardReader
 from .candidates import Candidates, find_candidates
+from .confidence import best_probabilities
 from .rank import best_regions, make_hit
 from .snapshot import Snapshot, SnapshotCache
 
@@ -130,8 +131,9 @@ class Retriever:
         if regions is None:
             return [[] for _ in phrases.texts]
         scores = checks.score_pairs(matcher, phrases, regions, candidates.phrase_rows)
-        probabilities = checks.probabilities(matcher, scores)
         best = best_regions(scores, regions.offsets)
+        searched = self.snapshot().images
+        probabilities = best_probabilities(matcher, scores, best, candidates.positions(), searched)
         keys, starts = candidates.keys, regions.offsets.tolist()
         ranked = []
         for phrase, positions in zip(phrases.texts, candidates.positions(), strict=True):

@@ -38,6 +38,8 @@ class Snapshot:
         How the index was built.
     unindexed_shards : int
         Shards that `index` lacks, whose regions are compared one by one.
+    images : int
+        Number of images in the collection.
     gpus : int
         Number of GPUs that hold the index.
     """
@@ -47,6 +49,7 @@ class Snapshot:
     index: FaissIndex | None
     metadata: VectorMetadata
     unindexed_shards: int
+    images: int
     gpus: int = 0
 
     @property
@@ -100,6 +103,7 @@ class SnapshotCache:
                 metadata = read_metadata(self._catalog)
                 state = self._catalog.state()
                 generation = self._catalog.generation
+                images = self._catalog.image_count()
                 self._store.refresh()
                 files = self._store.files
             metadata = replace(metadata, shards=tuple(n for n in metadata.shards if n in files))
@@ -107,7 +111,7 @@ class SnapshotCache:
             covered = metadata.shards if index is not None else ()
             vectors = VectorSearch(files, self._store.open_shard, index, covered, metadata.tuning)
             unindexed = len(files.keys() - set(covered))
-            newest = Snapshot(generation, vectors, index, metadata, unindexed, gpus)
+            newest = Snapshot(generation, vectors, index, metadata, unindexed, images, gpus)
             self._newest, self._state = newest, (state, self._unusable_file(newest))
             return newest
 

@@ -41,6 +41,11 @@ def discount_unknown(
             "; nano knows English only" if encoder.fingerprint.name == "nano" else "",
         )
         checked.append(
-            [hit if hit.probability is None else replace(hit, probability=0.0) for hit in own]
+            [
+                hit
+                if hit.probability is None
+                else replace(hit, probability=0.0, image_probability=0.0)
+                for hit in own
+            ]
         )
     return checked

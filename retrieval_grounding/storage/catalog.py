@@ -47,6 +47,12 @@ class Catalog(OpenCatalog):
             stored = count("SELECT COALESCE(SUM(regions), 0) FROM shards")
         return counts | {"regions": live, "unused_regions": stored - live}
 
+    def image_count(self) -> int:
+        """Return how many images the index holds; several with the same content count as one."""
+        return self._database.count(
+            "SELECT COALESCE(SUM(1), 0) FROM (SELECT DISTINCT shard, row FROM images)"
+        )
+
     def known_files(self) -> dict[str, KnownFile]:
         """Return every image's file as it was when it was indexed, by path."""
         rows = self._database.select(
