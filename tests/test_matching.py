@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -29,18 +30,26 @@ from retrieval_grounding.matching.geometry import (
     relation_features,
 )
 from retrieval_grounding.matching.grouping import group_images
+from retrieval_grounding.matching.language.parts import Role
 from retrieval_grounding.matching.load import load_matcher
 from retrieval_grounding.matching.matcher import CosineMatcher
 from retrieval_grounding.matching.networks import make_model
+from retrieval_grounding.matching.phrase_batch import make_phrase_batch
 from retrieval_grounding.matching.trained import TrainedMatcher
-from retrieval_grounding.matching.vocabulary import encode_words, frequent_words
+from retrieval_grounding.matching.vocabulary import (
+    PADDING,
+    UNKNOWN,
+    frequent_words,
+    number_words,
+)
 from retrieval_grounding.models.encoder import Fingerprint
 
 
-def test_a_new_matcher_ranks_by_cosine():
+def test_a_new_matcher_ranks_by_cosine_where_labels_say_nothing():
     config = MatcherConfig("residual", DIMENSION, 3, width=48)
     matcher = TrainedMatcher(make_model(config).eval(), config, ["left", "the", "a"], ENCODER)
     table, phrases = random_table([4, 1, 7], 0), random_phrases(3)
+    table = replace(table, label_embeddings=np.zeros_like(table.label_embeddings))
     scores, cosines = matcher.score(phrases, table), CosineMatcher().score(phrases, table)
     np.testing.assert_array_equal(scores.argsort(1), cosines.argsort(1))
 
@@ -209,12 +218,10 @@ def test_every_iou_agrees_with_pairwise_iou(count, seed):
     np.testing.assert_allclose(iou.numpy(), expected, atol=1e-5)
 
 
-def test_words_and_bigrams_are_encoded():
-    phrases = ["the left dog", "the left cat", "a dog"]
-    vocabulary = frequent_words(phrases, min_count=2, max_words=10)
-    assert vocabulary == ["dog", "left", "the", "the left"]
-    ids, offsets = encode_words(
-        ["left left dog", "", "unknown the"],
-        {word: number for number, word in enumerate(vocabulary)},
-    )
-    assert (ids.tolist(), offsets.tolist()) == ([1, 1, 0, 2], [0, 3, 3])
+def test_words_are_numbered_with_their_roles():
+    vocabulary = frequent_words(["the left dog", "the left cat", "a dog"], 2, 10)
+    assert vocabulary == ["dog", "left", "the"]
+    texts = ["left left dog", "unknown the"]
+    batch = make_phrase_batch(Phrases(texts, np.eye(2, dtype=np.float32)), number_words(vocabulary))
+    assert batch.words.tolist() == [[3, 3, 2], [UNKNOWN, 4, PADDING]]
+    assert batch.roles[0].tolist() == [Role.PLACE, Role.PLACE, Role.NOUN]

@@ -416,7 +416,7 @@ def test_described_things_are_placed_among_their_kind():
     found = placed(["a man in a red shirt", "a tall man"], [LEFT, RIGHT])
     assert found["left man"] == {0}
     assert found["man in a red shirt on left"] == {0}
-    assert found["right man"] == {1}
+    assert found["man on the right"] == {1}
     assert all(len(rows) == 1 for rows in found.values())
     assert not any("woman" in phrase for phrase in found)
 

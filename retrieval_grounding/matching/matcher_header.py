@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import math
 from collections.abc import Collection, Iterator
@@ -12,7 +13,7 @@ from typing import Any
 
 import safetensors
 
-from ..core.errors import ModelError
+from ..core.errors import ModelError, StoreError
 from ..core.strict_json import parse_json
 from ..models.encoder import Fingerprint
 from ..storage.files import file_checksum, open_regular
@@ -56,14 +57,25 @@ def damage_reported(path: Path) -> Iterator[None]:
     """Turn what reading a damaged file raises into :class:`DamagedMatcherError`."""
     try:
         yield
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise StoreError(
+                f"{path} cannot be opened, because too many files are open; raise the limit with "
+                "'ulimit -n'"
+            ) from error
+        raise _damage(path, error) from error
     except (
-        OSError, safetensors.SafetensorError, LookupError, TypeError, ValueError, AttributeError,
+        safetensors.SafetensorError, LookupError, TypeError, ValueError, AttributeError,
         RuntimeError,
     ) as error:  # fmt: skip
-        raise DamagedMatcherError(
-            f"{path} is not a matcher of this release ({error}); train one with "
-            "'retrieval-grounding train'"
-        ) from error
+        raise _damage(path, error) from error
+
+
+def _damage(path: Path, error: Exception) -> DamagedMatcherError:
+    return DamagedMatcherError(
+        f"{path} is not a matcher of this release ({error}); train one with "
+        "'retrieval-grounding train'"
+    )
 
 
 def read_header(path: Path, checksums: Collection[str] = ()) -> tuple[MatcherHeader, bytes]:

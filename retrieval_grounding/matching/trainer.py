@@ -104,7 +104,8 @@ def train_model(
         advance(len(state.history.epochs))
         while not state.finished:
             number = len(state.history.epochs) + 1
-            loss = trainer.train_epoch(training, state.optimizer, number)
+            with _dropout_generator(options.seed, number, device):
+                loss = trainer.train_epoch(training, state.optimizer, number)
             measured = trainer.validate(validation)
             state.add(Epoch(number, loss, *measured))
             if checkpoint is not None and state.history.diverged is None:
@@ -122,6 +123,18 @@ def train_model(
     model.load_state_dict(state.best_weights)
     model.eval()
     return state.history
+
+
+@contextmanager
+def _dropout_generator(seed: int, epoch: int, device: torch.device) -> Iterator[None]:
+    """Let dropout draw what depends on the seed and the epoch alone; the user's generators wait."""
+    devices = [device] if device.type == "cuda" else []
+    drawn = int(np.random.default_rng([seed, epoch]).integers(1 << 62))
+    with torch.random.fork_rng(devices=devices):
+        torch.default_generator.manual_seed(drawn)
+        if devices:
+            torch.cuda.manual_seed(drawn)
+        yield
 
 
 @contextmanager

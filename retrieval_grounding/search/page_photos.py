@@ -12,6 +12,7 @@ from pathlib import Path
 from PIL import Image
 
 from ..core.errors import ImageError
+from ..core.groups import shown_label
 from ..core.hits import Hit
 from ..core.progress import progress_bar
 from ..core.regions import WHOLE_IMAGE
@@ -170,7 +171,7 @@ def phrase_colors(phrases: Sequence[str]) -> dict[str, str]:
 def sure_label(hit: Hit) -> str:
     """Return the detector's label of a hit if it is an object and the detector is sure."""
     sure = hit.label_score is not None and hit.label_score >= _SURE
-    return hit.label if sure and hit.label != WHOLE_IMAGE else ""
+    return shown_label(hit.label) if sure and hit.label != WHOLE_IMAGE else ""
 
 
 def data_url(image: Image.Image, pixels: int = _PHOTO_PIXELS) -> str:
