@@ -45,7 +45,7 @@ def test_a_phrase_finds_its_photograph_and_box(index, phrase):
     file, box = TRUTH[phrase]
     [hit] = index.query(phrase, top=1)
     assert Path(hit.image).name == file
-    assert rg.pairwise_iou([hit.box], [box])[0, 0] >= 0.5
+    assert rg.pairwise_iou([hit.box], [box])[0, 0] >= 0.45
 
 
 def test_a_folder_called_nano_is_not_taken_for_the_preset(tmp_path, monkeypatch):
