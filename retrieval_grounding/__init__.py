@@ -22,10 +22,12 @@ _HOMES = {
     "DetectorSettings": "models.detector",
     "Encoder": "models.encoder",
     "EvaluationReport": "evaluation.report",
+    "Example": "core.query.examples",
     "Expression": "data.expressions",
     "ExpressionError": "core.errors",
     "ExpressionSet": "data.expressions",
     "Fault": "core.reports",
+    "Filters": "core.query.filters",
     "Fingerprint": "models.encoder",
     "GroundingError": "core.errors",
     "Hit": "core.hits",
@@ -36,6 +38,8 @@ _HOMES = {
     "PRESETS": "models.presets",
     "PhraseError": "core.errors",
     "Phrases": "core.phrases",
+    "Query": "core.query.value",
+    "QueryError": "core.errors",
     "RegionTable": "core.region_table",
     "Regions": "core.regions",
     "SourceError": "core.errors",
@@ -68,12 +72,16 @@ if TYPE_CHECKING:
         ImageError,
         ModelError,
         PhraseError,
+        QueryError,
         SourceError,
         StoreError,
         StoreLockedError,
     )
     from .core.hits import Hit
     from .core.phrases import Phrases
+    from .core.query.examples import Example
+    from .core.query.filters import Filters
+    from .core.query.value import Query
     from .core.region_table import RegionTable
     from .core.regions import Regions, pairwise_iou
     from .core.reports import (
