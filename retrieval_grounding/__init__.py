@@ -34,6 +34,7 @@ _HOMES = {
     "ImageError": "core.errors",
     "Index": "index",
     "Matcher": "matching.matcher",
+    "MetadataError": "core.errors",
     "ModelError": "core.errors",
     "PRESETS": "models.presets",
     "PhraseError": "core.errors",
@@ -43,6 +44,7 @@ _HOMES = {
     "RegionTable": "core.region_table",
     "Regions": "core.regions",
     "SourceError": "core.errors",
+    "Similar": "core.hits",
     "StoreError": "core.errors",
     "StoreLockedError": "core.errors",
     "TrainingOptions": "matching.options",
@@ -70,6 +72,7 @@ if TYPE_CHECKING:
         ExpressionError,
         GroundingError,
         ImageError,
+        MetadataError,
         ModelError,
         PhraseError,
         QueryError,
@@ -77,7 +80,7 @@ if TYPE_CHECKING:
         StoreError,
         StoreLockedError,
     )
-    from .core.hits import Hit
+    from .core.hits import Hit, Similar
     from .core.phrases import Phrases
     from .core.query.examples import Example
     from .core.query.filters import Filters

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from .core.errors import GroundingError
 from .core.hits import Hit
-from .core.phrases import Phrases, clean_phrase
-from .core.reports import BuildReport, SkippedFile
+from .core.phrases import clean_phrase
+from .core.query.value import Query
+from .core.reports import BuildOptions, BuildReport, SkippedFile
 from .core.text import counted
 from .core.types import PathLike
 from .data.expressions import read_expressions
@@ -17,11 +18,9 @@ from .indexing.describe import describe_index
 from .indexing.maintenance import Maintenance
 from .indexing.model_spec import encoder_fingerprint
 from .matching.matcher import CosineMatcher, Matcher
-from .models.checks import encode_phrases
 from .models.encoder import Encoder
+from .search.answer import AnswerOptions, answer_all
 from .search.opened import OpenedIndex
-from .search.rank import filter_by_probability
-from .search.unknown import discount_unknown
 from .storage.catalog import Catalog
 from .storage.lock import writer_lock
 from .storage.rows import ImageRow
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from .evaluation.report import EvaluationReport
     from .matching.fit import Fit
     from .matching.options import TrainingOptions
+    from .models.detector import Detector
 
 __all__ = ["Index"]
 
@@ -120,7 +120,7 @@ class Index(Maintenance):
     @overload
     def query(
         self,
-        phrases: str,
+        phrases: str | Query,
         top: int = ...,
         candidates: int = ...,
         min_probability: float = ...,
@@ -132,7 +132,7 @@ class Index(Maintenance):
     @overload
     def query(
         self,
-        phrases: list[str] | tuple[str, ...],
+        phrases: list[str] | list[Query] | list[str | Query] | tuple[str | Query, ...],
         top: int = ...,
         candidates: int = ...,
         min_probability: float = ...,
@@ -143,7 +143,12 @@ class Index(Maintenance):
 
     def query(
         self,
-        phrases: str | list[str] | tuple[str, ...],
+        phrases: str
+        | Query
+        | list[str]
+        | list[Query]
+        | list[str | Query]
+        | tuple[str | Query, ...],
         top: int = 10,
         candidates: int = 100,
         min_probability: float = 0.0,
@@ -155,8 +160,9 @@ class Index(Maintenance):
 
         Parameters
         ----------
-        phrases : str, or list or tuple of str
-            What to find; several phrases are answered in one pass.
+        phrases : str or Query, or sequence of them
+            What to find. Several phrases are answered in one pass. A text is a phrase, whatever
+            signs are in it; ``Query.parse`` reads ``a dog -person since:2024``.
         top : int
             Maximum number of hits per phrase.
         candidates : int
@@ -180,19 +186,76 @@ class Index(Maintenance):
         ------
         PhraseError
             If a phrase is empty or not text.
+        QueryError
+            If a query does not fit the index: a column or a region that it does not have.
+        ImageError
+            If the image of an example cannot be used.
         """
         if top < 1 or candidates < 1:
             raise GroundingError("top and candidates must be at least 1")
-        asked = [phrases] if isinstance(phrases, str) else phrases
-        texts = [clean_phrase(phrase) for phrase in asked]
-        if not texts:
+        options = AnswerOptions(top, candidates, min_probability, exact, skip_missing)
+        single = isinstance(phrases, (str, Query))
+        asked = [phrases] if isinstance(phrases, (str, Query)) else phrases
+        queries = [one if isinstance(one, Query) else Query(clean_phrase(one)) for one in asked]
+        if not queries:
             return []
-        queries = Phrases(texts, encode_phrases(self.encoder, texts))
-        search = self._opened.retriever.search
-        found = search(queries, matcher or self.matcher, top, candidates, exact, skip_missing)
-        found = discount_unknown(self.encoder, texts, found)
-        found = [filter_by_probability(hits, min_probability) for hits in found]
-        return found[0] if isinstance(phrases, str) else found
+        retriever, encoder = self._opened.retriever, self.encoder
+        found = answer_all(
+            queries, self._catalog, retriever, encoder, matcher or self.matcher, options
+        )
+        return found[0] if single else found
+
+    def add(
+        self,
+        images: PathLike | Iterable[PathLike],
+        *,
+        ids: Sequence[object] | None = None,
+        metadata: Sequence[Mapping[str, Any]] | None = None,
+        detector: str | Detector | None = None,
+        clip: str | Encoder | None = None,
+        options: BuildOptions | None = None,
+        timeout: float = 0.0,
+    ) -> BuildReport:
+        """Add images to the index, or update those that have changed.
+
+        Parameters
+        ----------
+        images : path or iterable of paths
+            Image files; without `ids` and `metadata`, all that :func:`build` takes.
+        ids : sequence, optional
+            One for each image: how you call it. It becomes text, and ``hit.id``.
+        metadata : sequence of mappings, optional
+            One for each image: values by column, to be asked for in :class:`Query` (`where`); they
+            become ``hit.metadata``. Columns that are not named keep their values.
+        detector, clip : optional
+            The models that built the index, if it cannot name them itself.
+        options : BuildOptions, optional
+            As for :func:`build`.
+
+        Raises
+        ------
+        MetadataError
+            If there is not one id or mapping for each image, a value is of the wrong type, or an id
+            is given twice.
+        SourceError
+            If an image does not exist.
+        """
+        from .data.sources import as_list
+        from .indexing.add import add_to_index
+
+        opened = self._opened
+        own = self.encoder if opened.has_encoder_object else opened.encoder_name
+        return add_to_index(
+            self._catalog.directory,
+            lambda: self.encoder,
+            as_list(images),
+            ids,
+            metadata,
+            models={"detector": detector, "encoder": clip or own},
+            device=self._device,
+            options=options or BuildOptions(),
+            timeout=timeout,
+        )
 
     def evaluate(
         self,

@@ -30,18 +30,48 @@ from .options import (
     detector_settings,
 )
 from .output import note
+from .query_options import (
+    Also,
+    Diverse,
+    Folder,
+    Label,
+    Like,
+    MaxSize,
+    MinSize,
+    NotIn,
+    QueryTexts,
+    Since,
+    Unique,
+    Until,
+    Unwanted,
+    Where,
+    make_queries,
+)
 
 __all__ = ["ground", "query"]
 
 
 def query(
     index: IndexDirectory,
-    phrases: PhraseArguments,
+    phrases: QueryTexts = None,
     top: Annotated[int, typer.Option("--top", "-k", min=1, help="Hits per phrase.")] = 10,
     candidates: Annotated[
         int, typer.Option(min=1, help="Candidate images per phrase, whose regions are scored.")
     ] = 100,
     min_probability: MinProbability = 0.0,
+    unwanted: Unwanted = None,
+    not_in: NotIn = None,
+    also: Also = None,
+    like: Like = None,
+    label: Label = None,
+    folder: Folder = None,
+    min_size: MinSize = None,
+    max_size: MaxSize = None,
+    since: Since = None,
+    until: Until = None,
+    where: Where = None,
+    unique: Unique = None,
+    diverse: Diverse = False,
     exact: Annotated[
         bool, typer.Option("--exact", help="Compare every region with each phrase.")
     ] = False,
@@ -56,21 +86,41 @@ def query(
 ) -> None:
     """Find the regions that phrases refer to, in all images of an index.
 
-    Example: retrieval-grounding query indexes/pictures "a man holding a red umbrella"
+    Example: retrieval-grounding query indexes/pictures "a dog -person since:2024-05" --unique near
     """
     from ..index import Index
 
-    check_index_first(index, phrases)
-    _hint_at_quotes(phrases)
+    texts = phrases or []
+    check_index_first(index, texts)
+    _hint_at_quotes(texts)
+    queries = make_queries(
+        texts,
+        {
+            "unwanted": unwanted,
+            "scope": not_in,
+            "also": also,
+            "like": like,
+            "labels": label,
+            "folders": folder,
+            "min_size": min_size,
+            "max_size": max_size,
+            "since": since,
+            "until": until,
+            "where": where,
+            "unique": unique,
+            "diverse": diverse,
+        },
+    )
     found = Index.open(index, encoder=clip, device=device).query(
-        phrases,
+        queries,
         top=top,
         candidates=candidates,
         min_probability=min_probability,
         exact=exact,
         skip_missing=skip_missing,
     )
-    show_hits(list(zip(phrases, found, strict=True)), html, as_json)
+    titles = [query.title for query in queries]
+    show_hits(list(zip(titles, found, strict=True)), html, as_json)
 
 
 def ground(

@@ -6,6 +6,7 @@ __all__ = [
     "ExpressionError",
     "GroundingError",
     "ImageError",
+    "MetadataError",
     "ModelError",
     "PhraseError",
     "QueryError",
@@ -75,6 +76,10 @@ class QueryError(GroundingError, ValueError):
 
 class ExpressionError(GroundingError):
     """A file of expressions or predictions cannot be read, or nothing in it can be used."""
+
+
+class MetadataError(GroundingError):
+    """A file or a value of metadata cannot be used."""
 
 
 class StoreError(GroundingError):

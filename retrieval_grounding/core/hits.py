@@ -3,10 +3,27 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
 
-__all__ = ["Hit"]
+__all__ = ["Hit", "Similar"]
+
+
+class Similar(NamedTuple):
+    """An image that was left out because a better hit is of the same.
+
+    Parameters
+    ----------
+    image : str
+        Its path.
+    relation : str
+        ``"copy"`` (the same content), ``"near"`` (a near-duplicate) or ``"burst"`` (taken within
+        seconds, and alike).
+    """
+
+    image: str
+    relation: str
 
 
 @dataclass(frozen=True)
@@ -34,6 +51,14 @@ class Hit:
     content_hash : str or None
         BLAKE2b-128 of the file that was indexed; None if there is no index. A page or picture
         shows the file only if it still has this hash.
+    id : str or None
+        The id that the user gave the image.
+    metadata : mapping
+        The metadata that the user gave the image.
+    also : tuple of Hit
+        The best regions of the same image for what else was asked for (``Query.also``).
+    similar : tuple of Similar
+        What was left out in favor of this hit (``Query.unique``).
 
     Examples
     --------
@@ -54,6 +79,10 @@ class Hit:
     label: str
     region_id: int | None
     content_hash: str | None = None
+    id: str | None = None
+    metadata: Mapping[str, str | int | float | bool] = field(default_factory=dict, hash=False)
+    also: tuple[Hit, ...] = ()
+    similar: tuple[Similar, ...] = ()
 
     @property
     def certainty(self) -> str:
@@ -72,5 +101,15 @@ class Hit:
         return False
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the hit as plain values, for JSON."""
-        return asdict(self)
+        """Return the hit as plain values, for JSON; without what it does not have."""
+        values = asdict(self)
+        if self.id is None:
+            del values["id"]
+        for name in ("metadata", "also", "similar"):
+            if not values[name]:
+                del values[name]
+        if self.also:
+            values["also"] = [hit.as_dict() for hit in self.also]
+        if self.similar:
+            values["similar"] = [found._asdict() for found in self.similar]
+        return values

@@ -16,6 +16,7 @@ from ..matching.matcher import Matcher
 from ..storage.catalog import Catalog
 from ..storage.region_store import RegionStore
 from .candidates import Candidates, find_candidates
+from .pool import Pool, PoolRequest, gather_pool
 from .rank import best_regions, make_hit
 from .snapshot import Snapshot, SnapshotCache
 
@@ -82,6 +83,16 @@ class Retriever:
                 hits += self._rank(part, found, matcher, top, skip_missing)
         return hits
 
+    @property
+    def store(self) -> RegionStore:
+        """What reads regions."""
+        return self._store
+
+    @property
+    def has_metadata(self) -> bool:
+        """Whether an image of the index has an id or metadata."""
+        return self.snapshot().has_metadata
+
     def snapshot(self) -> Snapshot:
         """Return the newest snapshot of the index."""
         return self._snapshots.latest()
@@ -107,6 +118,27 @@ class Retriever:
             found = find_candidates(self._catalog, self._store, snapshot, phrases, count, exact)
         assert found is not None  # the catalog cannot change inside the block
         return found
+
+    def pool(self, request: PoolRequest) -> Pool | None:
+        """Return the images that a query looks at, or None if there are none.
+
+        It restarts like :meth:`candidates`.
+        """
+        for _ in range(_ATTEMPTS):
+            snapshot = self.snapshot()
+            try:
+                found = gather_pool(self._catalog, self._store, snapshot, request)
+            except StoreError:  # a shard may have been compacted away before it was opened
+                if self._catalog.generation == snapshot.generation:
+                    raise
+                found = None
+            if found is not None:
+                return found or None
+            logger.debug("search restarted: the index changed during the search")
+        with self._snapshots.held() as snapshot:
+            found = gather_pool(self._catalog, self._store, snapshot, request)
+        assert found is not None  # the catalog cannot change inside the block
+        return found or None
 
     def close(self) -> None:
         """Close the shards."""

@@ -168,12 +168,13 @@ class Query:
 
     @property
     def title(self) -> str:
-        """What its hits are called: the phrase, or what stands for it."""
-        if self.phrase is not None:
+        """What its hits are called: the phrase, or the text form of a query that is more."""
+        if self.phrase is not None and self.is_plain:
             return self.phrase
-        if self.also:
-            return self.also[0]
-        return f"like {self.like[0].image or self.like[0].content_hash or 'a vector'}"
+        try:
+            return clean_phrase(str(self))
+        except QueryError:  # an example has no text form
+            return " ".join(part for part in (self.phrase, "like a vector") if part)
 
     def promoted(self) -> Query:
         """Return the same query with a phrase, if it has only phrases in `also`."""
