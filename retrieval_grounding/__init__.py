@@ -23,6 +23,7 @@ _HOMES = {
     "Encoder": "models.encoder",
     "EvaluationReport": "evaluation.report",
     "Example": "core.query.examples",
+    "Explanation": "core.explanation",
     "Expression": "data.expressions",
     "ExpressionError": "core.errors",
     "ExpressionSet": "data.expressions",
@@ -80,6 +81,7 @@ if TYPE_CHECKING:
         StoreError,
         StoreLockedError,
     )
+    from .core.explanation import Explanation
     from .core.hits import Hit, Similar
     from .core.phrases import Phrases
     from .core.query.examples import Example

@@ -487,6 +487,9 @@ def test_every_clause_is_also_an_option(folder, tmp_path, monkeypatch, capsys):
     assert run("--like", f"{folder}/2024/d.png:5,5,25,25", "--label", "blue") == ["c.png", "d.png"]
     assert run("red", "--unique", "bursts", "--diverse", "--top", "2")
     assert run("red -blue p:>0.5 label:red folder:2023") == ["a.png", "b.png"]
+    app(["query", str(target), "red", "--explain", "--top", "1", "--json"], standalone_mode=False)
+    [answer] = json.loads(capsys.readouterr().out)
+    assert answer["hits"][0]["explanation"]["cosine"] > 0.9
 
 
 def test_a_wrong_query_is_wrong_usage(folder, tmp_path, capsys):
@@ -498,3 +501,73 @@ def test_a_wrong_query_is_wrong_usage(folder, tmp_path, capsys):
     for arguments in (["red lable:dog"], ["red", "--min-size", "x"], [], ["red", "--not", ""]):
         with pytest.raises((typer.BadParameter, rg.QueryError)):
             app(["query", str(tmp_path / "index"), *arguments], standalone_mode=False)
+
+
+# Explanations
+
+
+def test_a_hit_says_why_it_was_found(index):
+    [hit] = ask(index, "red -green label:red folder:2024")
+    why = hit.explain()
+    assert (why.phrase, why.label, why.probability) == ("red", "red", hit.probability)
+    assert why.score == why.cosine == pytest.approx(1, abs=1e-2)
+    assert why.label_cosine == pytest.approx(1, abs=1e-3)
+    assert why.colors == {"red": pytest.approx(1, abs=0.01)}
+    assert [part.name for part in why.parts] == [
+        "appearance", "label", "color", "place", "relation",
+    ]  # fmt: skip
+    assert sum(part.value for part in why.parts) == pytest.approx(why.score)
+    assert why.runner_up.label in ("whole image", "blue")
+    assert why.runner_up.score < why.score
+    assert [(clause.clause, clause.phrase) for clause in why.clauses] == [
+        ("wanted", "red"), ("unwanted", "green"),
+    ]  # fmt: skip
+    assert "runner-up in this image" in str(why)
+    json.dumps(why.as_dict())
+
+
+def test_parts_are_what_the_evidence_adds(index):
+    """A matcher that looks at labels, colors and places, each with a weight that is known."""
+
+    class Known(rg.CosineMatcher):
+        def score(self, phrases, regions):
+            left = 1 - regions.boxes[:, 0] / regions.boxes[0, 2]
+            labels = regions.label_embeddings[regions.labels] @ phrases.embeddings.T
+            crowd = np.full(len(regions), float(len(regions)))
+            red = regions.colors[:, 4] / 255
+            return (2 * labels.T + 3 * red + 5 * left + 7 * crowd).astype(np.float32)
+
+        def score_pairs(self, phrases, regions, phrase_rows):
+            ends = regions.offsets[1:]
+            sizes = np.repeat(np.diff(regions.offsets), np.diff(regions.offsets))
+            assert len(ends) == len(phrase_rows)
+            return (7 * sizes + regions.colors[:, 4] / 255).astype(np.float32)
+
+    hit = next(h for h in index.query("red", matcher=Known()) if h.image.endswith("c.png"))
+    parts = {part.name: part.value for part in hit.explain().parts}
+    assert parts["label"] == pytest.approx(2, abs=0.01)
+    assert parts["color"] == pytest.approx(3, abs=0.05)
+    assert parts["relation"] == pytest.approx(7, abs=0.01)  # one of three regions is hidden
+    assert parts["place"] > 0  # it is on the left
+
+    class Knowing(Known):
+        def explain(self, phrases, regions):
+            return {"relation": np.full((1, len(regions)), 0.25)}
+
+    hit = next(h for h in index.query("red", matcher=Knowing()) if h.image.endswith("c.png"))
+    assert {part.name: part.value for part in hit.explain().parts}["relation"] == 0.25
+
+
+def test_explanations_need_their_search(index, folder):
+    import pickle
+
+    hit = index.query("red", top=1)[0]
+    assert hit.explain().calibration
+    stored = pickle.loads(pickle.dumps(hit))  # noqa: S301
+    assert stored == hit
+    with pytest.raises(rg.GroundingError, match="ask the query again"):
+        stored.explain()
+    one = rg.ground(folder / "2024" / "c.png", "the blue one", **MODELS)
+    assert one.explain().label == "blue"
+    [like] = index.query(rg.Query.parse(f"like:{hit.content_hash}:1 top:1"))
+    assert like.explain().likeness[0] == pytest.approx(like.score, abs=1e-3)

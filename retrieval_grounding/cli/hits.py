@@ -21,9 +21,12 @@ PhraseHits = tuple[str, "list[Hit]"]
 """A phrase and its hits, best first."""
 
 
-def hits_as_dicts(results: Sequence[PhraseHits]) -> list[dict[str, Any]]:
+def hits_as_dicts(results: Sequence[PhraseHits], explain: bool = False) -> list[dict[str, Any]]:
     """Return results as plain values: one entry for each phrase, with or without hits."""
-    return [{"phrase": phrase, "hits": [_as_dict(hit) for hit in hits]} for phrase, hits in results]
+    return [
+        {"phrase": phrase, "hits": [_as_dict(hit, explain) for hit in hits]}
+        for phrase, hits in results
+    ]
 
 
 def print_hits(results: Sequence[PhraseHits]) -> None:
@@ -43,8 +46,13 @@ def print_hits(results: Sequence[PhraseHits]) -> None:
             print_table(header, [(*_cells(hit), _shown_image(hit)) for hit in hits])
 
 
-def show_hits(results: Sequence[PhraseHits], html: Path | None, as_json: bool) -> None:
-    """Print results as text or JSON, and write the HTML page if one is wanted."""
+def show_hits(
+    results: Sequence[PhraseHits], html: Path | None, as_json: bool, explain: bool = False
+) -> None:
+    """Print results as text or JSON, and write the HTML page if one is wanted.
+
+    With `explain`, JSON says why each hit was found, and text says it on stderr.
+    """
     if html is not None:
         from ..core.phrases import clean_phrase
         from ..search.html_page import render_html
@@ -52,15 +60,20 @@ def show_hits(results: Sequence[PhraseHits], html: Path | None, as_json: bool) -
         every_hit = [hit for _, hits in results for hit in hits]
         render_html(every_hit, html, phrases=[clean_phrase(phrase) for phrase, _ in results])
     if as_json:
-        print_json(hits_as_dicts(results))
+        print_json(hits_as_dicts(results, explain))
     else:
         print_hits(results)
+        for hit in (hit for _, hits in results for hit in hits if explain):
+            note(f"{shown_path(hit.image)}:")
+            for line in str(hit.explain()).splitlines():
+                note(f"  {line}")
     if html is not None:
         note(f"Wrote the HTML page {html}")
 
 
-def _as_dict(hit: Hit) -> dict[str, Any]:
-    return hit.as_dict() | {"missing": hit.missing}
+def _as_dict(hit: Hit, explain: bool) -> dict[str, Any]:
+    why = {"explanation": hit.explain().as_dict()} if explain else {}
+    return hit.as_dict() | {"missing": hit.missing} | why
 
 
 def _line(hit: Hit) -> tuple[str, ...]:

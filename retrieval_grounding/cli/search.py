@@ -72,6 +72,7 @@ def query(
     where: Where = None,
     unique: Unique = None,
     diverse: Diverse = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Say why each hit was found.")] = False,
     exact: Annotated[
         bool, typer.Option("--exact", help="Compare every region with each phrase.")
     ] = False,
@@ -120,7 +121,7 @@ def query(
         skip_missing=skip_missing,
     )
     titles = [query.title for query in queries]
-    show_hits(list(zip(titles, found, strict=True)), html, as_json)
+    show_hits(list(zip(titles, found, strict=True)), html, as_json, explain)
 
 
 def ground(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
+
+from .errors import GroundingError
+from .explanation import Explanation
 
 __all__ = ["Hit", "Similar"]
 
@@ -59,6 +62,8 @@ class Hit:
         The best regions of the same image for what else was asked for (``Query.also``).
     similar : tuple of Similar
         What was left out in favor of this hit (``Query.unique``).
+    explainer : callable or None
+        What :meth:`explain` asks; None if the hit was made or loaded otherwise.
 
     Examples
     --------
@@ -83,6 +88,7 @@ class Hit:
     metadata: Mapping[str, str | int | float | bool] = field(default_factory=dict, hash=False)
     also: tuple[Hit, ...] = ()
     similar: tuple[Similar, ...] = ()
+    explainer: Callable[[Hit], Explanation] | None = field(default=None, repr=False, compare=False)
 
     @property
     def certainty(self) -> str:
@@ -100,9 +106,26 @@ class Hit:
             return False
         return False
 
+    def explain(self) -> Explanation:
+        """Return why this was found: the parts of the score, the runner-up, the calibration.
+
+        Raises
+        ------
+        GroundingError
+            If the hit does not come from a query or from :func:`ground` in this process, or the
+            index has been closed.
+        """
+        if self.explainer is None:
+            raise GroundingError(
+                "this hit does not know its search, because it was stored or made by hand; ask the "
+                "query again"
+            )
+        return self.explainer(self)
+
     def as_dict(self) -> dict[str, Any]:
         """Return the hit as plain values, for JSON; without what it does not have."""
         values = asdict(self)
+        del values["explainer"]
         if self.id is None:
             del values["id"]
         for name in ("metadata", "also", "similar"):

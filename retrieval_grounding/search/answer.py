@@ -20,9 +20,11 @@ from ..matching.matcher import Matcher
 from ..models.checks import encode_phrases
 from ..models.encoder import Encoder
 from ..storage.catalog import Catalog
+from .calibrated_on import describe_calibration
 from .clauses import ClauseScores, Ranked, rank_pool, refuse_probability, score_clauses
 from .described import with_metadata
 from .examples import EmbeddedExample, embed_example
+from .explain import Asked, Explainer
 from .grouping import Face, fold, most_diverse
 from .pool import Pool, PoolRequest
 from .rank import filter_by_probability, make_hit
@@ -85,8 +87,12 @@ def answer_all(
             phrases, matcher, own.top, own.candidates, own.exact, own.skip_missing
         )
         hits = discount_unknown(encoder, texts, hits)
-        kept = [filter_by_probability(one, own.min_probability) for one in hits]
-        found |= zip(numbers, kept, strict=True)
+        calibrated_on = describe_calibration(catalog, matcher)
+        for place, number in enumerate(numbers):
+            asked = Asked(queries[number], phrases[place : place + 1], (), matcher, calibrated_on)
+            explainer = Explainer(asked, retriever.regions_of)
+            kept = filter_by_probability(hits[place], own.min_probability)
+            found[number] = [replace(hit, explainer=explainer) for hit in kept]
     ordered = [found[number] for number in range(len(queries))]
     return with_metadata(catalog, ordered) if retriever.has_metadata else ordered
 
@@ -121,7 +127,7 @@ def answer(
         if len(hits) >= needed or is_all:
             break
         count *= _WIDER
-    return hits[:top]
+    return [replace(hit, explainer=answering.explainer) for hit in hits[:top]]
 
 
 class _Answering:
@@ -151,6 +157,9 @@ class _Answering:
         self._examples: Sequence[EmbeddedExample] = [
             embed_example(example, encoder, catalog, retriever.store) for example in query.like
         ]
+        calibrated_on = describe_calibration(catalog, matcher)
+        asked = Asked(query, self._phrases, self._examples, matcher, calibrated_on)
+        self.explainer = Explainer(asked, retriever.regions_of)
 
     def hits(self, count: int, needed: int, minimum: float) -> tuple[list[Hit], bool]:
         """Return hits among `count` images for each clause, and whether there are no others."""
@@ -250,17 +259,17 @@ class _Answering:
         return hits
 
     def _hit(self, pool: Pool, path: str, content_hash: str, found: Ranked) -> Hit:
-        x1, y1, x2, y2 = pool.regions.boxes[found.row].tolist()
-        return Hit(
-            phrase=self._title,
-            image=path,
-            box=(x1, y1, x2, y2),
-            score=found.score,
-            probability=found.probability,
-            label=pool.regions.label(found.row),
+        hit = make_hit(
+            self._title,
+            path,
+            pool.regions,
+            found.row,
+            np.zeros(len(pool.regions), np.float32),
+            None,
             region_id=int(pool.region_ids[found.row]),
             content_hash=content_hash,
         )
+        return replace(hit, score=found.score, probability=found.probability)
 
 
 def _may_be_shown(found: Ranked, minimum: float) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 from ..core.errors import StoreError
 from ..core.hits import Hit
 from ..core.phrases import Phrases
+from ..core.region_table import RegionTable
 from ..core.threads import WORTH_THREADS, single_thread
 from ..matching import checks
 from ..matching.matcher import Matcher
@@ -139,6 +140,27 @@ class Retriever:
             found = gather_pool(self._catalog, self._store, snapshot, request)
         assert found is not None  # the catalog cannot change inside the block
         return found or None
+
+    def regions_of(self, hit: Hit) -> tuple[RegionTable, int]:
+        """Return the regions of a hit's image, and which of them is the hit.
+
+        Raises
+        ------
+        StoreError
+            If the image has been removed from the index, or its region has moved.
+        """
+        gone = StoreError(f"the index has changed, and {hit.image} with it; ask the query again")
+        if hit.content_hash is None or hit.region_id is None:
+            raise gone
+        with self._catalog.reading():
+            found = self._catalog.content_rows(hit.content_hash)
+            self._store.refresh()
+        for _, key in found:
+            regions = self._store.gather([key])
+            row = hit.region_id - self._store.region_id(key, 0)
+            if 0 <= row < len(regions):
+                return regions, row
+        raise gone
 
     def close(self) -> None:
         """Close the shards."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection
 
 import numpy as np
@@ -25,7 +24,7 @@ _FEW_REGIONS = 8192
 """Comparing so many takes no longer than a search in inverted lists."""
 
 _MIN_SHARE_OF_A_GRAPH = 0.1
-_WIDENING = 0.5
+_WIDENING = 0.35
 _EXACT_REGIONS_PER_IMAGE = 16  # returning more regions costs less than searching again
 
 
@@ -136,9 +135,9 @@ class VectorSearch:
         parameters, per_image = SearchParameters(), _FLAT_REGIONS_PER_IMAGE
         if self._tuning is not None:
             # Tuned for the usual number of images; finding more takes a wider search.
-            factor = wider * -(-images // CANDIDATES)
+            factor: float = wider * -(-images // CANDIDATES)
             if selection is not None:  # the nearest regions are in more of the lists
-                factor = math.ceil(factor / max(selection.share, 1e-9) ** _WIDENING)
+                factor /= max(selection.share, 1e-9) ** _WIDENING
             parameters = self._tuning.parameters.scaled(factor)
             per_image = self._tuning.refine_factor
         k = per_image * images * wider

@@ -66,11 +66,23 @@ class Selection:
 
     def contains(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Return which regions are selected; unknown ids are not."""
+        numbers, starts, mask = self._flat
         shards, rows = split_region_ids(ids)
-        found = np.zeros(len(ids), bool)
-        for number in np.unique(shards).tolist():
-            mask = self.masks.get(number)
-            if mask is not None:
-                own = np.flatnonzero((shards == number) & (rows < len(mask)))
-                found[own] = mask[rows[own]]
+        places = np.searchsorted(numbers, shards).clip(max=len(numbers) - 1)
+        known = (numbers[places] == shards) & (rows < starts[places + 1] - starts[places])
+        found: npt.NDArray[np.bool_] = known & mask[np.where(known, starts[places] + rows, 0)]
         return found
+
+    @cached_property
+    def _flat(
+        self,
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        """The shards, where their regions begin, and all masks one after the other."""
+        numbers = sorted(self.masks)
+        sizes = [len(self.masks[number]) for number in numbers]
+        masks = [self.masks[number] for number in numbers]
+        return (
+            np.array([*numbers, np.iinfo(np.int64).max], np.int64),
+            np.concatenate([[0], np.cumsum(sizes), [sum(sizes)]]).astype(np.int64),
+            np.concatenate([*masks, np.zeros(1, bool)]),
+        )
