@@ -7,6 +7,7 @@ plain phrase takes the shorter way of `search.retriever`.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,6 +17,7 @@ from ..core.hits import Hit, Similar
 from ..core.photo import Photo
 from ..core.phrases import Phrases
 from ..core.query.value import Query
+from ..core.threads import single_thread
 from ..matching.matcher import Matcher
 from ..models.checks import encode_phrases
 from ..models.encoder import Encoder
@@ -122,11 +124,12 @@ def answer(
     answering = _Answering(title, query, catalog, retriever, encoder, matcher, options)
     needed = top * _DIVERSE_CANDIDATES if query.diverse else top
     count = max(options.candidates, needed)
-    for _ in range(_MAX_ROUNDS):
-        hits, is_all = answering.hits(count, needed, minimum)
-        if len(hits) >= needed or is_all:
-            break
-        count *= _WIDER
+    with contextlib.nullcontext() if options.exact else single_thread():
+        for _ in range(_MAX_ROUNDS):
+            hits, is_all = answering.hits(count, needed, minimum)
+            if len(hits) >= needed or is_all:
+                break
+            count *= _WIDER
     return [replace(hit, explainer=answering.explainer) for hit in hits[:top]]
 
 
