@@ -92,6 +92,7 @@ def test_also_wants_both_and_returns_both_boxes(index):
     assert (other.phrase, other.label, other.box) == ("blue", "blue", (40, 30, 70, 50))
     assert hit.probability < min(1, other.probability)
     assert hit.as_dict()["also"][0]["label"] == "blue"
+    assert other.explain().phrase == "blue"
     assert names(ask(index, "+blue +red p:>0.5")) == ["c.png"]
 
 

@@ -28,6 +28,7 @@ _MAX_COLUMNS = 64
 _MAX_NAME = 64
 _MAX_TEXT = 4096
 _MAX_INTEGER = 1 << 63
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # a URL; drives of Windows have one letter
 _FULL_DATE = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d)?)?")
 _INTEGER = re.compile(r"-?(0|[1-9]\d{0,18})")
 _NUMBER = re.compile(r"-?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
@@ -99,7 +100,7 @@ def typed_table(
     name : str
         For errors: where the records come from.
     folder : Path or None
-        What paths are relative to.
+        What paths are relative to; None leaves them as they are.
 
     Raises
     ------
@@ -227,9 +228,8 @@ def _is_date(text: str) -> bool:
 
 def _key_text(key: str, value: Any, folder: Path | None) -> str:
     text = os.fspath(value) if isinstance(value, os.PathLike) else str(value)
-    if key in ("path", "file_name"):
-        base = folder or Path.cwd()
-        return os.path.normpath(base / text)
+    if key in ("path", "file_name") and folder is not None and not _ADDRESS.match(text):
+        return os.path.normpath(folder / text)
     return text
 
 

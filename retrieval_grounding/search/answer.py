@@ -163,6 +163,14 @@ class _Answering:
         calibrated_on = describe_calibration(catalog, matcher)
         asked = Asked(query, self._phrases, self._examples, matcher, calibrated_on)
         self.explainer = Explainer(asked, retriever.regions_of)
+        self._first_also = 0 if query.phrase is None else 1
+        self._also_explainers = [
+            Explainer(
+                Asked(Query(text), self._phrases[row : row + 1], (), matcher, calibrated_on),
+                retriever.regions_of,
+            )
+            for row, text in enumerate(query.also, self._first_also)
+        ]
 
     def hits(self, count: int, needed: int, minimum: float) -> tuple[list[Hit], bool]:
         """Return hits among `count` images for each clause, and whether there are no others."""
@@ -182,8 +190,7 @@ class _Answering:
         return filter_by_probability(hits, minimum), pool.is_all or len(probable) < len(ranked)
 
     def _request(self, count: int) -> PoolRequest:
-        query, phrases = self._query, self._phrases
-        first = 0 if query.phrase is None else 1
+        query, phrases, first = self._query, self._phrases, self._first_also
         wanted = Phrases(
             [*phrases.texts[:first], *("" for _ in self._examples)],
             np.concatenate(
@@ -254,11 +261,14 @@ class _Answering:
                     content_hash=image.content_hash,
                 )
                 for number, (text, row) in enumerate(
-                    zip(self._query.also, found.also, strict=True),
-                    0 if self._query.phrase is None else 1,
+                    zip(self._query.also, found.also, strict=True), self._first_also
                 )
             ]
-            hits.append(replace(hit, also=tuple(also)) if also else hit)
+            if also:
+                pairs = zip(also, self._also_explainers, strict=True)
+                explained = tuple(replace(one, explainer=explainer) for one, explainer in pairs)
+                hit = replace(hit, also=explained)
+            hits.append(hit)
         return hits
 
     def _hit(self, pool: Pool, path: str, content_hash: str, found: Ranked) -> Hit:
