@@ -164,8 +164,11 @@ def test_many_regions_are_indexed_and_few_are_not(index, add, monkeypatch):
     assert not index.verify().faults
 
 
-def test_merging_keeps_unused_rows_and_leaves_damaged_shards_alone(index, add, caplog):
-    for x in range(5):
+def test_merging_keeps_unused_rows_and_leaves_damaged_shards_alone(index, add, caplog, tmp_path):
+    path = tmp_path / "a.png"
+    square("red", 30).save(path)
+    add(path)
+    for x in range(4):
         add(square("red", x))
     catalog = Catalog(index.directory)
     assert len(catalog.shard_files()) == 5
@@ -173,9 +176,8 @@ def test_merging_keeps_unused_rows_and_leaves_damaged_shards_alone(index, add, c
     data = bytearray(damaged.read_bytes())
     data[data.index(np.float32(0.9).tobytes())] ^= 1  # a score
     damaged.write_bytes(data)
-    first = next(image.path for image in index.images() if image.shard == 1)
-    index.remove(first)
-    add(square("blue", 3))
+    square("blue", 30).save(path)
+    add(path)
     assert "were not merged" in caplog.text
     assert len(index) == 5
     assert index.verify().faults
@@ -199,6 +201,14 @@ def test_a_merge_that_fails_loses_nothing(index, add, monkeypatch):
     assert not index.verify().faults
     names = {path.name for path in (index.directory / "shards").iterdir()}
     assert names == set(Catalog(index.directory).shard_files().values())
+
+
+def test_removing_in_between_leaves_few_shards_all_the_same(index, add):
+    for x in range(22):
+        add(square("red", x))
+        index.remove(f"content:{index.query('red', top=1)[0].content_hash}")
+    assert index.info()["shards"] < 20
+    assert not index.verify().faults
 
 
 def test_builds_merge_what_many_small_builds_leave(tmp_path, models):

@@ -26,7 +26,7 @@ from ..models.encoder import Encoder
 from ..storage.catalog import Catalog
 from ..storage.rows import KnownFile
 from ..storage.vectors.sync import lacks_many_regions, sync_vectors
-from .merge import merge_small_shards
+from .merge import has_many_small_shards, merge_small_shards
 from .metadata import store_metadata, table_of, with_addresses
 from .model_spec import Models, checked_loader, recorded_spec
 from .shard_writer import ShardWriter
@@ -93,9 +93,9 @@ def add_to_index(
             described = with_addresses(table, adding.addresses)
             report.described, report.unmatched = store_metadata(catalog, described)
         # Writing the vector index for each image would copy all of it.
-        worth_indexing = lacks_many_regions(catalog)
-        merge_small_shards(catalog, options.shard_images, indexed=worth_indexing)
-        if worth_indexing:
+        merge_small_shards(catalog, options.shard_images, indexed=False)
+        if lacks_many_regions(catalog) or has_many_small_shards(catalog, options.shard_images):
+            merge_small_shards(catalog, options.shard_images, indexed=True)
             sync_vectors(catalog, phrase_source(catalog, lambda: encoder), options.progress)
             calibrate_index(catalog, encoder)
         report.seconds = time.perf_counter() - started - writer.loading_seconds

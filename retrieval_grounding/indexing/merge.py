@@ -11,13 +11,15 @@ from ..storage.catalog import Catalog
 from ..storage.vectors.metadata import read_metadata
 from .compact import RowCopier
 
-__all__ = ["merge_small_shards"]
+__all__ = ["has_many_small_shards", "merge_small_shards"]
 
 _LOGGER = logging.getLogger(__name__)
 
 _FANOUT = 6
 """So many shards of about the same size become one. With shards of 512 images, up to 1,000 images
 that come one by one take 18 shards at most, and each is copied 3 times."""
+
+_MAX_SMALL = 16
 
 
 def merge_small_shards(catalog: Catalog, shard_images: int, *, indexed: bool) -> None:
@@ -37,8 +39,7 @@ def merge_small_shards(catalog: Catalog, shard_images: int, *, indexed: bool) ->
         Also merge shards that the vector index holds; it has to be updated then. An ``hnsw``
         index, which would be rebuilt, keeps its shards.
     """
-    metadata = read_metadata(catalog)
-    keep = set(metadata.shards) if metadata.kind == "hnsw" or not indexed else set()
+    keep = _kept(catalog, indexed)
     while numbers := choose_shards(catalog.shard_images(), keep, shard_images):
         copier = RowCopier(catalog)
         rows = [row for number in numbers for row in catalog.stored_rows(number)]
@@ -47,6 +48,21 @@ def merge_small_shards(catalog: Catalog, shard_images: int, *, indexed: bool) ->
         except (StoreError, ModelError) as error:
             _LOGGER.warning("shards %s were not merged: %s", numbers, error)
             keep |= set(numbers)
+
+
+def has_many_small_shards(catalog: Catalog, shard_images: int) -> bool:
+    """Return whether merging shards that the vector index holds is worth writing it again.
+
+    Removing images brings the vector index up to date, so it may hold any number of small shards.
+    """
+    sizes = catalog.shard_images()
+    small = sum(2 * size <= shard_images for size in sizes.values())
+    return small > _MAX_SMALL and bool(choose_shards(sizes, _kept(catalog, True), shard_images))
+
+
+def _kept(catalog: Catalog, indexed: bool) -> set[int]:
+    metadata = read_metadata(catalog)
+    return set(metadata.shards) if metadata.kind == "hnsw" or not indexed else set()
 
 
 def choose_shards(sizes: Mapping[int, int], keep: Collection[int], capacity: int) -> list[int]:
