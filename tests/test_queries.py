@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fakes import ColorEncoder, SquareDetector, draw_squares
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -417,6 +417,7 @@ def test_what_users_write_never_becomes_sql(index):
 literals = st.text(max_size=30).filter(lambda text: "\0" not in text)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(literals, literals, st.floats(allow_nan=False, allow_infinity=False))
 def test_the_sql_depends_on_the_shape_alone(text, other, number):
     def where(text: str, number: float) -> str:
@@ -430,6 +431,7 @@ def test_the_sql_depends_on_the_shape_alone(text, other, number):
     assert compiled(text, other, number) == compiled("a", "b", 0.0)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.text(max_size=40))
 def test_a_hostile_column_name_is_only_a_name(name):
     quoted = name.replace("`", "")
