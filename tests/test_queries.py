@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fakes import ColorEncoder, SquareDetector, draw_squares
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -223,6 +223,23 @@ def test_images_are_added_with_ids_and_metadata(folder, tmp_path):
     assert index.verify().faults == []
 
 
+def test_images_without_a_path_have_ids_metadata_and_hashes_of_their_looks(folder, tmp_path):
+    index = rg.build(folder / "2023", tmp_path / "index", options=QUIET, **MODELS)
+    data = (folder / "2024" / "c.png").read_bytes()
+    pixels = np.asarray(rg.load_image(folder / "2024" / "d.png"))
+    report = index.add(
+        iter([data, b"no image", pixels]), ids=["first", "none", "second"],
+        metadata=[{"shelf": 1}, {"shelf": 2}, {"shelf": 3}],
+        detector=MODELS["detector"], options=QUIET,
+    )  # fmt: skip
+    assert (report.added, report.described) == (2, 2)
+    assert report.unmatched == [file.path for file in report.skipped]
+    found = index.query(rg.Query.parse("blue where:shelf>0 unique:near"))
+    assert {(hit.id, hit.metadata["shelf"]) for hit in found} == {("first", 1), ("second", 3)}
+    assert all(hit.image.startswith("content:") for hit in found)
+    assert index.verify().faults == []
+
+
 def test_metadata_follows_a_moved_image_and_goes_with_a_removed_one(folder, tmp_path):
     photos, target = tmp_path / "photos", tmp_path / "index"
     shutil.copytree(folder / "2023", photos)
@@ -366,6 +383,18 @@ def test_an_example_finds_what_looks_like_it(index, folder):
     assert hit.label == "yellow"
 
 
+def test_an_example_may_be_bytes_or_pixels(index, folder):
+    file = folder / "2024" / "d.png"
+    expected = index.query(rg.Query(like=rg.Example(file, box=(5, 5, 25, 25))))
+    for source in (file.read_bytes(), rg.load_image(file), np.asarray(rg.load_image(file))):
+        query = rg.Query(like=rg.Example(source, box=(5, 5, 25, 25)))
+        found = index.query(query)
+        assert [hit.region_id for hit in found] == [hit.region_id for hit in expected]
+        assert query.title == "like an example"
+        with pytest.raises(rg.QueryError, match="has no text form"):
+            str(query)
+
+
 def test_an_example_can_be_weighted_with_a_phrase(index, folder):
     yellow = folder / "2024" / "trip [1]" / "e.png"
 
@@ -417,6 +446,7 @@ def test_what_users_write_never_becomes_sql(index):
 literals = st.text(max_size=30).filter(lambda text: "\0" not in text)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(literals, literals, st.floats(allow_nan=False, allow_infinity=False))
 def test_the_sql_depends_on_the_shape_alone(text, other, number):
     def where(text: str, number: float) -> str:
@@ -430,6 +460,7 @@ def test_the_sql_depends_on_the_shape_alone(text, other, number):
     assert compiled(text, other, number) == compiled("a", "b", 0.0)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.text(max_size=40))
 def test_a_hostile_column_name_is_only_a_name(name):
     quoted = name.replace("`", "")
@@ -499,7 +530,7 @@ def test_a_wrong_query_is_wrong_usage(folder, tmp_path, capsys):
     from retrieval_grounding.cli.app import app
 
     rg.build(folder, tmp_path / "index", options=QUIET, **MODELS)
-    for arguments in (["red lable:dog"], ["red", "--min-size", "x"], [], ["red", "--not", ""]):
+    for arguments in (["red lable:dog"], ["red", "--min-size", "x"], [""], ["red", "--not", ""]):
         with pytest.raises((typer.BadParameter, rg.QueryError)):
             app(["query", str(tmp_path / "index"), *arguments], standalone_mode=False)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import retrieval_grounding as rg
@@ -169,6 +169,7 @@ queries = st.builds(
 )
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(queries)
 def test_every_query_survives_its_text_form(query):
     """Labels are sets, so a repeated one is asked once."""
@@ -189,6 +190,7 @@ pieces = st.sampled_from(
 )  # fmt: skip
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.lists(pieces, max_size=20).map("".join) | st.text(max_size=60))
 def test_any_text_is_a_query_or_a_query_error(text):
     try:
@@ -244,6 +246,7 @@ def test_conditions_are_limited():
         parse_where("a = '" + "x" * 5000 + "'")
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.text(max_size=80))
 def test_any_text_is_a_condition_or_a_query_error(text):
     try:
@@ -252,6 +255,7 @@ def test_any_text_is_a_condition_or_a_query_error(text):
         assert error.position is None or 0 <= error.position <= len(text)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.text(max_size=20))
 def test_any_text_is_a_date_or_a_value_error(text):
     try:
