@@ -62,7 +62,7 @@ def test_models_lists_the_presets():
         (["info", "nowhere"], 1, "there is no index in nowhere"),
         (["evaluate", "nowhere", "--refs", "x"], 1, "there is no index in nowhere"),
         (["build", "nowhere"], 1, "'nowhere' does not exist"),
-        (["ground", "nowhere.jpg", "a dog"], 1, "missing: nowhere.jpg"),
+        (["ground", "nowhere.jpg", "a dog"], 1, "nowhere.jpg does not exist"),
         (["ground", "nowhere.jpg", "  "], 1, "the phrase is empty"),
         (["build"], 2, "Missing argument"),
         (["query", "x", "y", "--top", "0"], 2, "--top"),

@@ -62,8 +62,8 @@ Like = Annotated[
     list[str] | None,
     typer.Option(
         metavar="EXAMPLE",
-        help="What it looks like: FILE, FILE:X1,Y1,X2,Y2 or HASH:REGION, perhaps with a weight "
-        "such as +0.5. Repeatable.",
+        help="What it looks like: FILE, FILE:X1,Y1,X2,Y2 (or a URL) or HASH:REGION, perhaps with "
+        "a weight such as +0.5. Repeatable.",
     ),
 ]
 Label = Annotated[
