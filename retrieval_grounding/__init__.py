@@ -22,10 +22,13 @@ _HOMES = {
     "DetectorSettings": "models.detector",
     "Encoder": "models.encoder",
     "EvaluationReport": "evaluation.report",
+    "Example": "core.query.examples",
+    "Explanation": "core.explanation",
     "Expression": "data.expressions",
     "ExpressionError": "core.errors",
     "ExpressionSet": "data.expressions",
     "Fault": "core.reports",
+    "Filters": "core.query.filters",
     "Fingerprint": "models.encoder",
     "GroundingError": "core.errors",
     "Hit": "core.hits",
@@ -34,13 +37,17 @@ _HOMES = {
     "Index": "index",
     "MIN_PROBABILITY": "core.hits",
     "Matcher": "matching.matcher",
+    "MetadataError": "core.errors",
     "ModelError": "core.errors",
     "PRESETS": "models.presets",
     "PhraseError": "core.errors",
     "Phrases": "core.phrases",
+    "Query": "core.query.value",
+    "QueryError": "core.errors",
     "RegionTable": "core.region_table",
     "Regions": "core.regions",
     "SourceError": "core.errors",
+    "Similar": "core.hits",
     "StoreError": "core.errors",
     "StoreLockedError": "core.errors",
     "TrainingOptions": "matching.options",
@@ -69,15 +76,21 @@ if TYPE_CHECKING:
         ExpressionError,
         GroundingError,
         ImageError,
+        MetadataError,
         ModelError,
         PhraseError,
+        QueryError,
         SourceError,
         StoreError,
         StoreLockedError,
     )
+    from .core.explanation import Explanation
     from .core.groups import with_groups
-    from .core.hits import MIN_PROBABILITY, Hit
+    from .core.hits import MIN_PROBABILITY, Hit, Similar
     from .core.phrases import Phrases
+    from .core.query.examples import Example
+    from .core.query.filters import Filters
+    from .core.query.value import Query
     from .core.region_table import RegionTable
     from .core.regions import Regions, pairwise_iou
     from .core.reports import (

@@ -9,19 +9,18 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from .core.errors import GroundingError
 from .core.phrases import clean_phrase
+from .core.query.value import Query
 from .core.reports import BuildReport, SkippedFile
 from .core.text import counted
 from .core.types import PathLike
 from .indexing.describe import describe_index
 from .indexing.maintenance import Maintenance
 from .indexing.model_spec import choose_index_matcher, encoder_fingerprint
-from .matching.embed import embed_phrases
 from .matching.matcher import CosineMatcher, Matcher
 from .models.encoder import Encoder
+from .search.answer import AnswerOptions, answer_all
 from .search.hits import Hits
 from .search.opened import OpenedIndex
-from .search.rank import filter_by_probability
-from .search.unknown import discount_unknown
 from .storage.catalog import Catalog
 from .storage.lock import writer_lock
 from .storage.rows import ImageRow
@@ -131,7 +130,7 @@ class Index(Maintenance):
     @overload
     def query(
         self,
-        phrases: str,
+        phrases: str | Query,
         top: int = ...,
         candidates: int = ...,
         min_probability: float | None = ...,
@@ -143,7 +142,7 @@ class Index(Maintenance):
     @overload
     def query(
         self,
-        phrases: list[str] | tuple[str, ...],
+        phrases: list[str] | list[Query] | list[str | Query] | tuple[str | Query, ...],
         top: int = ...,
         candidates: int = ...,
         min_probability: float | None = ...,
@@ -154,7 +153,12 @@ class Index(Maintenance):
 
     def query(
         self,
-        phrases: str | list[str] | tuple[str, ...],
+        phrases: str
+        | Query
+        | list[str]
+        | list[Query]
+        | list[str | Query]
+        | tuple[str | Query, ...],
         top: int = 10,
         candidates: int = 100,
         min_probability: float | None = 0.0,
@@ -166,8 +170,9 @@ class Index(Maintenance):
 
         Parameters
         ----------
-        phrases : str, or list or tuple of str
-            What to find; several phrases are answered in one pass.
+        phrases : str or Query, or sequence of them
+            What to find. Several phrases are answered in one pass. A text is a phrase, whatever
+            signs are in it; ``Query.parse`` reads ``a dog -person since:2024``.
         top : int
             Maximum number of hits per phrase.
         candidates : int
@@ -193,19 +198,25 @@ class Index(Maintenance):
         ------
         PhraseError
             If a phrase is empty or not text.
+        QueryError
+            If a query does not fit the index: a column or a region that it does not have.
+        ImageError
+            If the image of an example cannot be used.
         """
         if top < 1 or candidates < 1:
             raise GroundingError("top and candidates must be at least 1")
-        asked = [phrases] if isinstance(phrases, str) else phrases
-        texts = [clean_phrase(phrase) for phrase in asked]
-        if not texts:
+        options = AnswerOptions(top, candidates, min_probability, exact, skip_missing)
+        single = isinstance(phrases, (str, Query))
+        asked = [phrases] if isinstance(phrases, (str, Query)) else phrases
+        queries = [one if isinstance(one, Query) else Query(clean_phrase(one)) for one in asked]
+        if not queries:
             return []
-        queries = embed_phrases(self.encoder, texts)
-        search = self._opened.retriever.search
-        found = search(queries, matcher or self.matcher, top, candidates, exact, skip_missing)
-        found = discount_unknown(self.encoder, texts, found)
-        answers = [Hits(filter_by_probability(hits, min_probability)) for hits in found]
-        return answers[0] if isinstance(phrases, str) else answers
+        retriever, encoder = self._opened.retriever, self.encoder
+        found = answer_all(
+            queries, self._catalog, retriever, encoder, matcher or self.matcher, options
+        )
+        answers = [Hits(hits) for hits in found]
+        return answers[0] if single else answers
 
     def evaluate(
         self,

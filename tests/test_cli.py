@@ -105,7 +105,7 @@ def test_results_name_every_phrase(index, tmp_path):
     assert [len(entry["hits"]) for entry in results] == [1, 1]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "retrieval_grounding.index.filter_by_probability",
+            "retrieval_grounding.search.answer.filter_by_probability",
             lambda hits, _: [hit for hit in hits if hit.phrase == "red"],
         )
         results = json.loads(CliRunner().invoke(app, [*arguments, "1", "--json"]).stdout)
@@ -135,7 +135,7 @@ def test_verbose_shows_log_records_on_stderr(index, monkeypatch, caplog, before,
             logger.log(level, "about %s\x1b[31m", "hits")
         return hits
 
-    monkeypatch.setattr("retrieval_grounding.index.filter_by_probability", log_and_keep)
+    monkeypatch.setattr("retrieval_grounding.search.answer.filter_by_probability", log_and_keep)
     arguments = [*before, "query", str(index), "red", "--json", *after]
     done = CliRunner().invoke(app, arguments)
     lines = [line for line in done.stderr.splitlines() if "about hits" in line]

@@ -53,6 +53,7 @@ def test_xargs_gets_every_path_whatever_its_name(photos, tmp_path, models, monke
         "a b.png",
         "c'd\".png",
         "new\nline.png",
+        "\u00fc\u2028.png",
     ]
     for name in names:
         draw_squares(tmp_path / "x.png", {"red": (0, 0, 70, len(name))}).rename(photos / name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import select
@@ -87,6 +88,26 @@ def test_a_bad_line_is_reported_and_the_next_is_answered(ask, bad):
     assert ["error" in answer for answer in answers] == [False, True, False]
 
 
+def test_options_of_a_query_apply_to_each_line_and_a_bad_clause_ends_nothing(ask):
+    done = ask("red\ngreen size:x\ngreen -red\n", "--folder", "photos", "--explain")
+    assert done.exit_code == 1
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    assert [Path(row[5]).name for row in rows] == ["a.png"]
+    assert "error: " in done.stderr
+    assert "cosine" in done.stderr
+
+
+def test_a_wrong_option_is_reported_before_the_prompt(ask):
+    done = ask("red\n", "--min-size", "x")
+    assert (done.exit_code, done.stdout) == (2, "")
+
+
+def test_an_example_needs_no_phrase_and_asks_for_none(ask, index):
+    done = ask("green\n", "--like", f"{index.parent}/photos/a.png:5,5,25,25", "--paths")
+    assert done.exit_code == 0, done.output
+    assert [Path(line).name for line in done.stdout.splitlines()] == ["a.png"]
+
+
 def test_bytes_that_are_no_text_are_dropped(ask):
     done = ask(b"red \xff\xfe\ngreen\n")
     assert done.exit_code == 0, done.output
@@ -119,6 +140,7 @@ class Terminal:
         )
         os.close(slave)
         self.shown = ""
+        self.decoder = codecs.getincrementaldecoder("utf-8")()  # a read may end inside a character
 
     def type(self, keys: bytes) -> None:
         os.write(self.master, keys)
@@ -130,7 +152,7 @@ class Terminal:
             assert time.monotonic() < deadline, self.shown
             if select.select([self.master], [], [], 1)[0]:
                 try:
-                    self.shown += os.read(self.master, 4096).decode()
+                    self.shown += self.decoder.decode(os.read(self.master, 4096))
                 except OSError:  # the other side is closed
                     pytest.fail(f"it ended after {self.shown!r}")
         before, _, self.shown = self.shown.partition(text)

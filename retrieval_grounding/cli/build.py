@@ -131,6 +131,14 @@ def build(
     restore: Annotated[
         bool, typer.Option("--restore", help="Add images again that 'remove' removed.")
     ] = False,
+    metadata: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A .csv, .jsonl or .parquet file about the images, keyed by path, stem or id, for "
+            "'query --where'.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Report what would be done, without decoding or writing."),
@@ -179,7 +187,9 @@ def build(
         fail_if_unusable(report)
         return
     try:
-        built = build_index(sources, directory, options=options, timeout=wait, **models)
+        built = build_index(
+            sources, directory, options=options, metadata=metadata, timeout=wait, **models
+        )
     except BuildInterrupted as stopped:
         show_build(stopped.report, directory, as_json)
         note("stopped: everything reported above is saved; build again to resume")

@@ -47,6 +47,8 @@ def build_as_dict(report: BuildReport) -> dict[str, Any]:
         "notes": [{"path": n.path, "reason": n.reason, "detail": n.detail} for n in report.notes],
         "left_out": skipped_as_dicts(report.left_out),
         "other_files": report.other_files,
+        "described": report.described,
+        "unmatched": report.unmatched,
     }
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "export_hits",
     "hits_as_dicts",
     "open_in_browser",
+    "print_explanations",
     "print_hits",
     "print_paths",
     "show_hits",
@@ -34,13 +35,13 @@ PhraseHits = tuple[str, "list[Hit]"]
 """A phrase and its hits, best first."""
 
 
-def hits_as_dicts(results: Sequence[PhraseHits]) -> list[dict[str, Any]]:
+def hits_as_dicts(results: Sequence[PhraseHits], explain: bool = False) -> list[dict[str, Any]]:
     """Return results as plain values: one entry for each phrase, with or without hits."""
     return [
         {
             "phrase": phrase,
             "matches": any(hit.matches for hit in hits),
-            "hits": [_as_dict(hit) for hit in hits],
+            "hits": [_as_dict(hit, explain) for hit in hits],
         }
         for phrase, hits in results
     ]
@@ -80,6 +81,14 @@ def print_paths(results: Sequence[PhraseHits], end: bytes) -> None:
     say_bytes(b"".join(path + end for path in dict.fromkeys(paths)))
 
 
+def print_explanations(results: Sequence[PhraseHits]) -> None:
+    """Say on stderr why each hit was found."""
+    for hit in (hit for _, hits in results for hit in hits):
+        note(f"{shown_path(hit.image)}:")
+        for line in str(hit.explain()).splitlines():
+            note(f"  {line}")
+
+
 def show_hits(
     results: Sequence[PhraseHits],
     html: Path | None,
@@ -87,8 +96,12 @@ def show_hits(
     open_page: bool = False,
     path_end: bytes | None = None,
     index: Index | None = None,
+    explain: bool = False,
 ) -> None:
-    """Print results as text, JSON or paths; write the HTML page, and open it, if that is wanted."""
+    """Print results as text, JSON or paths; write the HTML page, and open it, if that is wanted.
+
+    With `explain`, JSON says why each hit was found, and text says it on stderr.
+    """
     if open_page and html is None:
         import tempfile
 
@@ -104,9 +117,11 @@ def show_hits(
     if path_end is not None:
         print_paths(results, path_end)
     elif as_json:
-        print_json(hits_as_dicts(results))
+        print_json(hits_as_dicts(results, explain))
     else:
         print_hits(results)
+        if explain:
+            print_explanations(results)
     if html is not None:
         note(f"Wrote the HTML page {html}")
         if open_page:
@@ -141,8 +156,9 @@ def export_hits(
             note(f"Wrote {folder}")
 
 
-def _as_dict(hit: Hit) -> dict[str, Any]:
-    return hit.as_dict() | {"missing": hit.missing}
+def _as_dict(hit: Hit, explain: bool) -> dict[str, Any]:
+    why = {"explanation": hit.explain().as_dict()} if explain else {}
+    return hit.as_dict() | {"missing": hit.missing} | why
 
 
 def _line(hit: Hit) -> tuple[str, ...]:

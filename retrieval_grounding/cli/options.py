@@ -40,7 +40,6 @@ __all__ = [
     "PhraseArguments",
     "PresetName",
     "Print0",
-    "QueryPhrases",
     "ShardImages",
     "Split",
     "Wait",
@@ -132,14 +131,6 @@ PhraseArguments = Annotated[
     list[str],
     typer.Argument(
         help="What to find. Each argument is one phrase, so quote phrases of several words.",
-        metavar="PHRASE",
-    ),
-]
-QueryPhrases = Annotated[
-    list[str] | None,
-    typer.Argument(
-        help="What to find. Each argument is one phrase, so quote phrases of several words. "
-        "Without one, a prompt asks for phrases, or each line of standard input is one.",
         metavar="PHRASE",
     ),
 ]

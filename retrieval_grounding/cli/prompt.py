@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import typer
 
 from ..core.errors import GroundingError, PhraseError
-from .hits import PhraseHits, hits_as_dicts, print_hits, print_paths
+from .hits import PhraseHits, hits_as_dicts, print_explanations, print_hits, print_paths
 from .output import note, print_json
 
 __all__ = ["answer_lines"]
@@ -22,7 +22,9 @@ Ask = Callable[[list[str]], list[PhraseHits]]
 """Returns the hits of phrases."""
 
 
-def answer_lines(ask: Ask, as_json: bool, path_end: bytes | None = None) -> None:
+def answer_lines(
+    ask: Ask, as_json: bool, path_end: bytes | None = None, explain: bool = False
+) -> None:
     """Answer one phrase after the other, as text or as one line of JSON for each.
 
     A phrase that cannot be answered does not end this; Ctrl-D does, and the end of the input.
@@ -35,6 +37,8 @@ def answer_lines(ask: Ask, as_json: bool, path_end: bytes | None = None) -> None
         Whether to print JSON.
     path_end : bytes, optional
         Print only the paths of images, each with this behind it.
+    explain : bool
+        Whether to say why each hit was found.
 
     Raises
     ------
@@ -61,9 +65,11 @@ def answer_lines(ask: Ask, as_json: bool, path_end: bytes | None = None) -> None
         if path_end is not None:
             print_paths(results, path_end)
         elif as_json:
-            print_json(hits_as_dicts(results)[0], indent=None)
+            print_json(hits_as_dicts(results, explain)[0], indent=None)
         else:
             print_hits(results)
+            if explain:
+                print_explanations(results)
     if not typed and not asked:
         raise typer.BadParameter("there is no phrase: name one, or write one to standard input")
     if not typed and failed:

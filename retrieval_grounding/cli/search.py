@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..core.errors import QueryError
 from ..models.presets import DEFAULT_PRESET
 from .hits import PhraseHits, export_hits, show_hits
 from .logs import Verbose
@@ -31,13 +32,29 @@ from .options import (
     PhraseArguments,
     PresetName,
     Print0,
-    QueryPhrases,
     Yolo,
     check_image_first,
     check_index_first,
     detector_settings,
 )
 from .output import note
+from .query_options import (
+    Also,
+    Diverse,
+    Folder,
+    Label,
+    Like,
+    MaxSize,
+    MinSize,
+    NotIn,
+    QueryTexts,
+    Since,
+    Unique,
+    Until,
+    Unwanted,
+    Where,
+    make_queries,
+)
 
 if TYPE_CHECKING:
     from ..core.hits import Hit
@@ -47,12 +64,26 @@ __all__ = ["ground", "query"]
 
 def query(
     index: IndexDirectory,
-    phrases: QueryPhrases = None,
+    phrases: QueryTexts = None,
     top: Annotated[int, typer.Option("--top", "-k", min=1, help="Hits per phrase.")] = 10,
     candidates: Annotated[
         int, typer.Option(min=1, help="Candidate images per phrase, whose regions are scored.")
     ] = 100,
     min_probability: MinProbability = None,
+    unwanted: Unwanted = None,
+    not_in: NotIn = None,
+    also: Also = None,
+    like: Like = None,
+    label: Label = None,
+    folder: Folder = None,
+    min_size: MinSize = None,
+    max_size: MaxSize = None,
+    since: Since = None,
+    until: Until = None,
+    where: Where = None,
+    unique: Unique = None,
+    diverse: Diverse = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Say why each hit was found.")] = False,
     exact: Annotated[
         bool, typer.Option("--exact", help="Compare every region with each phrase.")
     ] = False,
@@ -73,22 +104,43 @@ def query(
 ) -> None:
     """Find the regions that phrases refer to, in all images of an index.
 
-    Without a phrase it opens a prompt, which keeps the models loaded.
+    Without a phrase it opens a prompt, which keeps the models loaded; options apply to each phrase.
 
-    Example: retrieval-grounding query indexes/pictures "a man holding a red umbrella"
+    Example: retrieval-grounding query indexes/pictures "a dog -person since:2024-05" --unique near
     """
     from ..index import Index
 
-    texts = phrases or []
+    texts = list(phrases or [])
     check_index_first(index, texts)
     if as_json and (paths or print0):
         raise typer.BadParameter("--json and --paths print different things; use one of them")
     _hint_at_quotes(texts)
+    clauses = {
+        "unwanted": unwanted,
+        "scope": not_in,
+        "also": also,
+        "like": like,
+        "labels": label,
+        "folders": folder,
+        "min_size": min_size,
+        "max_size": max_size,
+        "since": since,
+        "until": until,
+        "where": where,
+        "unique": unique,
+        "diverse": diverse,
+    }
+    says_what = bool(texts or also or like)
+    try:
+        make_queries(texts if says_what else ["any phrase"], clauses)
+    except QueryError as error:
+        raise typer.BadParameter(str(error)) from error
     opened = Index.open(index, encoder=clip, device=device)
 
     def ask(asked: list[str]) -> list[PhraseHits]:
+        queries = make_queries(asked, clauses)
         found = opened.query(
-            asked,
+            queries,
             top=top,
             candidates=candidates,
             min_probability=min_probability,
@@ -96,13 +148,13 @@ def query(
             skip_missing=skip_missing,
         )
         _hint_at_minimum(min_probability, found)
-        return list(zip(asked, found, strict=True))
+        return [(query.title, hits) for query, hits in zip(queries, found, strict=True)]
 
     path_end = b"\0" if print0 else b"\n" if paths else None
-    if texts:
+    if says_what:
         results = ask(texts)
         export_hits(results, export, crops, yolo)
-        show_hits(results, html, as_json, open_page, path_end, opened)
+        show_hits(results, html, as_json, open_page, path_end, opened, explain)
         return
     if html or export or crops or yolo or open_page:
         raise typer.BadParameter(
@@ -112,7 +164,7 @@ def query(
     from .prompt import answer_lines
 
     _ = opened.encoder, opened.matcher  # what cannot be loaded is reported before anybody types
-    answer_lines(ask, as_json, path_end)
+    answer_lines(ask, as_json, path_end, explain)
 
 
 def ground(

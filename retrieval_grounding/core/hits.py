@@ -4,18 +4,37 @@ from __future__ import annotations
 
 import importlib
 import os
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
 
 from .addresses import is_path, split_member
+from .errors import GroundingError
+from .explanation import Explanation
 
-__all__ = ["EXPORTS", "MIN_PROBABILITY", "Hit"]
+__all__ = ["EXPORTS", "MIN_PROBABILITY", "Hit", "Similar"]
 
 EXPORTS = (".csv", ".parquet", ".json")
 """Suffixes of the files that hits can be saved to; JSON is in the format of COCO."""
 
 MIN_PROBABILITY = 0.3
 """Images that show what a phrase describes with a lower probability are no answer to it."""
+
+
+class Similar(NamedTuple):
+    """An image that was left out because a better hit is of the same.
+
+    Parameters
+    ----------
+    image : str
+        Its path.
+    relation : str
+        ``"copy"`` (the same content), ``"near"`` (a near-duplicate) or ``"burst"`` (taken within
+        seconds, and alike).
+    """
+
+    image: str
+    relation: str
 
 
 @dataclass(frozen=True, repr=False)
@@ -51,6 +70,16 @@ class Hit:
     image_probability : float or None
         Probability that the image shows what the phrase describes, wherever it is; not below
         `probability`. None if the matcher is not calibrated.
+    id : str or None
+        The id that the user gave the image.
+    metadata : mapping
+        The metadata that the user gave the image.
+    also : tuple of Hit
+        The best regions of the same image for what else was asked for (``Query.also``).
+    similar : tuple of Similar
+        What was left out in favor of this hit (``Query.unique``).
+    explainer : callable or None
+        What :meth:`explain` asks; None if the hit was made or loaded otherwise.
 
     Examples
     --------
@@ -78,6 +107,11 @@ class Hit:
     label_score: float | None = None
     image_size: tuple[int, int] | None = None
     image_probability: float | None = None
+    id: str | None = None
+    metadata: Mapping[str, str | int | float | bool] = field(default_factory=dict, hash=False)
+    also: tuple[Hit, ...] = ()
+    similar: tuple[Similar, ...] = ()
+    explainer: Callable[[Hit], Explanation] | None = field(default=None, repr=False, compare=False)
 
     @property
     def presence(self) -> float | None:
@@ -112,9 +146,36 @@ class Hit:
             return False
         return False
 
+    def explain(self) -> Explanation:
+        """Return why this was found: the parts of the score, the runner-up, the calibration.
+
+        Raises
+        ------
+        GroundingError
+            If the hit does not come from a query or from :func:`ground` in this process, or the
+            index has been closed.
+        """
+        if self.explainer is None:
+            raise GroundingError(
+                "this hit does not know its search, because it was stored or made by hand; ask the "
+                "query again"
+            )
+        return self.explainer(self)
+
     def as_dict(self) -> dict[str, Any]:
-        """Return the hit as plain values, for JSON."""
-        return asdict(self)
+        """Return the hit as plain values, for JSON; without what it does not have."""
+        values = asdict(self)
+        del values["explainer"]
+        if self.id is None:
+            del values["id"]
+        for name in ("metadata", "also", "similar"):
+            if not values[name]:
+                del values[name]
+        if self.also:
+            values["also"] = [hit.as_dict() for hit in self.also]
+        if self.similar:
+            values["similar"] = [found._asdict() for found in self.similar]
+        return values
 
     def __repr__(self) -> str:
         name = os.path.basename(self.image) or self.image  # noqa: PTH119 - need not be a path

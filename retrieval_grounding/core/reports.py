@@ -158,6 +158,10 @@ class BuildReport:
         Images that went through the models, and their regions, including the whole images.
     seconds : float
         Duration, without loading the models.
+    described : int
+        Images that got metadata or an id.
+    unmatched : list of str
+        Keys of rows of metadata that are about no image of the index.
     """
 
     found: int = 0
@@ -176,6 +180,8 @@ class BuildReport:
     embedded: int = 0
     regions: int = 0
     seconds: float = 0.0
+    described: int = 0
+    unmatched: list[str] = field(default_factory=list)
 
     @property
     def images_per_second(self) -> float:

@@ -14,12 +14,14 @@ from typing import Any, NamedTuple
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from ..core.errors import ImageError
+from ..core.photo import Photo
 from .damage import ImageNote, load_pixels
 from .depth import scale_transparency, stored_mode, with_real_range
 from .heif import is_heif, open_heif
 from .image_source import ImageSource, hash_content, hash_pixels, read_source
 from .jpeg import JpegData
 from .memory import decoding_bytes
+from .photo import read_exif
 from .pixels import to_rgb, turn
 
 __all__ = [
@@ -51,10 +53,11 @@ _PLUGINS = {
 
 
 class DecodedImage(NamedTuple):
-    """An image, and what a decoder guessed or repaired."""
+    """An image, what a decoder guessed or repaired, and what the photograph says about itself."""
 
     image: Image.Image
     notes: tuple[ImageNote, ...]
+    photo: Photo = Photo()
 
 
 def load_image(image: ImageSource, content_hash: str | None = None) -> Image.Image:
@@ -201,12 +204,13 @@ def _decode(data: bytes, allow: Callable[[int, int], None] | None) -> DecodedIma
         notes = load_pixels(image, file, jpeg)
         if image.size != (width, height):
             raise ImageError("corrupt", f"the header claims {width} × {height} pixels")
-        method = turn(image)
+        method, photo = turn(image), read_exif(image)
         full, guess = with_real_range(image, stored, lambda: _open(io.BytesIO(data)))
         rgb, guess = (to_rgb(full)[0], guess) if guess else to_rgb(full)
     if guess is not None:
         notes.append(ImageNote("guessed-range", guess))
-    return DecodedImage(rgb if method is None else rgb.transpose(method), tuple(notes))
+    upright = rgb if method is None else rgb.transpose(method)
+    return DecodedImage(upright, tuple(notes), photo)
 
 
 def _open(file: io.BytesIO) -> ImageFile.ImageFile:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from ..core.errors import ImageError
+from ..core.photo import Photo
 from ..core.reports import SkippedFile
 from .budget import MemoryBudget, OverBudgetError
 from .damage import ImageNote
@@ -64,6 +65,8 @@ class LoadedImage:
         None if the regions of this content are already known.
     notes : tuple of ImageNote
         What was guessed or repaired when it was decoded.
+    photo : Photo or None
+        What the photograph says about itself; None if it was not decoded.
     """
 
     path: str
@@ -72,6 +75,7 @@ class LoadedImage:
     content_hash: str
     image: Image.Image | None
     notes: tuple[ImageNote, ...] = ()
+    photo: Photo | None = None
 
 
 class _Reader:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -16,6 +17,7 @@ from ..core.types import RowKey
 from ..data.decoder import Decoder
 from ..data.image_source import ImageSource, address_of, hash_content, hash_pixels, read_source
 from ..data.images import TRANSIENT_REASONS, as_shown
+from ..data.photo import perceptual_hash, read_exif
 from ..data.prefetch import LoadedImage, settled
 from ..data.reading import size_and_time
 from ..matching.calibrate import calibrate_index
@@ -25,6 +27,7 @@ from ..storage.catalog import Catalog
 from ..storage.rows import KnownFile
 from ..storage.vectors.sync import lacks_many_regions, sync_vectors
 from .merge import has_many_small_shards, merge_small_shards
+from .metadata import store_metadata, table_of, with_addresses
 from .model_spec import Models, checked_loader, recorded_spec
 from .shard_writer import ShardWriter
 from .tuning_phrases import phrase_source
@@ -40,6 +43,8 @@ Item = LoadedImage | SkippedFile
 def add_to_index(
     directory: Path,
     sources: Iterable[ImageSource],
+    ids: Sequence[object] | None,
+    metadata: Sequence[Mapping[str, Any]] | None,
     detector: str | Detector | None,
     encoder: Encoder,
     decoder: Decoder,
@@ -55,6 +60,8 @@ def add_to_index(
         Folder of the index.
     sources : iterable of ImageSource
         Read one after the other.
+    ids, metadata : sequence, optional
+        What the user says about each image.
     detector : str, Detector or None
         The detector that built the index; what it names itself if left out.
     encoder : Encoder
@@ -69,6 +76,10 @@ def add_to_index(
         Seconds to wait for a different writer.
     """
     started = time.perf_counter()
+    table = None
+    if ids is not None or metadata is not None:
+        sources = list(sources)
+        table = table_of(len(sources), ids, metadata)
     with writable_catalog(directory, timeout) as catalog:
 
         def load_models() -> Models:
@@ -76,7 +87,11 @@ def add_to_index(
             return checked_loader(catalog, spec, device)()
 
         writer = ShardWriter(catalog, load_models, options)
-        report = _Adding(catalog, writer, decoder, options).run(sources)
+        adding = _Adding(catalog, writer, decoder, options)
+        report = adding.run(sources)
+        if table is not None:
+            described = with_addresses(table, adding.addresses)
+            report.described, report.unmatched = store_metadata(catalog, described)
         # Writing the vector index for each image would copy all of it.
         merge_small_shards(catalog, options.shard_images, indexed=False)
         if lacks_many_regions(catalog) or has_many_small_shards(catalog, options.shard_images):
@@ -88,11 +103,12 @@ def add_to_index(
 
 
 class _Adding:
-    """Adds images in one session."""
+    """Adds images in one session; `addresses` are those of all that were read, in order."""
 
     def __init__(
         self, catalog: Catalog, writer: ShardWriter, decoder: Decoder, options: BuildOptions
     ) -> None:
+        self.addresses: list[str] = []
         self._catalog = catalog
         self._writer = writer
         self._decoder = decoder
@@ -120,6 +136,7 @@ class _Adding:
         for number, source in sources:
             item = self._load(number, source)
             group.append(item)
+            self.addresses.append(item.path)
             if isinstance(item, LoadedImage) and item.image is not None:
                 pixels += item.image.width * item.image.height
             if len(group) >= self._options.batch_images or pixels >= _MAX_BATCH_PIXELS:
@@ -139,10 +156,11 @@ class _Adding:
             if isinstance(read, Image.Image):
                 pixels = as_shown(read)
                 digest = hash_pixels(pixels)
-                known = self._is_known(digest)
-                return LoadedImage(
-                    name or address_of(source, digest), -1, -1, digest, None if known else pixels
-                )
+                name = name or address_of(source, digest)
+                if self._is_known(digest):
+                    return LoadedImage(name, -1, -1, digest, None)
+                photo = read_exif(read)._replace(looks=perceptual_hash(pixels))
+                return LoadedImage(name, -1, -1, digest, pixels, photo=photo)
             digest = hash_content(read)
             name = name or address_of(source, digest)
             size, mtime_ns = state if state[0] >= 0 else (len(read), -1)
@@ -175,6 +193,7 @@ class _Adding:
         report = self._report
         report.found += 1
         report.notes += [FileNote(item.path, *note) for note in item.notes]
+        self._writer.describe(item)
         known = self._seen.get(item.path) or self._catalog.known_file(item.path)
         now = KnownFile(item.size, item.mtime_ns, *place)
         if known is not None and known.key == place:

@@ -6,7 +6,7 @@ Each imports what it does, so that a query does not have to.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from ..core.reports import BuildOptions, BuildReport, CompactReport, VerifyReport
@@ -53,6 +53,8 @@ class Maintenance(ABC):
         self,
         images: ImageSource | Iterable[ImageSource],
         *,
+        ids: Sequence[object] | None = None,
+        metadata: Sequence[Mapping[str, Any]] | None = None,
         detector: str | Detector | None = None,
         options: BuildOptions | None = None,
         timeout: float = 0.0,
@@ -67,6 +69,11 @@ class Maintenance(ABC):
         images : path, URL, bytes, file, PIL image or array, or a list or iterator of these
             As for :func:`load_image`. What has no path or URL gets the address ``content:HASH``,
             with the hash of its content.
+        ids : sequence, optional
+            One for each image: how you call it. It becomes text, and ``hit.id``.
+        metadata : sequence of mappings, optional
+            One for each image: values by column, to be asked for in :class:`Query` (`where`); they
+            become ``hit.metadata``. Columns that are not named keep their values.
         detector : str or Detector, optional
             The detector that built the index. Needed if that was an object, or weights of your own
             that you have never named for this index before.
@@ -82,6 +89,10 @@ class Maintenance(ABC):
         ------
         ModelError
             If `detector` did not build the index.
+        MetadataError
+            If there is not one id or mapping for each image, or a value is of the wrong type; also
+            if an id belongs to two images or the index has values of another type in a column,
+            after the images were added.
 
         Examples
         --------
@@ -101,6 +112,8 @@ class Maintenance(ABC):
         return add_to_index(
             self._catalog.directory,
             cast("Iterable[ImageSource]", images if several else [images]),
+            ids,
+            metadata,
             detector,
             self.encoder,
             self._decoder,

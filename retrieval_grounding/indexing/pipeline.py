@@ -52,7 +52,7 @@ def add_images(
         contextlib.closing(
             read_batches(
                 found.todo,
-                found.places,
+                found.to_keep,
                 options.workers,
                 count=options.batch_images,
                 memory=options.memory,
@@ -137,6 +137,7 @@ def _add_batch(
             _skip(failed, found, writer, report)
         else:
             report.notes += [FileNote(item.path, *note) for note in item.notes]
+            writer.describe(item)
             copies = found.copies(item.content_hash, place)
             change, gone = found.assign(item.path, place)
             for path, file in copies:

@@ -108,6 +108,7 @@ def _embed_again(
                         writer.skip(item)
                         report.lost.append(item.path)
                 elif (place := places.get(item.content_hash)) is not None:
+                    writer.describe(item)
                     writer.link(item, place, touched=False, instead_of=None)
             writer.commit_full()
             advance(len(batch))

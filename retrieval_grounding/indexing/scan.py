@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
@@ -60,6 +60,9 @@ class Scan:
         Skipped files that no longer exist and need not be reported again.
     replaced : dict of str to RowKey
         Where the regions of each content were stored that is embedded again, by content hash.
+    undescribed : set of str
+        Contents of which the catalog has the regions, and not what the photograph says: they were
+        indexed by an earlier release, or their catalog was lost.
     """
 
     known: dict[str, KnownFile] = field(default_factory=dict)
@@ -73,11 +76,17 @@ class Scan:
     unreachable: set[str] = field(default_factory=set)
     outdated: list[str] = field(default_factory=list)
     replaced: dict[str, RowKey] = field(default_factory=dict)
+    undescribed: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._paths_at: dict[RowKey, list[str]] = defaultdict(list)
         for path, file in self.known.items():
             self._paths_at[file.key].append(path)
+
+    @property
+    def to_keep(self) -> Container[str]:
+        """The contents that need not be decoded; it grows with `places`."""
+        return _Kept(self.places, self.undescribed)
 
     @cached_property
     def _to_read(self) -> frozenset[str]:
@@ -133,6 +142,15 @@ class Scan:
         return path not in self.unreachable and presence(path) == "gone"
 
 
+class _Kept(Container[str]):
+    def __init__(self, places: Container[str], undescribed: Container[str]) -> None:
+        self._places = places
+        self._undescribed = undescribed
+
+    def __contains__(self, content_hash: object) -> bool:
+        return content_hash in self._places and content_hash not in self._undescribed
+
+
 def scan(catalog: Catalog | None, collection: Collection, options: BuildOptions) -> Scan:
     """Compare files with the catalog by size and time, without reading them.
 
@@ -180,6 +198,7 @@ def scan(catalog: Catalog | None, collection: Collection, options: BuildOptions)
     if found.todo:
         rows = catalog.rows_by_content()
         found.places, found.replaced = ({}, rows) if options.force else (rows, {})
+        found.undescribed = rows.keys() - catalog.described_contents()
     return found
 
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ..core.colors import region_colors
+from ..core.photo import Photo
 from ..core.regions import Regions
 from ..core.reports import BuildOptions, SkippedFile
 from ..core.types import RowKey
@@ -94,6 +95,8 @@ class ShardWriter:
         self._touched: list[StoredImage] = []
         self._removed: list[str] = []
         self._skipped: list[SkippedFile] = []
+        self._moves: list[tuple[str, str]] = []
+        self._photos: dict[str, Photo] = {}
 
     def embed_ahead(
         self, groups: Iterable[list[Item]], places: dict[str, RowKey]
@@ -204,6 +207,12 @@ class ShardWriter:
         (self._touched if touched else self._images).append(image)
         if instead_of is not None:
             self._removed.append(instead_of)
+            self._moves.append((loaded.path, instead_of))
+
+    def describe(self, loaded: LoadedImage) -> None:
+        """Record what a photograph that was decoded says about itself."""
+        if loaded.photo is not None:
+            self._photos[loaded.content_hash] = loaded.photo
 
     def skip(self, file: SkippedFile) -> None:
         """Record that a file cannot be indexed; the index forgets what it had of it."""
@@ -239,6 +248,8 @@ class ShardWriter:
             touched=self._touched,
             removed=self._removed,
             skipped=self._skipped,
+            moves=self._moves,
+            photos=self._photos,
         )
         self._shard = self._catalog.next_shard()
         self._clear()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import overload
 
 import numpy as np
@@ -9,6 +11,7 @@ import numpy as np
 from ..core.colors import region_colors
 from ..core.hits import Hit
 from ..core.phrases import clean_phrase
+from ..core.query.value import Query
 from ..core.region_table import RegionTable
 from ..data.image_source import ImageSource, address_of
 from ..data.images import load_with_hash
@@ -20,6 +23,8 @@ from ..models.detector import Detector, DetectorSettings
 from ..models.device import resolve_device
 from ..models.encoder import Encoder
 from ..models.presets import DEFAULT_PRESET
+from .calibrated_on import describe_calibration
+from .explain import Asked, Explainer
 from .hits import Hits
 from .rank import rank_regions
 from .unknown import discount_unknown
@@ -133,5 +138,16 @@ def ground(
     queries = embed_phrases(encoder, cleaned)
     matcher = load_matcher(None, encoder.fingerprint, resolve_device(device))
     ranked = rank_regions(queries, address_of(image, content_hash), table, matcher, top=1)
-    hits = Hits(best for [best] in discount_unknown(encoder, cleaned, ranked))
+    best = [found for [found] in discount_unknown(encoder, cleaned, ranked)]
+    calibrated_on = describe_calibration(None, matcher)
+    hits = Hits()
+    for number, hit in enumerate(best):
+        asked = Asked(
+            Query(cleaned[number]), queries[number : number + 1], (), matcher, calibrated_on
+        )
+        hits.append(replace(hit, explainer=Explainer(asked, partial(_row_of, table))))
     return hits[0] if isinstance(phrases, str) else hits
+
+
+def _row_of(table: RegionTable, hit: Hit) -> tuple[RegionTable, int]:
+    return table, int(np.flatnonzero((table.boxes == np.array(hit.box, np.float32)).all(1))[0])

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from ..region_ids import region_ids, split_region_ids
 from ..shards import ShardReader
+from .selection import Selection
 
 if TYPE_CHECKING:
     import torch
@@ -53,10 +54,12 @@ class ShardVectors:
                 rows = np.arange(start, stop, dtype=np.int64)
                 yield _float32(stored[start:stop]), region_ids(number, rows)
 
-    def search(self, queries: Floats, k: int) -> tuple[Floats, Ids]:
+    def search(
+        self, queries: Floats, k: int, selection: Selection | None = None
+    ) -> tuple[Floats, Ids]:
         """Return the `k` best region ids for each query; see :class:`VectorIndex`.
 
-        Every row is read. Equal scores are ordered by id.
+        Every row is read, or every row of `selection`. Equal scores are ordered by id.
 
         Raises
         ------
@@ -67,7 +70,8 @@ class ShardVectors:
 
         matrix = torch.from_numpy(np.ascontiguousarray(queries))
         best = [_TopK(k) for _ in queries]
-        for block, ids in self.blocks():
+        blocks = self.blocks() if selection is None else self._selected_blocks(selection)
+        for block, ids in blocks:
             scores = (matrix @ torch.from_numpy(block).T).numpy()
             if not np.isfinite(scores).all():
                 shard = int(split_region_ids(ids[:1])[0][0])
@@ -81,6 +85,16 @@ class ShardVectors:
             np.array([scores[:width] for scores, _ in found], np.float32).reshape(shape),
             np.array([ids[:width] for _, ids in found], np.int64).reshape(shape),
         )
+
+    def _selected_blocks(self, selection: Selection) -> Iterator[tuple[Floats, Ids]]:
+        """Yield the selected embeddings and their ids in blocks, ids ascending."""
+        ids = selection.ids
+        for start in range(0, len(ids), _BLOCK_ROWS):
+            rows, known = self._gather(ids[start : start + _BLOCK_ROWS])
+            if known.all():
+                yield rows.numpy(), ids[start : start + _BLOCK_ROWS]
+            elif known.any():  # a part of the shards is searched elsewhere
+                yield rows.numpy()[known], ids[start : start + _BLOCK_ROWS][known]
 
     def score(self, queries: Floats, ids: Ids) -> Floats:
         """Return the exact scores of regions, a different set of regions for each query.
