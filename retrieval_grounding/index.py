@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from .core.hits import Hit
     from .data.decoder import Decoder
     from .evaluation.report import EvaluationReport
-    from .matching.calibration import Calibration
     from .matching.fit import Fit
     from .matching.options import TrainingOptions
 
@@ -343,44 +341,6 @@ class Index(Maintenance):
         from .search.pictures import find_picture
 
         return find_picture(hit, self._catalog, self._opened.retriever.open_shard)
-
-    def calibrate(self, *, timeout: float = 0.0) -> Calibration:
-        """Fit the probabilities of the matcher in use to this collection, without labels.
-
-        Pseudo-queries are searched for in the index's own images. It costs about as much as some
-        thousand queries, and holds until the matcher changes; :meth:`reset_calibration` undoes it.
-
-        Returns
-        -------
-        Calibration
-            What later queries use.
-
-        Raises
-        ------
-        GroundingError
-            If the index has too few images with detected objects.
-        """
-        from .matching.collection import calibrate_collection
-
-        with (
-            writer_lock(self._catalog.directory, timeout) as lock,
-            contextlib.closing(
-                Catalog(self._catalog.directory, writable=True, lock=lock)
-            ) as catalog,
-        ):
-            return calibrate_collection(catalog, self.encoder, self.matcher)
-
-    def reset_calibration(self, *, timeout: float = 0.0) -> None:
-        """Forget what :meth:`calibrate` has fitted."""
-        from .matching.collection import forget_calibrations
-
-        with (
-            writer_lock(self._catalog.directory, timeout) as lock,
-            contextlib.closing(
-                Catalog(self._catalog.directory, writable=True, lock=lock)
-            ) as catalog,
-        ):
-            forget_calibrations(catalog)
 
     def images(self) -> Iterable[ImageRow]:
         """Yield every image of the index, by path."""
