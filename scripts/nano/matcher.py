@@ -58,9 +58,9 @@ def train_matcher(place: Workplace, clip: Path, output: Path) -> None:
     caches = [open_cache(place.regions), open_cache(place.nano_regions)]
     encoder = rg.load_encoder(_spec(clip), place.device)
     store = CachedStore(caches, DualEncoder(clip).to(place.device), encoder)
-    phrases, left_out = read_entities(place.data, "train"), place.left_out()
+    phrases, left_out = read_entities(place.data, "train"), place.left_out
     captions_of: dict[str, list[Caption]] = defaultdict(list)
-    for caption in place.captions():
+    for caption in place.captions:
         captions_of[caption.photo].append(caption)
     described = {
         (_TEACHER, number): name
@@ -92,7 +92,7 @@ def train_matcher(place: Workplace, clip: Path, output: Path) -> None:
         return
     # The encoder was not trained on these, so their scores are like those of new photographs. All
     # that people name is among the phrases, so none has to be removed for what detectors miss.
-    held_out = place.held_out()
+    held_out = place.held_out
     unseen = {key: name for key, name in described.items() if name in held_out}
     statements = human_statements(store, unseen, phrases, place.seed)
     keys = list(dict.fromkeys(statement.key for statement in statements))

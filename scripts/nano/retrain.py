@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -70,17 +71,20 @@ class Workplace:
         """Weights of the fine-tuned encoder."""
         return self.work / "tuned.pt"
 
+    @cached_property
     def captions(self) -> list[Caption]:
-        """Return the captions of all photographs."""
+        """The captions of all photographs."""
         return read_captions(self.data / "train_photos" / "captions.tsv")
 
+    @cached_property
     def left_out(self) -> frozenset[str]:
-        """Return the photographs that nothing is trained on."""
-        return left_out_photos(self.data, self.captions(), self.seed)
+        """The photographs that nothing is trained on."""
+        return left_out_photos(self.data, self.captions, self.seed)
 
+    @cached_property
     def held_out(self) -> frozenset[str]:
-        """Return the thousand photographs of `held_out_photos`."""
-        return held_out_photos(self.captions(), self.seed)
+        """The thousand photographs of `held_out_photos`."""
+        return held_out_photos(self.captions, self.seed)
 
     def load_former(self) -> DualEncoder:
         """Return the former encoder on the device."""
@@ -115,7 +119,7 @@ def run_regions(
     human = read_human_boxes(place.data)
     detector = UltralyticsDetector(teacher, TEACHER_SETTINGS, place.device)
     cache_regions(place.regions, paths, human, encoder, detector)
-    left_out = place.left_out()
+    left_out = place.left_out
     trained = [path for path in paths if path.name not in left_out]
     order = np.random.default_rng(place.seed).permutation(len(trained))[:_WITH_NANO]
     some = [trained[number] for number in sorted(order)]
@@ -126,8 +130,8 @@ def run_regions(
 def run_finetune(place: Workplace, steps: int) -> None:
     """Fine-tune the former encoder and write the new weights."""
     cache, former = open_cache(place.regions), place.load_former()
-    left_out, seed = place.left_out(), place.seed
-    captions = [caption for caption in place.captions() if caption.photo not in left_out]
+    left_out, seed = place.left_out, place.seed
+    captions = [caption for caption in place.captions if caption.photo not in left_out]
     phrases = read_entities(place.data, "train")
     sampler = RegionSampler(cache, phrases, captions, left_out, seed)
     print(sampler, flush=True)
@@ -146,8 +150,8 @@ def run_interpolate(place: Workplace, output: Path) -> None:
     development = Development(
         open_cache(place.regions),
         read_entities(place.data, "val"),
-        place.captions(),
-        place.held_out(),
+        place.captions,
+        place.held_out,
     )
     share = choose_share(former, tuned, development)
     (place.work / "share.json").write_text(json.dumps({"share": share}) + "\n", encoding="utf-8")
@@ -166,10 +170,10 @@ def open_cache(folder: Path) -> RegionCache:
 
 def _a_few(place: Workplace, paths: Sequence[Path], limit: int) -> list[Path]:
     """Return some photographs with human boxes, of Entities val, and of the held-out ones."""
-    left_out = place.left_out()
+    left_out = place.left_out
     described = read_entities(place.data, "train").keys() - left_out
     groups = ((described, limit), (read_entities(place.data, "val"), limit // 4),
-              (place.held_out(), limit // 4))  # fmt: skip
+              (place.held_out, limit // 4))  # fmt: skip
     chosen = [path for names, most in groups for path in _first(paths, names, most)]
     return sorted(set(chosen), key=lambda path: path.name)
 
