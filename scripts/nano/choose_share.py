@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 
 from .dual_encoder import DualEncoder, interpolate
@@ -14,34 +15,40 @@ _NEARLY_BEST = 0.005
 
 
 def choose_share(former: DualEncoder, tuned: DualEncoder, development: Development) -> float:
-    """Measure interpolated encoders, print their figures, and return the share to take.
-
-    It is the smallest, which forgets least, whose mean IoU is within half a point of the best one.
-    A share is allowed if names and caption recall fall by at most a point; if none is, the result
-    is 0, the former encoder.
-    """
-    before = development.measure(former)
-    _print(0.0, before, "")
-    allowed: dict[float, float] = {}
+    """Measure interpolated encoders, print their figures, and return the share to take."""
+    measured = {0.0: development.measure(former)}
     for share in SHARES:
-        figures = development.measure(interpolate(former, tuned, share))
-        forgets = [
-            name
-            for name in ("names", "captions")
-            if getattr(before, name) - getattr(figures, name) > _MAY_FALL
-        ]
-        _print(share, figures, f"forgets {' and '.join(forgets)}" if forgets else "")
-        if not forgets and figures.mean_iou > before.mean_iou:
-            allowed[share] = figures.mean_iou
-    if not allowed:
-        print("no share improves mean IoU without forgetting: the former encoder stays", flush=True)
-        return 0.0
-    best = max(allowed.values())
-    chosen = min(share for share, value in allowed.items() if value >= best - _NEARLY_BEST)
+        measured[share] = development.measure(interpolate(former, tuned, share))
+    for share, figures in measured.items():
+        values = " ".join(f"{name} {value:.3f}" for name, value in asdict(figures).items())
+        forgotten = _forgotten(measured[0.0], figures)
+        note = f", forgets {' and '.join(forgotten)}" if forgotten else ""
+        print(f"share {share:.1f}: {values}{note}", flush=True)
+    chosen = pick_share(measured)
     print(f"chosen: {1 - chosen:.1f} of the former and {chosen:.1f} of the new weights", flush=True)
     return chosen
 
 
-def _print(share: float, figures: Figures, note: str) -> None:
-    values = " ".join(f"{name} {value:.3f}" for name, value in asdict(figures).items())
-    print(f"share {share:.1f}: {values} {note}".rstrip(), flush=True)
+def pick_share(measured: Mapping[float, Figures]) -> float:
+    """Return the share to take, given the figures of each; share 0 is the former encoder.
+
+    It is the smallest, which forgets least, whose mean IoU is within half a point of the best one
+    of those whose names and caption recall fall by at most a point. It is 0 if none of them is
+    better than the former encoder.
+    """
+    before = measured[0.0]
+    allowed = {
+        share: figures.mean_iou
+        for share, figures in measured.items()
+        if not _forgotten(before, figures) and figures.mean_iou > before.mean_iou
+    }
+    if not allowed:
+        return 0.0
+    best = max(allowed.values())
+    return min(share for share, value in allowed.items() if value >= best - _NEARLY_BEST)
+
+
+def _forgotten(before: Figures, figures: Figures) -> list[str]:
+    """Return which guarded figures have fallen too far."""
+    guarded = ("names", "captions")
+    return [n for n in guarded if getattr(before, n) - getattr(figures, n) > _MAY_FALL]

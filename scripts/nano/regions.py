@@ -143,6 +143,7 @@ def cache_regions(
             if str(table["origin"]) == origin:
                 print(f"{folder.name}: kept {len(table['boxes'])} regions", flush=True)
                 return open_regions(folder)
+        (folder / _TABLE).unlink()  # its maps are about to be overwritten
     classes = [detector.class_names[number] for number in sorted(detector.class_names)]
     codes = {name: code for code, name in enumerate(classes)}
     frozen = _FrozenLayers(encoder.frozen, encoder.device)

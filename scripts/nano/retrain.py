@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -178,6 +178,6 @@ def _a_few(place: Workplace, paths: Sequence[Path], limit: int) -> list[Path]:
     return sorted(set(chosen), key=lambda path: path.name)
 
 
-def _first(paths: Sequence[Path], names: object, most: int) -> list[Path]:
+def _first(paths: Sequence[Path], names: Collection[str], most: int) -> list[Path]:
     """Return the first `most` paths whose names are among `names`."""
     return [path for path in paths if path.name in names][:most]
