@@ -7,6 +7,7 @@ import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,7 +57,7 @@ class DualEncoder(nn.Module):
         self.weights = hash_weights(model)
         model.eval()
         example = torch.linspace(-1, 1, 3 * INPUT_SIZE**2).view(1, 3, INPUT_SIZE, INPUT_SIZE)
-        visual = fuse_batch_norm(model.visual, example)
+        visual: Any = fuse_batch_norm(model.visual, example)
         trunk = visual.trunk
         blocks = list(trunk.blocks)
         self.frozen = nn.Sequential(
@@ -66,8 +67,8 @@ class DualEncoder(nn.Module):
             *blocks[_STAGES][_BLOCKS:], *blocks[_STAGES + 1 :],
             trunk.conv_head, trunk.bn2, trunk.global_pool,
         )  # fmt: skip
-        self.image_head = visual.head
-        self.text = model.text
+        self.image_head: nn.Module = visual.head
+        self.text: Any = model.text
         self.log_scale = nn.Parameter(model.logit_scale.detach().clone().float())
         self.to(memory_format=torch.channels_last)
 

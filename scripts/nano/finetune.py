@@ -74,7 +74,7 @@ def fine_tune(
                 upcoming = thread.submit(_prepare, sampler, cache)
             losses = training.losses(batch, maps)
             optimizer.zero_grad(set_to_none=True)
-            sum(losses.values()).backward()
+            torch.stack([*losses.values()]).sum().backward()
             for group in optimizer.param_groups:
                 nn.utils.clip_grad_norm_(group["params"], 1.0)
             optimizer.step()

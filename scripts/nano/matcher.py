@@ -16,7 +16,6 @@ from random import Random
 
 import numpy as np
 
-import retrieval_grounding as rg
 from retrieval_grounding.core.types import RowKey
 from retrieval_grounding.matching.calibrate import calibrate
 from retrieval_grounding.matching.fit import fit_matcher
@@ -24,6 +23,8 @@ from retrieval_grounding.matching.options import TrainingOptions
 from retrieval_grounding.matching.pseudo.human import placed_phrases
 from retrieval_grounding.matching.pseudo.objects import find_objects
 from retrieval_grounding.matching.statements import Statement, make_examples, pseudo_statements
+from retrieval_grounding.models.clip import load_encoder
+from retrieval_grounding.models.presets import bundled_path
 
 from .cached_store import CachedStore
 from .dual_encoder import DualEncoder
@@ -56,7 +57,7 @@ def train_matcher(place: Workplace, clip: Path, output: Path) -> None:
         The matcher's file.
     """
     caches = [open_cache(place.regions), open_cache(place.nano_regions)]
-    encoder = rg.load_encoder(_spec(clip), place.device)
+    encoder = load_encoder(_spec(clip), place.device)
     store = CachedStore(caches, DualEncoder(clip).to(place.device), encoder)
     phrases, left_out = read_entities(place.data, "train"), place.left_out
     captions_of: dict[str, list[Caption]] = defaultdict(list)
@@ -168,6 +169,4 @@ def _random(name: str, seed: int) -> Random:
 
 def _spec(clip: Path) -> str:
     """Return the encoder's name: that of the preset if it is the bundled one."""
-    from retrieval_grounding.models.presets import bundled_path
-
     return "nano" if clip.resolve() == bundled_path("clip").resolve() else str(clip)

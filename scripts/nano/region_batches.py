@@ -204,7 +204,7 @@ class RegionSampler:
     def _distinct_phrases(self, photo: int) -> list[BoxedPhrase]:
         phrases = self._phrases[self._cache.names[photo]]
         order = self._random.permutation(len(phrases))
-        return list({phrases[at].text: phrases[at] for at in order}.values())[:_PHRASES]
+        return list({phrases[at].text: phrases[at] for at in order.tolist()}.values())[:_PHRASES]
 
     def _said_of(self, photo: int, rows: np.ndarray) -> list[list[str]]:
         """Return for each region what people said of it."""

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -92,7 +93,8 @@ class RegionCache:
     @property
     def photos(self) -> np.ndarray:
         """The number of each region's photograph, int (n,)."""
-        return np.repeat(np.arange(len(self.names)), np.diff(self.offsets))
+        photos: np.ndarray = np.repeat(np.arange(len(self.names)), np.diff(self.offsets))
+        return photos
 
     def rows(self, photo: int) -> np.ndarray:
         """Return the rows of photograph number `photo`."""
@@ -247,7 +249,7 @@ class _FrozenLayers:
 
     def __init__(self, layers: nn.Module, device: torch.device) -> None:
         self._device = device
-        self._layers = nn.Sequential(layers, nn.Flatten())
+        self._layers: Any = nn.Sequential(layers, nn.Flatten())
         if device.type == "cpu" and has_openvino():
             example = torch.linspace(-1, 1, 3 * INPUT_SIZE**2).view(1, 3, INPUT_SIZE, INPUT_SIZE)
             self._layers = openvino_tower(self._layers, example, cpu_pool().size) or self._layers
