@@ -191,6 +191,8 @@ def cache_regions(
         classes=np.array(classes),
     )
     partial.replace(folder / _TABLE)
+    seconds = time.monotonic() - began
+    print(f"{folder.name}: {len(labels)} regions in {seconds:.0f} s", flush=True)
     return open_regions(folder)
 
 
