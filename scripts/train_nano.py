@@ -54,7 +54,9 @@ def parse_options() -> argparse.Namespace:
         "--output", type=Path, default=BUNDLED, help="where weights go; the bundled ones' folder"
     )
     parser.add_argument(
-        "--former", type=Path, help="encoder to fine-tune; default: nano-clip in --output"
+        "--former",
+        type=Path,
+        help="encoder to fine-tune; default: that of an earlier run in --work, else of --output",
     )
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--seed", type=int, default=0)
@@ -109,14 +111,15 @@ def train_from_published(options: argparse.Namespace) -> None:
 def retrain(options: argparse.Namespace) -> None:
     """Run the stages that learn from boxes drawn by people."""
     from nano.finetune import STEPS
-    from nano.retrain import Workplace, run_finetune, run_interpolate, run_regions
+    from nano.retrain import Workplace, keep_former, run_finetune, run_interpolate, run_regions
 
     place = Workplace(options.data, options.work, options.device, options.seed)
     clip, detector = options.output / "nano-clip", options.output / "nano-detector.pt"
     if "regions" in options.stages:
+        renew = options.former is not None or "encoder" in options.stages
+        keep_former(place, options.former or clip, renew=renew)
         run_regions(
             place,
-            options.former or clip,
             options.data / "weights" / TEACHER,
             detector if detector.exists() else BUNDLED / "nano-detector.pt",
             options.photos,

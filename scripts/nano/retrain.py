@@ -91,27 +91,32 @@ class Workplace:
         return DualEncoder(self.former).to(self.device)
 
 
-def run_regions(
-    place: Workplace, former: Path, teacher: Path, nano: Path, limit: int | None
-) -> None:
+def keep_former(place: Workplace, former: Path, *, renew: bool) -> None:
+    """Copy the encoder to start from, since the stage interpolate may replace the files in it.
+
+    A copy that is there is kept unless it is to be renewed: after the stage interpolate, the
+    bundled encoder is no longer the one that the regions and the new weights belong to.
+    """
+    if renew or not place.former.exists():
+        partial = place.work / "former-clip.part"
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(former, partial)
+        shutil.rmtree(place.former, ignore_errors=True)
+        partial.replace(place.former)
+
+
+def run_regions(place: Workplace, teacher: Path, nano: Path, limit: int | None) -> None:
     """Cache the regions of photographs by two detectors.
 
     Parameters
     ----------
     place : Workplace
         Where to read and write.
-    former : Path
-        The encoder to start from, an open_clip folder. It is copied, since a later stage may
-        replace the files in it.
     teacher, nano : Path
         Checkpoints of the detectors.
     limit : int or None
         Take only so many training photographs, and a quarter as many for development.
     """
-    if not place.former.exists():
-        partial = place.work / "former-clip.part"
-        shutil.copytree(former, partial, dirs_exist_ok=True)
-        partial.replace(place.former)
     encoder = place.load_former()
     paths = photo_paths(place.data)
     if limit is not None:
@@ -137,7 +142,8 @@ def run_finetune(place: Workplace, steps: int) -> None:
     print(sampler, flush=True)
     tuned = fine_tune(former, cache, sampler, captions, steps=steps, seed=seed)
     partial = place.tuned.with_suffix(".part")
-    torch.save({name: value.cpu() for name, value in tuned.state_dict().items()}, partial)
+    weights = {name: value.cpu() for name, value in tuned.state_dict().items()}
+    torch.save({"former": former.weights, "weights": weights}, partial)
     partial.replace(place.tuned)
 
 
@@ -146,7 +152,10 @@ def run_interpolate(place: Workplace, output: Path) -> None:
     if not place.tuned.exists():
         raise SystemExit(f"error: {place.tuned} is missing; run the stage finetune first")
     former, tuned = place.load_former(), place.load_former()
-    tuned.load_state_dict(torch.load(place.tuned, map_location=place.device, weights_only=True))
+    learned = torch.load(place.tuned, map_location=place.device, weights_only=True)
+    if learned["former"] != former.weights:
+        raise SystemExit(f"error: {place.tuned} began with another encoder; run finetune again")
+    tuned.load_state_dict(learned["weights"])
     development = Development(
         open_cache(place.regions),
         read_entities(place.data, "val"),
