@@ -54,7 +54,7 @@ class DualEncoder(nn.Module):
     def __init__(self, folder: Path) -> None:
         super().__init__()
         model, self._tokenize = load_open_clip(str(folder))
-        self.weights = hash_weights(model)
+        self.weights = hash_weights(sorted(model.state_dict().items()))
         model.eval()
         example = torch.linspace(-1, 1, 3 * INPUT_SIZE**2).view(1, 3, INPUT_SIZE, INPUT_SIZE)
         visual: Any = fuse_batch_norm(model.visual, example)
