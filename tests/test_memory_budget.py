@@ -196,7 +196,8 @@ def test_many_pixels_at_once_stay_in_the_budget(tmp_path):
         done.set()
         thread.join()
     assert sizes == [(5000, 5000)] * 8
-    processes = 2 * 40 * MB  # what two decoders take before they decode
+    # What two decoders take before they decode, and what this process's allocator keeps.
+    processes = 3 * 40 * MB
     assert peak - before < 450 * MB + processes
 
 
