@@ -89,8 +89,13 @@ class Index(Maintenance):
 
     @property
     def matcher(self) -> Matcher:
-        """What scores regions: the index's own matcher, else the bundled one, else cosine."""
+        """What scores regions: the matcher in use; see :meth:`matchers`."""
         return self._opened.matcher
+
+    def _resolve_matcher(self, matcher: Matcher | str | None) -> Matcher:
+        if isinstance(matcher, str):
+            return self._opened.named_matcher(matcher)
+        return self.matcher if matcher is None else matcher
 
     @property
     def _catalog(self) -> Catalog:
@@ -124,7 +129,7 @@ class Index(Maintenance):
         top: int = ...,
         candidates: int = ...,
         min_probability: float = ...,
-        matcher: Matcher | None = ...,
+        matcher: Matcher | str | None = ...,
         exact: bool = ...,
         skip_missing: bool = ...,
     ) -> list[Hit]: ...
@@ -136,7 +141,7 @@ class Index(Maintenance):
         top: int = ...,
         candidates: int = ...,
         min_probability: float = ...,
-        matcher: Matcher | None = ...,
+        matcher: Matcher | str | None = ...,
         exact: bool = ...,
         skip_missing: bool = ...,
     ) -> list[list[Hit]]: ...
@@ -147,7 +152,7 @@ class Index(Maintenance):
         top: int = 10,
         candidates: int = 100,
         min_probability: float = 0.0,
-        matcher: Matcher | None = None,
+        matcher: Matcher | str | None = None,
         exact: bool = False,
         skip_missing: bool = False,
     ) -> list[Hit] | list[list[Hit]]:
@@ -189,7 +194,9 @@ class Index(Maintenance):
             return []
         queries = Phrases(texts, encode_phrases(self.encoder, texts))
         search = self._opened.retriever.search
-        found = search(queries, matcher or self.matcher, top, candidates, exact, skip_missing)
+        found = search(
+            queries, self._resolve_matcher(matcher), top, candidates, exact, skip_missing
+        )
         found = discount_unknown(self.encoder, texts, found)
         found = [filter_by_probability(hits, min_probability) for hits in found]
         return found[0] if isinstance(phrases, str) else found

@@ -16,6 +16,7 @@ from ..core.errors import ModelError
 from ..core.strict_json import parse_json
 from ..models.encoder import Fingerprint
 from ..storage.files import file_checksum, open_regular
+from .blend import BlendSpec
 from .calibration import Calibration
 from .model import MATCHER_FORMAT, MatcherConfig, MatcherModel
 from .networks import make_model
@@ -34,7 +35,10 @@ class DamagedMatcherError(ModelError):
 
 @dataclass(frozen=True)
 class MatcherFile:
-    """What the file of a matcher contains; see :class:`.trained.TrainedMatcher`."""
+    """What the file of a matcher contains; see :class:`.trained.TrainedMatcher`.
+
+    `blend` says which other matcher is added to its scores; None if none is.
+    """
 
     model: MatcherModel
     config: MatcherConfig
@@ -43,6 +47,7 @@ class MatcherFile:
     calibration: Calibration | None
     trained_on: str
     images: TrainingImages | None
+    blend: BlendSpec | None = None
 
 
 def read_matcher_file(path: Path, checksums: Collection[str] = ()) -> MatcherFile:
@@ -81,6 +86,7 @@ def read_matcher_file(path: Path, checksums: Collection[str] = ()) -> MatcherFil
         vocabulary = _parse_vocabulary(description["vocabulary"], config.words)
         encoder = {name: _text(part) for name, part in description["encoder"].items()}
         calibration, images = description["calibration"], description.get("images")
+        blend = description.get("blend")
         return MatcherFile(
             model.eval().requires_grad_(False),
             config,
@@ -89,6 +95,7 @@ def read_matcher_file(path: Path, checksums: Collection[str] = ()) -> MatcherFil
             None if calibration is None else Calibration.from_dict(calibration),
             _text(description["trained_on"]),
             None if images is None else TrainingImages.from_dict(images),
+            None if blend is None else BlendSpec.from_dict(blend),
         )
     except (
         OSError, SafetensorError, LookupError, TypeError, ValueError, AttributeError, RuntimeError,

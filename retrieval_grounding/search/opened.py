@@ -14,11 +14,13 @@ from ..core.paths import expand_home
 from ..indexing.model_spec import (
     absolute_model,
     check_encoder,
+    encoder_fingerprint,
     load_index_encoder,
-    load_index_matcher,
 )
-from ..matching.install import MATCHER_FILE
+from ..matching.install import chosen_matcher
+from ..matching.load import load_index_matcher, load_named_matcher
 from ..matching.matcher import Matcher
+from ..matching.names import EARLIER, matcher_files
 from ..models.device import resolve_device
 from ..models.encoder import Encoder
 from ..storage.catalog import Catalog
@@ -129,8 +131,14 @@ class OpenedIndex:
         with self._matcher_lock:
             state = self._matcher_state()
             if self._matcher is None or self._matcher[0] != state:
-                self._matcher = (state, load_index_matcher(catalog, self.device))
+                encoder = encoder_fingerprint(catalog)
+                self._matcher = (state, load_index_matcher(catalog, encoder, self.device))
             return self._matcher[1]
+
+    def named_matcher(self, name: str) -> Matcher:
+        """Return a matcher by its name; see :func:`.load.load_named_matcher`."""
+        encoder = encoder_fingerprint(self.catalog)
+        return load_named_matcher(self.catalog, name, encoder, self.device)
 
     def use_matcher(self, matcher: Matcher) -> None:
         """Use a matcher that has just been stored in the index; the caller holds its lock."""
@@ -138,11 +146,13 @@ class OpenedIndex:
             self._matcher = (self._matcher_state(), matcher)
 
     def _matcher_state(self) -> object:
+        chosen = chosen_matcher(self.catalog)
+        file = matcher_files(chosen or EARLIER)[0]
         try:
-            status = os.stat(self.directory / MATCHER_FILE)  # noqa: PTH116 - for every query
+            status = os.stat(self.directory / file)  # noqa: PTH116 - for every query
         except OSError:
-            return self.catalog.setting("cosine_calibration")
-        return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+            return chosen, self.catalog.setting("cosine_calibration")
+        return chosen, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
     @property
     def retriever(self) -> Retriever:
