@@ -6,7 +6,6 @@ from typing import Any
 
 from ..matching.load import matcher_in_use
 from ..matching.matcher import Matcher
-from ..matching.stored import network_of
 from ..storage.catalog import Catalog
 from ..storage.files import folder_size
 from ..storage.vectors.metadata import read_metadata
@@ -36,6 +35,8 @@ def describe_index(
     search_device : str
         Where they are searched.
     """
+    from ..matching.stored import network_of  # imports PyTorch
+
     network = network_of(matcher)
     matcher_device = "cpu" if network is None else device
     return {

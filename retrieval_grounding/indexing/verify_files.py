@@ -17,7 +17,7 @@ from ..matching.install import (
     recorded_checksums,
 )
 from ..matching.names import EARLIER, FOLDER, matcher_files, name_of_file
-from ..matching.stored import load_stored, network_of
+from ..matching.stored import load_stored
 from ..storage.catalog import Catalog
 from ..storage.files import as_store_error, file_checksum, is_plain, is_temporary
 from ..storage.open_catalog import CATALOG_FILE
@@ -101,9 +101,7 @@ def _problem(catalog: Catalog, name: str, checksums: list[str]) -> str:
         if checksums and file_checksum(path) not in checksums:
             return "the checksum differs"
         if name_of_file(name) is not None:
-            network = network_of(load_stored(path, "cpu"))
-            assert network is not None  # files hold no other matchers
-            network.check(encoder_fingerprint(catalog))
+            load_stored(path, "cpu").network.check(encoder_fingerprint(catalog))
     except OSError as error:
         return f"it cannot be read: {error.strerror}"
     except ModelError as error:

@@ -2,69 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from ..core.phrases import Phrases
 from ..core.region_table import RegionTable
+from ..core.types import RowKey
+from ..storage.region_store import RegionStore
 from .calibration import Calibration
-from .label_matcher import LabelMatcher
-from .matcher import CosineMatcher, Matcher
+from .checks import score_pairs
+from .matcher import Matcher
 from .training_images import TrainingImages
 
-__all__ = ["BlendMatcher", "BlendSpec"]
+__all__ = ["BlendMatcher", "blend_matchers", "score_spread"]
 
 
-@dataclass(frozen=True)
-class BlendSpec:
-    """What a matcher's file says of the matcher that it is blended with.
-
-    Parameters
-    ----------
-    weight : float
-        Share of the other matcher, between 0 and 1.
-    spreads : sequence of 2 float
-        Standard deviations of the scores of the two matchers.
-    label_scale : float
-        The other one is ``cosine+label`` with this scale; 0 for cosine.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If a value is out of range.
-    """
-
-    weight: float
-    spreads: tuple[float, float]
-    label_scale: float = 0.0
-
-    def __post_init__(self) -> None:
-        if len(self.spreads) != 2:
-            raise ValueError("a blend has two spreads")
-        numbers = (self.weight, *self.spreads, self.label_scale)
-        if any(type(n) not in (int, float) or not math.isfinite(n) for n in numbers):
-            raise TypeError(f"its blend is {self}")
-        if not (0 <= self.weight <= 1 and min(self.spreads) > 0 and self.label_scale >= 0):
-            raise ValueError(f"its blend is {self}")
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values, for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, value: Any) -> BlendSpec:
-        """Return the blend of :meth:`as_dict`."""
-        return cls(**{**value, "spreads": tuple(value["spreads"])})
-
-    @property
-    def other(self) -> Matcher:
-        """The matcher to blend with."""
-        return LabelMatcher(self.label_scale) if self.label_scale else CosineMatcher()
+_IMAGES_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -86,7 +42,8 @@ class BlendMatcher:
 
     Examples
     --------
-    >>> blend = BlendMatcher(CosineMatcher(), LabelMatcher(0.2), 0.5, (0.1, 0.1))
+    >>> from retrieval_grounding.matching.matcher import CosineMatcher
+    >>> blend = BlendMatcher(CosineMatcher(), CosineMatcher(), 0.5, (0.1, 0.1))
     >>> blend.name
     'blend'
     """
@@ -107,12 +64,6 @@ class BlendMatcher:
         """The training images of the first matcher, if they were recorded."""
         found = getattr(self.first, "images", None)
         return found if isinstance(found, TrainingImages) else None
-
-    @property
-    def spec(self) -> BlendSpec:
-        """What a file says of the blend, if the second matcher is cosine or ``cosine+label``."""
-        scale = self.second.scale if isinstance(self.second, LabelMatcher) else 0.0
-        return BlendSpec(self.weight, (self.spreads[0], self.spreads[1]), scale)
 
     def score(self, phrases: Phrases, regions: RegionTable) -> npt.NDArray[np.float32]:
         """Return the scores (p, n) of p phrases and n regions; see :meth:`.Matcher.score`."""
@@ -136,3 +87,48 @@ class BlendMatcher:
     ) -> npt.NDArray[np.float32]:
         weights = (1 - self.weight) / self.spreads[0], self.weight / self.spreads[1]
         return np.float32(weights[0]) * first + np.float32(weights[1]) * second
+
+
+def blend_matchers(
+    first: Matcher,
+    second: Matcher,
+    phrases: Phrases,
+    keys: Sequence[RowKey],
+    store: RegionStore,
+    weight: float = 0.5,
+) -> BlendMatcher:
+    """Return the blend of two matchers, whose spreads are measured.
+
+    Parameters
+    ----------
+    first, second : Matcher
+        What to add.
+    phrases : Phrases
+        m phrases; no truth about them is used.
+    keys : sequence of m (shard, row)
+        An image for each phrase.
+    store : RegionStore
+        Reads the images' regions.
+    weight : float
+        Share of the second, between 0 and 1.
+    """
+    spreads = [score_spread(matcher, phrases, keys, store) for matcher in (first, second)]
+    return BlendMatcher(first, second, weight, spreads)
+
+
+def score_spread(
+    matcher: Matcher, phrases: Phrases, keys: Sequence[RowKey], store: RegionStore
+) -> float:
+    """Return the standard deviation of scores within an image; see :func:`blend_matchers`.
+
+    It is 1 if a matcher gives all regions the same score.
+    """
+    variances = []
+    for start in range(0, len(keys), _IMAGES_AT_ONCE):
+        table = store.gather(keys[start : start + _IMAGES_AT_ONCE])
+        images = len(table.offsets) - 1
+        part = phrases[np.arange(start, start + images)]
+        scores = score_pairs(matcher, part, table, np.arange(images)).astype(np.float64)
+        for image in range(images):
+            variances.append(scores[table.image(image)].var())
+    return float(np.sqrt(np.mean(variances))) or 1.0

@@ -18,7 +18,7 @@ from .matcher import CosineMatcher
 __all__ = ["LABEL_WEIGHT", "LabelMatcher", "label_matcher", "label_scale"]
 
 
-LABEL_WEIGHT = 0.25
+LABEL_WEIGHT = 0.5
 """Weight of the label beside cosine, both measured by their spread; see docs/training.md."""
 
 _IMAGES = 256  # measure the spreads; more change the third digit
@@ -29,7 +29,7 @@ class LabelMatcher:
     """Scores a region by ``cos(region, phrase) + scale · cos(label, phrase)``.
 
     A detector's label is a second opinion on what a region shows, and needs no training. The whole
-    image has no label; it counts as the label that fits the phrase least in its image.
+    image has no label; it gets the mean of what the labels in its image get.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class LabelMatcher:
     ...     label_embeddings=np.array([[0, 0], [1, 0], [0, 1]], np.float32),
     ... )
     >>> LabelMatcher(scale=0.5).score(phrases, regions).round(2).tolist()
-    [[0.0, 1.100000023841858, 0.6000000238418579]]
+    [[0.25, 1.100000023841858, 0.6000000238418579]]
     """
 
     scale: float
@@ -131,11 +131,8 @@ def label_scale(store: RegionStore, keys: Iterable[RowKey]) -> float:
 
 
 def _fill_whole_images(fit: npt.NDArray[np.float32], regions: RegionTable) -> None:
-    """Give each whole image, the first of its regions, the lowest value of its other regions."""
+    """Give each whole image, the first of its regions, the mean value of its other regions."""
     starts, counts = regions.offsets[:-1], np.diff(regions.offsets)
-    if not len(starts):
-        return
-    whole = fit[:, starts].copy()
-    fit[:, starts] = np.inf
-    lowest = np.minimum.reduceat(fit, starts, axis=1)
-    fit[:, starts] = np.where(counts > 1, lowest, whole)
+    if len(starts):
+        fit[:, starts] = 0
+        fit[:, starts] = np.add.reduceat(fit, starts, axis=1) / np.maximum(counts - 1, 1)

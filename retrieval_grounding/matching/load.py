@@ -6,12 +6,12 @@ import contextlib
 import logging
 import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..core.errors import GroundingError, ModelError, StoreError
 from ..models.encoder import Fingerprint
 from ..storage.catalog import Catalog
 from ..storage.region_store import RegionStore
-from .blend import BlendMatcher
 from .bundled import bundled_matcher
 from .calibrate import read_cosine_calibration
 from .install import chosen_matcher, recorded_checksums
@@ -19,9 +19,13 @@ from .label_matcher import label_matcher
 from .matcher import CosineMatcher, Matcher
 from .names import BUNDLED, COSINE, COSINE_LABEL, EARLIER, FOLDER, matcher_files, own_names
 
+if TYPE_CHECKING:
+    from .stored import StoredMatcher
+
 __all__ = [
     "MatcherEntry",
     "default_matcher",
+    "is_network",
     "load_index_matcher",
     "load_named_matcher",
     "matcher_entries",
@@ -41,8 +45,8 @@ class MatcherEntry:
     name : str
         What ``query --matcher`` takes.
     kind : str
-        ``"cosine"``, ``"cosine+label"``, the kind of network (``"residual"``, ``"concat"``), or
-        such as ``"blend of residual and cosine"``.
+        ``"cosine"``, ``"cosine+label"``, or the kind of network, ``"residual"`` or ``"concat"``,
+        with what it is combined with.
     in_use : bool
         Whether queries use it unless they name another one.
     trained_on : str
@@ -121,9 +125,7 @@ def load_index_matcher(catalog: Catalog, encoder: Fingerprint, device: str) -> M
     return best
 
 
-def load_named_matcher(
-    catalog: Catalog, name: str, encoder: Fingerprint, device: str
-) -> Matcher:
+def load_named_matcher(catalog: Catalog, name: str, encoder: Fingerprint, device: str) -> Matcher:
     """Return a matcher of an index by its name.
 
     Parameters
@@ -163,7 +165,7 @@ def _load(catalog: Catalog, name: str, encoder: Fingerprint, device: str) -> Mat
         if bundled is None:
             raise ModelError(f"the bundled matcher fits only nano's encoder, and not {encoder}")
         return bundled
-    return _load_own(catalog, name, encoder, device)
+    return _load_own(catalog, name, encoder, device).prepared()
 
 
 def default_matcher(encoder: Fingerprint, device: str, catalog: Catalog | None = None) -> Matcher:
@@ -185,6 +187,13 @@ def default_matcher(encoder: Fingerprint, device: str, catalog: Catalog | None =
     return CosineMatcher(None if catalog is None else read_cosine_calibration(catalog))
 
 
+def is_network(matcher: Matcher) -> bool:
+    """Return whether a matcher is a trained network, and not a blend of one."""
+    from .trained import TrainedMatcher
+
+    return isinstance(matcher, TrainedMatcher)
+
+
 def matcher_entries(catalog: Catalog, encoder: Fingerprint) -> list[MatcherEntry]:
     """Return the matchers that an index can use: its own first, by name."""
     in_use = matcher_in_use(catalog, encoder)
@@ -200,26 +209,21 @@ def matcher_entries(catalog: Catalog, encoder: Fingerprint) -> list[MatcherEntry
             entries.append(_entry(name, matcher, name == in_use))
     bundled = bundled_matcher(encoder, "cpu")
     if bundled is not None:
-        entries.append(_entry(BUNDLED, bundled, in_use == BUNDLED))
+        kind, trained_on = str(bundled.config.kind), bundled.trained_on
+        entries.append(MatcherEntry(BUNDLED, kind, in_use == BUNDLED, trained_on))
     elif in_use == BUNDLED:
         entries.append(MatcherEntry(BUNDLED, "", True, problem="it fits only nano's encoder"))
     built_in = [MatcherEntry(name, name, in_use == name) for name in (COSINE, COSINE_LABEL)]
     return [*entries, *built_in]
 
 
-def _entry(name: str, matcher: Matcher, in_use: bool) -> MatcherEntry:
-    from .stored import network_of
-
-    network = network_of(matcher)
-    assert network is not None  # files hold no other matchers
-    kind = str(network.config.kind)
-    if isinstance(matcher, BlendMatcher):
-        kind = f"blend of {kind} and {matcher.second.name}"
-    return MatcherEntry(name, kind, in_use, network.trained_on)
+def _entry(name: str, matcher: StoredMatcher, in_use: bool) -> MatcherEntry:
+    kind = matcher.recipe.describe(matcher.network.config.kind)
+    return MatcherEntry(name, kind, in_use, matcher.network.trained_on)
 
 
-def _load_own(catalog: Catalog, name: str, encoder: Fingerprint, device: str) -> Matcher:
-    from .stored import load_stored, network_of
+def _load_own(catalog: Catalog, name: str, encoder: Fingerprint, device: str) -> StoredMatcher:
+    from .stored import load_stored
 
     folder = catalog.directory / FOLDER
     if folder.is_symlink():
@@ -227,7 +231,5 @@ def _load_own(catalog: Catalog, name: str, encoder: Fingerprint, device: str) ->
     file = matcher_files(name)[0]
     checksums = recorded_checksums(catalog).get(file, ())
     matcher = load_stored(catalog.directory / file, device, checksums)
-    network = network_of(matcher)
-    assert network is not None
-    network.check(encoder)
+    matcher.network.check(encoder)
     return matcher

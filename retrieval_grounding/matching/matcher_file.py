@@ -16,10 +16,10 @@ from ..core.errors import ModelError
 from ..core.strict_json import parse_json
 from ..models.encoder import Fingerprint
 from ..storage.files import file_checksum, open_regular
-from .blend import BlendSpec
 from .calibration import Calibration
 from .model import MATCHER_FORMAT, MatcherConfig, MatcherModel
 from .networks import make_model
+from .recipe import Recipe
 from .training_images import TrainingImages
 
 __all__ = ["DamagedMatcherError", "MatcherFile", "read_matcher_file"]
@@ -37,7 +37,7 @@ class DamagedMatcherError(ModelError):
 class MatcherFile:
     """What the file of a matcher contains; see :class:`.trained.TrainedMatcher`.
 
-    `blend` says which other matcher is added to its scores; None if none is.
+    `recipe` says what is combined with the network; None if nothing is.
     """
 
     model: MatcherModel
@@ -47,7 +47,7 @@ class MatcherFile:
     calibration: Calibration | None
     trained_on: str
     images: TrainingImages | None
-    blend: BlendSpec | None = None
+    recipe: Recipe | None = None
 
 
 def read_matcher_file(path: Path, checksums: Collection[str] = ()) -> MatcherFile:
@@ -86,7 +86,7 @@ def read_matcher_file(path: Path, checksums: Collection[str] = ()) -> MatcherFil
         vocabulary = _parse_vocabulary(description["vocabulary"], config.words)
         encoder = {name: _text(part) for name, part in description["encoder"].items()}
         calibration, images = description["calibration"], description.get("images")
-        blend = description.get("blend")
+        recipe = description.get("recipe")
         return MatcherFile(
             model.eval().requires_grad_(False),
             config,
@@ -95,7 +95,7 @@ def read_matcher_file(path: Path, checksums: Collection[str] = ()) -> MatcherFil
             None if calibration is None else Calibration.from_dict(calibration),
             _text(description["trained_on"]),
             None if images is None else TrainingImages.from_dict(images),
-            None if blend is None else BlendSpec.from_dict(blend),
+            None if recipe is None else Recipe.from_dict(recipe),
         )
     except (
         OSError, SafetensorError, LookupError, TypeError, ValueError, AttributeError, RuntimeError,

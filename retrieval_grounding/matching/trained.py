@@ -198,7 +198,7 @@ class TrainedMatcher:
 
     @classmethod
     def of_file(cls, stored: MatcherFile, device: str, path: Path) -> TrainedMatcher:
-        """Return the matcher whose file at `path` has been read, without what it is blended with."""
+        """Return the network of a file that has been read."""
         return cls(
             stored.model.to(device),
             stored.config,

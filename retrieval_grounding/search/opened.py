@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..core.errors import GroundingError, StoreError
@@ -18,9 +19,14 @@ from ..indexing.model_spec import (
     load_index_encoder,
 )
 from ..matching.install import chosen_matcher
-from ..matching.load import load_index_matcher, load_named_matcher
+from ..matching.load import (
+    is_network,
+    load_index_matcher,
+    load_named_matcher,
+    matcher_entries,
+)
 from ..matching.matcher import Matcher
-from ..matching.names import EARLIER, matcher_files
+from ..matching.names import COSINE, COSINE_LABEL, EARLIER, matcher_files
 from ..models.device import resolve_device
 from ..models.encoder import Encoder
 from ..storage.catalog import Catalog
@@ -139,6 +145,33 @@ class OpenedIndex:
         """Return a matcher by its name; see :func:`.load.load_named_matcher`."""
         encoder = encoder_fingerprint(self.catalog)
         return load_named_matcher(self.catalog, name, encoder, self.device)
+
+    def rows_to_compare(
+        self, names: Sequence[str] | None
+    ) -> tuple[dict[str, Matcher], tuple[str, str] | None]:
+        """Return the matchers of an evaluation, the simplest first; see `Index.evaluate`.
+
+        Returns
+        -------
+        matchers : dict of str to Matcher
+            By the names to show.
+        blend : tuple of 2 str, or None
+            Two of them, whose blend is to be measured as well.
+        """
+        simple = {name: self.named_matcher(name) for name in (COSINE, COSINE_LABEL)}
+        if names is not None:
+            chosen = {name: self.named_matcher(name) for name in names if name not in simple}
+            return simple | chosen, None
+        encoder = encoder_fingerprint(self.catalog)
+        concat = {
+            entry.name: self.named_matcher(entry.name)
+            for entry in matcher_entries(self.catalog, encoder)
+            if entry.kind == "concat" and not entry.in_use
+        }
+        used = self.matcher
+        others = {name: matcher for name, matcher in simple.items() if name != used.name}
+        blend = (used.name, COSINE_LABEL) if is_network(used) else None
+        return others | concat | {used.name: used}, blend
 
     def use_matcher(self, matcher: Matcher) -> None:
         """Use a matcher that has just been stored in the index; the caller holds its lock."""
