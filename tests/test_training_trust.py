@@ -37,8 +37,8 @@ from retrieval_grounding.core.errors import GroundingError
 from retrieval_grounding.matching import calibrate
 from retrieval_grounding.matching.checks import score, score_pairs
 from retrieval_grounding.matching.comparison import compare
-from retrieval_grounding.matching.held_out import Outcome
 from retrieval_grounding.matching.fit import fit_matcher
+from retrieval_grounding.matching.held_out import Outcome
 from retrieval_grounding.matching.matcher import CosineMatcher
 from retrieval_grounding.matching.options import TrainingOptions
 from retrieval_grounding.matching.pseudo.mirror import mirror_phrase
@@ -324,7 +324,7 @@ def test_evaluating_on_training_images_is_reported(index, world, refs, tmp_path)
     assert not index.evaluate(refs).trained_images
     index = rg.Index.open(world / "trained", encoder=ColorEncoder())
     report = index.evaluate(refs)
-    assert report.as_dict()["trained_images"] == {"matcher": 16}
+    assert report.as_dict()["trained_images"] == {"matcher": 16, "blend": 16}
     assert report.notes[0].startswith("matcher was trained on 16 of the 20 images evaluated here")
     held_out = index.matcher.images.validation
     names = {Path(i.path).name for i in index.images() if i.content_hash[:16] in held_out}
@@ -363,12 +363,8 @@ def test_fine_tuning_without_new_images_says_so(trained, refs, tmp_path):
 
 def mean_iou(index: rg.Index, refs: Path) -> float:
     opened = rg.Index.open(index.directory, encoder=ColorEncoder())
-    [name] = set(opened.evaluate(refs, gallery=0).figures) - {
-        "cosine",
-        "largest box",
-        "oracle",
-    } or {"cosine"}
-    return opened.evaluate(refs, gallery=0).figures[name].mean_iou.value
+    report = opened.evaluate(refs, gallery=0)
+    return report.figures[report.shown].mean_iou.value
 
 
 @pytest.mark.parametrize("lr", [1e3, 1e30])
@@ -517,7 +513,9 @@ def test_the_command_exits_with_1_and_shows_the_figures(command, colors, contrar
     arguments = ["--refs", str(colors), "--epochs", "2", "--lr", "0.1", "--batch", "2"]
     done = command(*arguments)
     assert done.exit_code == 1
-    assert "held out: mean IoU " in done.stdout
+    assert "held out: 8 expressions about 4 images; new is residual; gains of new" in done.stdout
+    rows = [line.split("\t")[0] for line in done.stdout.splitlines()]
+    assert rows[-4:-1] == ["new", "cosine", "cosine+label"]
     line = done.stderr.splitlines()[-1]
     assert line.startswith("error: the trained matcher is not installed: it is ")
     assert "than cosine on 8 held-out expressions about 4 images: mean IoU " in line

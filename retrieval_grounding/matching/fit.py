@@ -287,7 +287,8 @@ def _decide(
         halves, networks, label, {**anchors, COSINE_LABEL: label}, only_anchored=generated
     )
     share = choice.candidate.share
-    matcher.model.load_state_dict(networks[share].model.state_dict())
+    if share < 1:
+        matcher.model.load_state_dict(networks[share].model.state_dict())
     others = {**rivals, COSINE: CosineMatcher(), COSINE_LABEL: label}
     trained = {name: network_of(rival) for name, rival in rivals.items()}
     fair = {name: ~_seen(network, keys, rows) for name, network in trained.items() if network}

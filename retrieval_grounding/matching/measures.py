@@ -64,7 +64,7 @@ def measure(
     (0.5, 0.5, 0.75)
     """
     own = best_scores[np.arange(len(searched)), own_images]
-    rank = (best_scores >= own[:, None]).sum(axis=1)
+    rank = np.maximum((best_scores >= own[:, None]).sum(axis=1), 1)  # 0 where scores are NaN
     first, right = rank <= 1, iou >= _CORRECT_IOU
     return Measures(
         accuracy=float(right.mean()),
