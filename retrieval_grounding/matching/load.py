@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.errors import GroundingError, ModelError, StoreError
@@ -144,6 +145,8 @@ def load_named_matcher(catalog: Catalog, name: str, encoder: Fingerprint, device
     StoreError
         If there is something else in the place of its file.
     """
+    if name not in (COSINE, COSINE_LABEL, BUNDLED):
+        _refuse_link(catalog.directory / FOLDER)
     own = own_names(catalog.directory)
     if name not in (COSINE, COSINE_LABEL, BUNDLED, *own):
         raise ModelError(
@@ -225,11 +228,14 @@ def _entry(name: str, matcher: StoredMatcher, in_use: bool) -> MatcherEntry:
 def _load_own(catalog: Catalog, name: str, encoder: Fingerprint, device: str) -> StoredMatcher:
     from .stored import load_stored
 
-    folder = catalog.directory / FOLDER
-    if folder.is_symlink():
-        raise StoreError(f"{folder} is a link, but the matchers of an index are inside its folder")
+    _refuse_link(catalog.directory / FOLDER)
     file = matcher_files(name)[0]
     checksums = recorded_checksums(catalog).get(file, ())
     matcher = load_stored(catalog.directory / file, device, checksums)
     matcher.network.check(encoder)
     return matcher
+
+
+def _refuse_link(folder: Path) -> None:
+    if folder.is_symlink():
+        raise StoreError(f"{folder} is a link, but the matchers of an index are inside its folder")

@@ -127,7 +127,5 @@ def _with_weights(sources: Sources) -> dict[PathLike, float]:
 
 def _checked_weight(weight: float) -> float:
     if not (math.isfinite(weight) and 0 < weight <= _MAX_WEIGHT):
-        raise GroundingError(
-            f"a weight is a number above 0 and up to {_MAX_WEIGHT:g}, not {weight}"
-        )
+        raise GroundingError(f"a weight is above 0 and at most {_MAX_WEIGHT:g}, not {weight:g}")
     return float(weight)
