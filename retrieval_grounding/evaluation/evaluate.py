@@ -93,7 +93,10 @@ def evaluate(
     store = RegionStore(catalog)
     shown = list(matchers)[-1]
     if blend is not None:
-        matchers = {**matchers, _BLEND: _blend(*(matchers[name] for name in blend), queries, store)}
+        matchers = {
+            **matchers,
+            _BLEND: _blend(matchers[blend[0]], matchers[blend[1]], queries, store),
+        }
     facts, predictions = predict(queries, matchers, store, seed)
     drawn = np.sort(np.random.default_rng(seed).permutation(len(queries))[:gallery])
     own_scores = {name: found.present for name, found in predictions.items()}

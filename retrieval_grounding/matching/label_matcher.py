@@ -70,8 +70,8 @@ class LabelMatcher:
         fit = phrases.embeddings @ regions.label_embeddings.T.astype(np.float32)
         fit = fit[:, regions.labels]
         _fill_whole_images(fit, regions)
-        scores: npt.NDArray[np.float32] = CosineMatcher().score(phrases, regions)
-        return scores + np.float32(self.scale) * fit
+        fit *= np.float32(self.scale)
+        return CosineMatcher().score(phrases, regions) + fit
 
     def score_pairs(
         self, phrases: Phrases, regions: RegionTable, phrase_rows: npt.NDArray[np.int64]
@@ -80,8 +80,9 @@ class LabelMatcher:
         fit = phrases.embeddings @ regions.label_embeddings.T.astype(np.float32)
         fit = fit[np.repeat(phrase_rows, np.diff(regions.offsets)), regions.labels][None]
         _fill_whole_images(fit, regions)
-        scores = CosineMatcher().score_pairs(phrases, regions, phrase_rows)
-        return scores + np.float32(self.scale) * fit[0]
+        scores: npt.NDArray[np.float32] = CosineMatcher().score_pairs(phrases, regions, phrase_rows)
+        scores += np.float32(self.scale) * fit[0]
+        return scores
 
     def probabilities(self, scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32] | None:
         """Return calibrated probabilities of scores, or None without a calibration."""

@@ -292,7 +292,9 @@ class _Trainer:
 
 def _spread(numbers: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
     """Return at most `count` of some sorted numbers, evenly spread."""
-    return numbers[np.linspace(0, len(numbers) - 1, min(count, len(numbers))).astype(int)]
+    places = np.linspace(0, len(numbers) - 1, min(count, len(numbers))).astype(np.int64)
+    chosen: npt.NDArray[np.int64] = numbers[places]
+    return chosen
 
 
 def _lr_factor(step: int, steps: int) -> float:
