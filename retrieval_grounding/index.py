@@ -17,7 +17,7 @@ from .indexing.describe import describe_index
 from .indexing.maintenance import Maintenance
 from .indexing.model_spec import encoder_fingerprint
 from .matching.embed import embed_phrases
-from .matching.matcher import CosineMatcher, Matcher
+from .matching.matcher import Matcher
 from .models.encoder import Encoder
 from .search.opened import OpenedIndex
 from .search.rank import filter_by_probability
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .evaluation.report import EvaluationReport
     from .matching.fit import Fit
     from .matching.options import TrainingOptions
+    from .matching.sources import Sources
 
 __all__ = ["Index"]
 
@@ -89,8 +90,13 @@ class Index(Maintenance):
 
     @property
     def matcher(self) -> Matcher:
-        """What scores regions: the index's own matcher, else the bundled one, else cosine."""
+        """What scores regions: the matcher in use; see :meth:`matchers`."""
         return self._opened.matcher
+
+    def _resolve_matcher(self, matcher: Matcher | str | None) -> Matcher:
+        if isinstance(matcher, str):
+            return self._opened.named_matcher(matcher)
+        return self.matcher if matcher is None else matcher
 
     @property
     def _catalog(self) -> Catalog:
@@ -124,7 +130,7 @@ class Index(Maintenance):
         top: int = ...,
         candidates: int = ...,
         min_probability: float = ...,
-        matcher: Matcher | None = ...,
+        matcher: Matcher | str | None = ...,
         exact: bool = ...,
         skip_missing: bool = ...,
     ) -> list[Hit]: ...
@@ -136,7 +142,7 @@ class Index(Maintenance):
         top: int = ...,
         candidates: int = ...,
         min_probability: float = ...,
-        matcher: Matcher | None = ...,
+        matcher: Matcher | str | None = ...,
         exact: bool = ...,
         skip_missing: bool = ...,
     ) -> list[list[Hit]]: ...
@@ -147,7 +153,7 @@ class Index(Maintenance):
         top: int = 10,
         candidates: int = 100,
         min_probability: float = 0.0,
-        matcher: Matcher | None = None,
+        matcher: Matcher | str | None = None,
         exact: bool = False,
         skip_missing: bool = False,
     ) -> list[Hit] | list[list[Hit]]:
@@ -163,8 +169,9 @@ class Index(Maintenance):
             Images per phrase that the vector index proposes; all their regions are scored.
         min_probability : float
             Drop hits with a lower probability, 0 to 1. If none is left, nothing matches.
-        matcher : Matcher, optional
-            Scores regions instead of the index's own, for example a `CosineMatcher`.
+        matcher : str or Matcher, optional
+            Scores regions instead of the one in use: a name from :meth:`matchers`, such as
+            ``"cosine"``, or an object of your own.
         exact : bool
             Compare the phrase with every region to choose candidates. Slower; hits do not depend
             on the kind of vector index.
@@ -189,7 +196,9 @@ class Index(Maintenance):
             return []
         queries = embed_phrases(self.encoder, texts)
         search = self._opened.retriever.search
-        found = search(queries, matcher or self.matcher, top, candidates, exact, skip_missing)
+        found = search(
+            queries, self._resolve_matcher(matcher), top, candidates, exact, skip_missing
+        )
         found = discount_unknown(self.encoder, texts, found)
         found = [filter_by_probability(hits, min_probability) for hits in found]
         return found[0] if isinstance(phrases, str) else found
@@ -199,7 +208,7 @@ class Index(Maintenance):
         source: PathLike,
         *,
         splits: Sequence[str] | None = None,
-        matchers: Mapping[str, Matcher] | None = None,
+        matchers: Mapping[str, Matcher] | Sequence[str] | None = None,
         references: Iterable[PathLike] = (),
         first_sentence_only: bool = False,
         one_object_per_image: bool = False,
@@ -211,8 +220,11 @@ class Index(Maintenance):
         ----------
         source, splits, first_sentence_only, one_object_per_image
             Expressions, as for :func:`read_expressions`.
-        matchers : mapping of str to Matcher, optional
-            What to compare, by name; cosine and the index's own if left out.
+        matchers : mapping of str to Matcher, or sequence of str, optional
+            What to compare, by the names to show; or names from :meth:`matchers`, which are
+            compared with ``"cosine"`` and ``"cosine+label"``. If left out, the matcher in use is
+            compared with these two, with the index's own concat matchers, and, if it is a network,
+            with its blend with ``"cosine+label"``.
         references : iterable of paths
             Files of other systems' predictions, for the same table.
         gallery : int
@@ -231,8 +243,9 @@ class Index(Maintenance):
             first_sentence_only=first_sentence_only,
             one_object_per_image=one_object_per_image,
         )
-        if matchers is None:
-            matchers = {"cosine": CosineMatcher(), self.matcher.name: self.matcher}
+        blend = None
+        if not isinstance(matchers, Mapping):
+            matchers, blend = self._opened.rows_to_compare(matchers)
         return evaluate(
             self._catalog,
             self.encoder,
@@ -240,48 +253,57 @@ class Index(Maintenance):
             expressions,
             references=references,
             gallery=gallery,
+            blend=blend,
         )
 
     def train(
         self,
-        source: PathLike | Literal["pseudo"],
+        source: Sources,
         *,
         kind: Literal["residual", "concat"] = "residual",
+        name: str | None = None,
         splits: Sequence[str] | None = None,
         first_sentence_only: bool = False,
         one_object_per_image: bool = False,
-        fine_tune: bool = False,
+        from_scratch: bool = False,
         options: TrainingOptions | None = None,
         timeout: float = 0.0,
     ) -> Fit:
         """Train a matcher on cached features and store it in the index, without reading images.
 
-        A killed training resumes when it is started again with the same arguments.
+        Training starts from the matcher in use if it is of the same kind. A killed training resumes
+        when it is started again with the same arguments.
 
         Parameters
         ----------
-        source, splits, first_sentence_only, one_object_per_image
-            Expressions, as for :func:`read_expressions`. The source ``"pseudo"`` makes phrases from
-            the index itself: from labels, colors and places.
+        source : path, sequence of paths, or mapping of path to float
+            Files of expressions, as for :func:`read_expressions`, with their weights: an expression
+            with the weight 0.5 is met in every second epoch. The source ``"pseudo"`` makes phrases
+            from the index itself: from labels, colors and places.
         kind : str
             ``"residual"``, or ``"concat"`` for the classic MLP.
-        fine_tune : bool
-            Start from the matcher in use, not from scratch; for a few hundred expressions.
+        name : str, optional
+            What to call the matcher; ``"trained"``, ``"trained-2"`` and so on if left out. A
+            matcher with a name of your own is kept even if it is not used.
+        splits, first_sentence_only, one_object_per_image
+            As for :func:`read_expressions`.
+        from_scratch : bool
+            Start with an untrained network.
         options : TrainingOptions, optional
             Epochs, batch size, learning rate, seed.
 
         Returns
         -------
         Fit
-            The matcher and its learning curve, which the index also holds as ``matcher-curve.csv``
-            and ``.png``. If ``installed`` is true, this object already uses the matcher. It is
-            false if training diverged or the matcher is worse, on held-out expressions, than the
-            one in use or than cosine; then ``reason`` says so and the index keeps what it has.
+            The matcher and its learning curve, which the index holds as well. If ``installed`` is
+            true, the index uses the matcher. It is false if training diverged, or if the matcher
+            loses to the one in use or to a simpler one on held-out images; then ``reason`` says so
+            and the index uses what it has used before.
 
         Raises
         ------
         GroundingError
-            If the expressions are bad or too few, or there is no trained matcher to fine-tune.
+            If the expressions are bad or too few, or the name is taken.
         """
         from .matching.train_index import train_index
 
@@ -291,17 +313,18 @@ class Index(Maintenance):
                 self.encoder,
                 source,
                 kind=kind,
+                name=name,
                 options=options,
                 device=self._opened.device,
                 splits=splits,
                 first_sentence_only=first_sentence_only,
                 one_object_per_image=one_object_per_image,
-                fine_tune=fine_tune,
+                from_scratch=from_scratch,
                 load_current=lambda: self.matcher,
                 before_saving=lock.check,
             )
             if fit.installed:
-                self._opened.use_matcher(fit.matcher)
+                self._opened.use_matcher(fit.stored.prepared())
         return fit
 
     def images(self) -> Iterable[ImageRow]:

@@ -19,6 +19,7 @@ from retrieval_grounding.core.phrases import Phrases
 from retrieval_grounding.core.regions import pairwise_iou
 from retrieval_grounding.matching import trained
 from retrieval_grounding.matching.batch import RegionTensors
+from retrieval_grounding.matching.blend import BlendMatcher
 from retrieval_grounding.matching.boxes import box_iou, mirror_boxes
 from retrieval_grounding.matching.calibration import Calibration
 from retrieval_grounding.matching.geometry import (
@@ -28,8 +29,9 @@ from retrieval_grounding.matching.geometry import (
     relation_features,
 )
 from retrieval_grounding.matching.grouping import group_images
-from retrieval_grounding.matching.load import load_matcher
-from retrieval_grounding.matching.matcher import CosineMatcher
+from retrieval_grounding.matching.label_matcher import LabelMatcher
+from retrieval_grounding.matching.load import default_matcher
+from retrieval_grounding.matching.matcher import CosineMatcher, Matcher
 from retrieval_grounding.matching.model import MatcherConfig
 from retrieval_grounding.matching.networks import make_model
 from retrieval_grounding.matching.trained import TrainedMatcher
@@ -45,11 +47,25 @@ def test_a_new_matcher_ranks_by_cosine():
     np.testing.assert_array_equal(scores.argsort(1), cosines.argsort(1))
 
 
-@pytest.mark.parametrize("kind", ["residual", "concat"])
+def matcher_of(kind: str) -> Matcher:
+    match kind:
+        case "cosine":
+            return CosineMatcher()
+        case "cosine+label":
+            return LabelMatcher(0.5)
+        case "blend":
+            return BlendMatcher(untrained(), LabelMatcher(0.5), 0.3, (2.0, 0.1))
+    return untrained(kind)
+
+
+KINDS = ["residual", "concat", "cosine", "cosine+label", "blend"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=15, deadline=None)
 @given(counts=st.lists(st.integers(0, 9), min_size=1, max_size=6), seed=st.integers(0, 99))
 def test_scores_do_not_depend_on_the_other_images(kind, counts, seed):
-    matcher, phrases = untrained(kind), random_phrases(4)
+    matcher, phrases = matcher_of(kind), random_phrases(4)
     table = random_table(counts, seed)
     together = matcher.score(phrases, table)
     for image in range(len(counts)):
@@ -60,11 +76,11 @@ def test_scores_do_not_depend_on_the_other_images(kind, counts, seed):
         np.testing.assert_allclose(matcher.score(one, alone)[0], together[2, rows], atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["residual", "concat", "cosine"])
+@pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=15, deadline=None)
 @given(counts=st.lists(st.integers(0, 9), min_size=1, max_size=40), seed=st.integers(0, 99))
 def test_pairs_score_as_in_the_full_product(kind, counts, seed):
-    matcher = CosineMatcher() if kind == "cosine" else untrained(kind)
+    matcher = matcher_of(kind)
     phrases, table = random_phrases(4), random_table(counts, seed)
     phrase_rows = np.random.default_rng(seed).integers(0, 4, len(counts))
     full = matcher.score(phrases, table)
@@ -127,11 +143,10 @@ def test_a_different_encoder_is_refused_by_name():
         untrained().check(Fingerprint("other", "weights-2", "none"))
 
 
-def test_without_a_fitting_matcher_regions_are_ranked_by_cosine(tmp_path, caplog):
-    calibration = Calibration(2.0, -1.0)
+def test_without_a_fitting_matcher_regions_are_ranked_by_cosine(caplog):
     with caplog.at_level(logging.INFO, "retrieval_grounding"):
-        matcher = load_matcher(tmp_path, ENCODER, "cpu", calibration)
-    assert matcher == CosineMatcher(calibration)
+        matcher = default_matcher(ENCODER, "cpu")
+    assert matcher == CosineMatcher()
     [message] = caplog.messages
     assert "random" in message and "cosine" in message
 

@@ -108,7 +108,7 @@ def test_training_stops_early_and_keeps_the_best_epoch(caplog):
     # Nothing changes with a learning rate of 0, so the first epoch stays the best.
     assert (len(history.epochs), history.best.number) == (3, 1)
     [message] = caplog.messages
-    assert message == "training stopped early after epoch 3 of 30: accuracy was best in epoch 1"
+    assert message == "training stopped early after epoch 3 of 30: the best one was 1"
 
 
 def test_streamed_regions_equal_resident_ones():

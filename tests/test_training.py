@@ -58,8 +58,10 @@ def test_the_matcher_learns_drawn_scenes_without_their_pictures(drawn):
     accuracy = {name: report.figures[name].accuracy.value for name in matchers}
     assert accuracy["matcher"] >= 0.9
     assert accuracy["matcher"] > accuracy["concat"] + 0.1 > accuracy["cosine"] + 0.3
-    assert (index.directory / "matcher-curve.png").read_bytes().startswith(b"\x89PNG")
-    assert "acc@0.5" in (index.directory / "matcher-curve.csv").read_text()
+    assert (fit.installed, fit.name) == (True, "trained-2")
+    curve = index.directory / "matchers" / "trained-2-curve"
+    assert curve.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    assert "mean_reciprocal_rank" in curve.with_suffix(".csv").read_text()
 
     again = rg.Index.open(index.directory, encoder=PixelEncoder())
     assert isinstance(again.matcher, TrainedMatcher)
@@ -88,7 +90,7 @@ def test_pseudo_queries_train_an_index_without_labels(shared, tmp_path):
     assert "than the matcher in use" in report["reason"]
     assert report["kind"] == "residual"
     assert report["epochs"] == 2
-    assert not (tmp_path / "index" / "matcher.safetensors").exists()
+    assert not (tmp_path / "index" / "matchers").exists()
     assert not (tmp_path / "index" / "matcher.training").exists()
 
 
@@ -98,12 +100,12 @@ def test_the_command_line_has_the_defaults_of_the_library():
         assert parameters[name].default == getattr(options, name), name
 
 
-def test_fine_tuning_an_index_starts_from_the_matcher_in_use(shared, tmp_path):
+def test_training_starts_from_the_matcher_in_use(shared, tmp_path):
     photos = sorted(shared("coco_val128/images").iterdir())[:24]
     index = rg.build(photos, tmp_path / "index", options=rg.BuildOptions(progress=False))
     bundled = index.matcher
     options = TrainingOptions(epochs=1, lr=0.0, progress=False)
-    fit = index.train("pseudo", fine_tune=True, options=options)
+    fit = index.train("pseudo", options=options)
     assert fit.matcher.vocabulary == bundled.vocabulary
     for name, value in bundled.model.state_dict().items():
         torch.testing.assert_close(fit.matcher.model.state_dict()[name], value, rtol=0, atol=0)

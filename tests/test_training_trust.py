@@ -38,6 +38,7 @@ from retrieval_grounding.matching import calibrate
 from retrieval_grounding.matching.checks import score, score_pairs
 from retrieval_grounding.matching.comparison import compare
 from retrieval_grounding.matching.fit import fit_matcher
+from retrieval_grounding.matching.held_out import Outcome
 from retrieval_grounding.matching.matcher import CosineMatcher
 from retrieval_grounding.matching.options import TrainingOptions
 from retrieval_grounding.matching.pseudo.mirror import mirror_phrase
@@ -323,7 +324,7 @@ def test_evaluating_on_training_images_is_reported(index, world, refs, tmp_path)
     assert not index.evaluate(refs).trained_images
     index = rg.Index.open(world / "trained", encoder=ColorEncoder())
     report = index.evaluate(refs)
-    assert report.as_dict()["trained_images"] == {"matcher": 16}
+    assert report.as_dict()["trained_images"] == {"matcher": 16, "blend": 16}
     assert report.notes[0].startswith("matcher was trained on 16 of the 20 images evaluated here")
     held_out = index.matcher.images.validation
     names = {Path(i.path).name for i in index.images() if i.content_hash[:16] in held_out}
@@ -335,7 +336,7 @@ def test_evaluating_on_training_images_is_reported(index, world, refs, tmp_path)
 
 def test_fine_tuning_holds_out_what_the_first_matcher_has_not_seen(trained, refs):
     first = trained.matcher.images
-    fit = trained.train(refs, fine_tune=True, options=replace(QUIET, seed=5))
+    fit = trained.train(refs, options=replace(QUIET, seed=5))
     second = fit.matcher.images
     assert not (second.validation | second.calibration) & first.training
     assert second.training == first.training
@@ -351,7 +352,7 @@ def test_fine_tuning_without_new_images_says_so(trained, refs, tmp_path):
         r for line in refs.read_text().splitlines() if (r := json.loads(line))["image"] in names
     ]
     source = write_records(tmp_path / "seen.jsonl", seen)
-    fit = trained.train(source, fine_tune=True, options=QUIET)
+    fit = trained.train(source, options=QUIET)
     first, second = fit.notes
     assert "4 held-out images had trained the matcher that this one started from" in first
     assert "trained on all held-out images, so the two are not compared" in second
@@ -362,12 +363,8 @@ def test_fine_tuning_without_new_images_says_so(trained, refs, tmp_path):
 
 def mean_iou(index: rg.Index, refs: Path) -> float:
     opened = rg.Index.open(index.directory, encoder=ColorEncoder())
-    [name] = set(opened.evaluate(refs, gallery=0).figures) - {
-        "cosine",
-        "largest box",
-        "oracle",
-    } or {"cosine"}
-    return opened.evaluate(refs, gallery=0).figures[name].mean_iou.value
+    report = opened.evaluate(refs, gallery=0)
+    return report.figures[report.shown].mean_iou.value
 
 
 @pytest.mark.parametrize("lr", [1e3, 1e30])
@@ -395,12 +392,12 @@ def contrary(monkeypatch) -> None:
 
 
 def test_a_worse_training_leaves_the_matcher_in_use(trained, refs, contrary):
-    before = (trained.directory / "matcher.safetensors").read_bytes()
+    before = (trained.directory / "matchers/trained.safetensors").read_bytes()
     in_use = trained.matcher
     fit = trained.train(refs, options=replace(LEARN, epochs=2))
     assert not fit.installed and "the matcher in use" in {c.name for c in fit.comparisons}
-    assert fit.comparisons[0].gain < 0
-    assert (trained.directory / "matcher.safetensors").read_bytes() == before
+    assert fit.comparisons[0].gain.value < 0
+    assert (trained.directory / "matchers/trained.safetensors").read_bytes() == before
     assert trained.matcher is in_use
 
 
@@ -415,18 +412,48 @@ def test_a_loss_that_is_not_a_number_ends_the_training(index, refs, monkeypatch)
     assert not (index.directory / "matcher.training").exists()
 
 
+def outcome(images, iou, rank=None) -> Outcome:
+    ranks = np.full(len(images), np.nan) if rank is None else np.asarray(rank, float)
+    return Outcome(images, np.asarray(iou, np.float32), ranks)
+
+
 def test_a_gain_within_chance_on_few_images_is_none():
     images = np.repeat(np.arange(4), 3)
     gains = np.float32([0.3, 0.3, 0.3, -0.2, -0.2, -0.2, 0.1, 0.1, 0.1, -0.15, -0.15, -0.15])
-    noisy = compare("cosine", images, 0.5 + gains, np.full(12, 0.5, np.float32))
+    half = outcome(images, np.full(12, 0.5))
+    noisy = compare("cosine", outcome(images, 0.5 + gains), half)
     assert noisy.problem.startswith("it is not clearly better than cosine on 12 held-out expr")
-    same = compare("cosine", images, 0.5 + gains, 0.5 + gains)
+    same = compare("cosine", outcome(images, 0.5 + gains), outcome(images, 0.5 + gains))
     assert "not clearly better" in same.problem
-    many = np.repeat(np.arange(40), 3)
-    same = compare("cosine", many, np.full(120, 0.5, np.float32), np.full(120, 0.5, np.float32))
-    assert same.problem == ""  # enough images to know that nothing is lost
-    better = compare("cosine", images, np.full(12, 0.7, np.float32), np.full(12, 0.5, np.float32))
+    better = compare("cosine", outcome(images, np.full(12, 0.7)), half)
     assert better.problem == ""
+
+
+def test_on_many_images_a_loss_counts_unless_it_is_small_and_may_be_chance():
+    images = np.repeat(np.arange(40), 3)
+    half = outcome(images, np.full(120, 0.5), np.ones(120))
+    assert compare("cosine", half, half).problem == ""  # nothing is lost
+    assert "gains nothing" in compare("bundled", half, half, in_use=True).problem
+    random = np.random.default_rng(0)
+    small = random.normal(0, 0.02, 120)
+    small -= small.mean() + 0.001
+    assert compare("cosine", outcome(images, 0.5 + small, np.ones(120)), half).problem == ""
+    large = random.normal(0, 0.2, 120)
+    large -= large.mean() + 0.001  # as much, but it may be far more
+    loss = compare("cosine", outcome(images, 0.5 + large, np.ones(120)), half)
+    assert loss.problem.startswith("it is worse than cosine on 120 held-out expressions")
+    sure = compare("cosine", outcome(images, np.full(120, 0.49), np.ones(120)), half)
+    assert "it is worse than cosine" in sure.problem
+
+
+def test_a_matcher_that_loses_the_order_of_images_is_not_used():
+    images = np.repeat(np.arange(40), 3)
+    theirs = outcome(images, np.full(120, 0.5), np.ones(120))
+    ours = outcome(images, np.full(120, 0.7), np.full(120, 2))
+    found = compare("cosine+label", ours, theirs)
+    assert found.problem.startswith("it ranks images worse than cosine+label on 120")
+    assert (found.image_recall, found.other_image_recall) == (0, 1)
+    assert found.rank_gain.value == pytest.approx(-0.5)
 
 
 def test_no_matcher_returns_a_score_that_is_not_a_number():
@@ -486,7 +513,9 @@ def test_the_command_exits_with_1_and_shows_the_figures(command, colors, contrar
     arguments = ["--refs", str(colors), "--epochs", "2", "--lr", "0.1", "--batch", "2"]
     done = command(*arguments)
     assert done.exit_code == 1
-    assert "held out: mean IoU " in done.stdout
+    assert "held out: 8 expressions about 4 images; new is residual; gains of new" in done.stdout
+    rows = [line.split("\t")[0] for line in done.stdout.splitlines()]
+    assert rows[-4:-1] == ["new", "cosine", "cosine+label"]
     line = done.stderr.splitlines()[-1]
     assert line.startswith("error: the trained matcher is not installed: it is ")
     assert "than cosine on 8 held-out expressions about 4 images: mean IoU " in line

@@ -65,11 +65,10 @@ def _describe_vectors(facts: dict[str, Any]) -> str:
 
 def _describe_matcher(index: Index) -> str:
     """Return which matcher ranks regions, as in "bundled (residual)"."""
-    from ..matching.trained import TrainedMatcher
-
-    if not isinstance(index.matcher, TrainedMatcher):
-        return index.matcher.name
-    file = index.matcher.file
-    own = file is not None and file.parent == index.directory
-    origin = "trained on this index" if own else "bundled"
-    return f"{origin} ({index.matcher.config.kind})"
+    entries = {entry.name: entry for entry in index.matchers()}
+    chosen = next(entry for entry in entries.values() if entry.in_use)
+    entry = chosen
+    if chosen.problem:
+        entry = entries.get("bundled", entries["cosine"])
+    text = entry.name if entry.kind == entry.name else f"{entry.name} ({entry.kind})"
+    return f"{text}, because {chosen.name} cannot be used" if chosen.problem else text

@@ -43,6 +43,10 @@ def query(
         int, typer.Option(min=1, help="Candidate images per phrase, whose regions are scored.")
     ] = 100,
     min_probability: MinProbability = 0.0,
+    matcher: Annotated[
+        str | None,
+        typer.Option(help="Matcher to score with, by its name; see 'matcher list'."),
+    ] = None,
     exact: Annotated[
         bool, typer.Option("--exact", help="Compare every region with each phrase.")
     ] = False,
@@ -68,6 +72,7 @@ def query(
         top=top,
         candidates=candidates,
         min_probability=min_probability,
+        matcher=matcher,
         exact=exact,
         skip_missing=skip_missing,
     )

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..core.phrases import Phrases
 from ..core.region_table import RegionTable
 from ..core.regions import pairwise_iou
+from ..matching.embed import embed_phrases
 from ..matching.matcher import Matcher
 from ..matching.pseudo.minimal_pairs import MinimalPair
-from ..models.checks import encode_phrases
 from ..models.encoder import Encoder
 from .predictions import SAME_OBJECT
 
@@ -67,7 +66,7 @@ def minimal_pair_accuracy(
     if not pairs:
         return {}
     texts = list(dict.fromkeys(phrase for _, pair in pairs for phrase in pair.phrases))
-    phrases = Phrases(texts, encode_phrases(encoder, texts))
+    phrases = embed_phrases(encoder, texts)
     row_of = {text: row for row, text in enumerate(texts)}
     right: Counter[tuple[str, int]] = Counter()
     for image, pair in pairs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..matching.load import matcher_in_use
 from ..matching.matcher import Matcher
 from ..storage.catalog import Catalog
 from ..storage.files import folder_size
@@ -34,7 +35,10 @@ def describe_index(
     search_device : str
         Where they are searched.
     """
-    matcher_device = device if hasattr(matcher, "device") else "cpu"
+    from ..matching.stored import network_of  # imports PyTorch
+
+    network = network_of(matcher)
+    matcher_device = "cpu" if network is None else device
     return {
         "directory": str(catalog.directory),
         **{key: catalog.setting(key) for key in _SETTINGS},
@@ -44,6 +48,7 @@ def describe_index(
         "groups": catalog.setting("detector") is not None and recorded_settings(catalog).groups,
         "vectors": describe_vectors(catalog) | search,
         "matcher": matcher.name,
+        "matcher_in_use": matcher_in_use(catalog, encoder_fingerprint(catalog)),
         "runs": f"vector search on {search_device}, matcher on {matcher_device}, "
         f"encoder on {device}",
         "bytes": folder_size(catalog.directory),

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 from ..core.reports import BuildOptions, CompactReport, VerifyReport
 from ..core.types import PathLike
 from ..data.sources import as_list
+from ..matching.install import choose_matcher, remove_matcher
+from ..matching.load import MatcherEntry, load_named_matcher, matcher_entries
 from ..models.detector import Detector
 from ..models.encoder import Encoder
 from ..storage.catalog import Catalog
+from ..storage.lock import writer_lock
 from ..storage.vectors.metadata import DEFAULT_RECALL
 from .compact import compact_index
 from .describe import describe_vectors
+from .model_spec import encoder_fingerprint
 from .reindex import reindex
 from .remove import remove_images
 from .repair import repair_index
@@ -24,7 +29,7 @@ __all__ = ["Maintenance"]
 
 
 class Maintenance(ABC):
-    """Removing, compacting, reindexing and verifying; `Index` derives from it.
+    """Removing, compacting, reindexing, verifying, and choosing matchers; `Index` derives from it.
 
     All of them take a `timeout`: the seconds to wait while a different writer is at work. With 0
     they raise :class:`StoreLockedError` at once, and with ``math.inf`` they wait without a limit.
@@ -129,6 +134,58 @@ class Maintenance(ABC):
         directory = self._catalog.directory
         reindex(directory, lambda: self.encoder, vectors, recall, progress, timeout)
         return describe_vectors(self._catalog)
+
+    def matchers(self) -> list[MatcherEntry]:
+        """Return the matchers that queries can name: the index's own and those of every index.
+
+        Each has a `name`, a `kind`, `in_use`, and `trained_on`.
+        """
+        return matcher_entries(self._catalog, encoder_fingerprint(self._catalog))
+
+    def use_matcher(self, name: str, *, timeout: float = 0.0) -> None:
+        """Use a matcher from now on, unless a query names a different one.
+
+        Parameters
+        ----------
+        name : str
+            One of :meth:`matchers`.
+
+        Raises
+        ------
+        GroundingError
+            If there is none of that name, or it cannot be used.
+        """
+        with self._writing(timeout) as catalog:
+            load_named_matcher(catalog, name, encoder_fingerprint(catalog), "cpu")
+            choose_matcher(catalog, name)
+
+    def remove_matcher(self, name: str, *, timeout: float = 0.0) -> None:
+        """Delete one of the index's own matchers.
+
+        If it was in use, the index uses the bundled matcher or cosine, until another is chosen.
+
+        Parameters
+        ----------
+        name : str
+            One of :meth:`matchers`.
+
+        Raises
+        ------
+        GroundingError
+            If the index has no matcher of its own with that name.
+        """
+        with self._writing(timeout) as catalog:
+            remove_matcher(catalog, name)
+
+    @contextlib.contextmanager
+    def _writing(self, timeout: float) -> Iterator[Catalog]:
+        """Hold the writer's lock and yield a catalog to write."""
+        directory = self._catalog.directory
+        with (
+            writer_lock(directory, timeout) as lock,
+            contextlib.closing(Catalog(directory, writable=True, lock=lock)) as catalog,
+        ):
+            yield catalog
 
     def verify(
         self,

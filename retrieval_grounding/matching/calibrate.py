@@ -12,10 +12,10 @@ from ..core.types import RowKey
 from ..models.encoder import Encoder
 from ..storage.catalog import Catalog
 from ..storage.region_store import RegionStore
+from .bundled import bundled_matcher
 from .calibration import Calibration, fit_calibration
 from .checks import score
 from .dataset import Examples
-from .load import bundled_matcher
 from .matcher import CosineMatcher, Matcher
 from .statements import make_examples, pseudo_statements
 

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..core.phrases import Phrases
 
-__all__ = ["Examples", "batches_by_image"]
+__all__ = ["COLUMNS", "Examples", "batches_by_image"]
+
+
+COLUMNS = ("phrase", "mirrored", "image", "boxes", "weight", "generated")
+"""The columns of :class:`Examples`, in order."""
+
+_UNSET: Any = None
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,10 @@ class Examples:
         Number of the image in the region source.
     boxes : float32 array of shape (e, 4)
         Corners as fractions of the image's width and height; NaN where the box is not known.
+    weight : float32 array of shape (e,), optional
+        How often an example is met in an epoch, on average; once if left out.
+    generated : bool array of shape (e,), optional
+        Whether the phrase was made by a program; people wrote all of them if left out.
     """
 
     phrases: Phrases
@@ -37,6 +48,14 @@ class Examples:
     mirrored: npt.NDArray[np.int64]
     image: npt.NDArray[np.int64]
     boxes: npt.NDArray[np.float32]
+    weight: npt.NDArray[np.float32] = field(default=_UNSET)
+    generated: npt.NDArray[np.bool_] = field(default=_UNSET)
+
+    def __post_init__(self) -> None:
+        if self.weight is _UNSET:
+            object.__setattr__(self, "weight", np.ones(len(self.phrase), np.float32))
+        if self.generated is _UNSET:
+            object.__setattr__(self, "generated", np.zeros(len(self.phrase), bool))
 
     def __len__(self) -> int:
         """Return the number of examples."""
@@ -50,9 +69,15 @@ class Examples:
 
     def take(self, rows: npt.NDArray[np.integer] | npt.NDArray[np.bool_]) -> Examples:
         """Return the examples of `rows`."""
-        return Examples(
-            self.phrases, self.phrase[rows], self.mirrored[rows], self.image[rows], self.boxes[rows]
-        )
+        columns = (getattr(self, name)[rows] for name in COLUMNS)
+        return Examples(self.phrases, *columns)
+
+    def drawn(self, random: np.random.Generator) -> Examples:
+        """Return the examples of one epoch: each as often as its weight says, on average."""
+        if (self.weight == 1).all():
+            return self
+        times = np.floor(self.weight + random.random(len(self))).astype(np.int64)
+        return self.take(np.repeat(np.arange(len(self)), times))
 
 
 def batches_by_image(

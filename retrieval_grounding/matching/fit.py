@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -20,16 +21,22 @@ from ..storage.region_store import RegionStore
 from ..storage.rows import LiveRow
 from .batch import RegionTensors
 from .calibrate import UNDETECTED, calibrate
-from .comparison import Comparison, compare, held_out_iou, sample_located
+from .choice import choose, compare_all
+from .comparison import Comparison
 from .dataset import Examples
+from .held_out import HeldOut
 from .history import TrainingHistory
+from .label_matcher import label_matcher
 from .matcher import CosineMatcher, Matcher
 from .model import MatcherConfig
+from .names import BUNDLED, COSINE, COSINE_LABEL
 from .networks import make_model
 from .options import TrainingOptions
+from .recipe import Recipe
 from .region_source import open_regions
 from .split import Split, content_groups, split_examples
 from .statements import Statement, make_examples
+from .stored import StoredMatcher, network_of
 from .trained import TrainedMatcher
 from .trainer import train_model
 from .training_images import TrainingImages
@@ -43,6 +50,7 @@ MIN_IMAGES = 10
 
 _MIN_WORD_COUNT = 8
 _MAX_WORDS = 4000
+_NONE: Mapping[str, Matcher] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -52,18 +60,26 @@ class Fit:
     Parameters
     ----------
     matcher : TrainedMatcher
-        Calibrated if the held-out images allow it.
+        The network. Calibrated if the held-out images allow it, unless something is combined with
+        it.
     history : TrainingHistory
         The learning curve.
     images, expressions : int
         How many were used, held-out ones included.
     resident : bool
         Whether all regions stayed on the device.
+    stored : StoredMatcher
+        The network with what is combined with it: what is written into the index.
+    share : float
+        How far the network is from the one that it started from, to where training ended.
     comparisons : sequence of Comparison
-        The matcher and others on held-out expressions: cosine, and the matcher in use before.
+        The stored matcher and others on held-out expressions: the one in use before, and every
+        simpler one.
     problem : str
         Why the matcher should not be used: training diverged, or ended worse than what there was.
         Empty if it should.
+    name : str
+        What it is called in the index; empty if it is not there.
     installed : bool
         Whether the index uses the matcher now.
     notes : sequence of str
@@ -75,8 +91,11 @@ class Fit:
     images: int
     expressions: int
     resident: bool
+    stored: StoredMatcher
+    share: float = 1.0
     comparisons: Sequence[Comparison] = ()
     problem: str = ""
+    name: str = ""
     installed: bool = False
     notes: Sequence[str] = field(default=(), repr=False)
 
@@ -85,19 +104,24 @@ class Fit:
         """Why the index does not use the matcher, in one sentence; empty if it does."""
         if not self.problem:
             return ""
-        return f"the trained matcher is not installed: {self.problem}"
+        text = "is not installed" if not self.name else f"is kept as {self.name}, but not used"
+        return f"the trained matcher {text}: {self.problem}"
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
-        best, calibration = self.history.best, self.matcher.calibration
+        best, calibration = self.history.best, self.stored.calibration
         return {
+            "name": self.name or None,
             "kind": self.matcher.config.kind,
+            "recipe": self.stored.recipe.describe(self.matcher.config.kind),
+            "share": self.share,
             "images": self.images,
             "expressions": self.expressions,
             "epochs": len(self.history.epochs),
             "best_epoch": None if best is None else best.number,
             "validation_acc@0.5": None if best is None else best.accuracy,
             "validation_mean_iou": None if best is None else best.mean_iou,
+            "validation_mean_reciprocal_rank": None if best is None else best.reciprocal_rank,
             "calibration": None if calibration is None else calibration.as_dict(),
             "resident": self.resident,
             "installed": self.installed,
@@ -117,7 +141,8 @@ def fit_matcher(
     device: str = "cpu",
     checkpoint: Path | None = None,
     start: TrainedMatcher | None = None,
-    current: Matcher | None = None,
+    rivals: Mapping[str, Matcher] = _NONE,
+    in_use: str | None = None,
     rows: Mapping[RowKey, LiveRow] | None = None,
     trained_on: str = "",
     undetected: float = UNDETECTED,
@@ -125,9 +150,10 @@ def fit_matcher(
     """Train a matcher on cached features and calibrate it on images that it has not seen.
 
     A tenth of the images decides when training stops, and a tenth calibrates; copies of an image
-    are never on both sides. On these two tenths, the matcher is compared with cosine and with
-    `current`. Regions stay on the device if half of its free memory holds them; otherwise each
-    batch is read from the shards.
+    are never on both sides. On these two tenths it is decided what to combine with the network
+    (see :mod:`.choice`), and the result is compared with cosine, ``cosine+label`` and `rivals`. If
+    people wrote some of the statements, only these count there. Regions stay on the device if half
+    of its free memory holds them; otherwise each batch is read from the shards.
 
     Parameters
     ----------
@@ -149,8 +175,10 @@ def fit_matcher(
         Fine-tune this matcher, with its vocabulary and kind, instead of training from scratch.
         Suited to a few hundred expressions. Its training images are not held out, as far as it
         has recorded them and others can be.
-    current : Matcher, optional
-        The matcher in use.
+    rivals : mapping of str to Matcher
+        Others that must not be better: the matcher in use, the bundled one.
+    in_use : str, optional
+        Which of them, or of ``"cosine"`` and ``"cosine+label"``, is in use.
     rows : mapping of (shard, row) to LiveRow, optional
         What the catalog knows about the images; without it, contents are neither compared nor
         recorded.
@@ -203,15 +231,15 @@ def fit_matcher(
             f"{counted(split.reused, 'held-out image')} had trained the matcher that this one "
             "started from, so its figures on them are too good; add expressions about new images"
         )
-    comparisons: list[Comparison] = []
+    stored, share, comparisons = StoredMatcher(matcher, Recipe()), 1.0, list[Comparison]()
     problem = f"training diverged in epoch {history.diverged}; use a lower --lr than {options.lr}"
     if history.diverged is None:
         try:
-            comparisons, skipped = _compare(matcher, current, store, keys, split, rows, options)
-            notes += skipped
-            matcher.calibration = calibrate(
-                matcher, store, keys, split.calibration, options.seed, undetected=undetected
+            decided = _decide(
+                matcher, start, store, keys, split, rivals, in_use, rows, options, undetected
             )
+            stored, share, comparisons, more_notes = decided
+            notes += more_notes
             problem = next((c.problem for c in comparisons if c.problem), "")
         except ModelError as error:
             problem = f"{error}, or use a lower --lr than {options.lr}"
@@ -222,10 +250,89 @@ def fit_matcher(
         len(keys),
         len(examples),
         resident,
+        stored,
+        share,
         comparisons=comparisons,
         problem=problem,
         notes=notes,
     )
+
+
+def _decide(
+    matcher: TrainedMatcher,
+    start: TrainedMatcher | None,
+    store: RegionStore,
+    keys: Sequence[RowKey],
+    split: Split,
+    rivals: Mapping[str, Matcher],
+    in_use: str | None,
+    rows: Mapping[RowKey, LiveRow] | None,
+    options: TrainingOptions,
+    undetected: float,
+) -> tuple[StoredMatcher, float, list[Comparison], list[str]]:
+    """Choose what to make of a trained network, calibrate it, and compare it with others.
+
+    Returns what to store, how far it is from its start, the comparisons, and notes about them. The
+    weights of `matcher` become those that were chosen.
+    """
+    label = label_matcher(store, keys)
+    parts = [split.validation, split.calibration]
+    generated = not any((part.located & ~part.generated).any() for part in parts)
+    if not generated:
+        parts = [part.take(~part.generated) for part in parts]
+    halves = [HeldOut(store, keys, part, options.seed) for part in parts]
+    networks = _networks(matcher, start, generated)
+    anchors = {BUNDLED: rivals[BUNDLED]} if BUNDLED in rivals else {}
+    choice = choose(
+        halves, networks, label, {**anchors, COSINE_LABEL: label}, only_anchored=generated
+    )
+    share = choice.candidate.share
+    if share < 1:
+        matcher.model.load_state_dict(networks[share].model.state_dict())
+    others = {**rivals, COSINE: CosineMatcher(), COSINE_LABEL: label}
+    trained = {name: network_of(rival) for name, rival in rivals.items()}
+    fair = {name: ~_seen(network, keys, rows) for name, network in trained.items() if network}
+    comparisons, left_out = compare_all(choice, halves, others, in_use, fair)
+    notes = [
+        f"{'the matcher in use' if name == in_use else name} was trained on all held-out images, "
+        "so the two are not compared"
+        for name in left_out
+    ]
+    stored = StoredMatcher(matcher, choice.candidate.recipe)
+    if not stored.recipe.anchor:  # an anchor has its own calibration
+        calibration = calibrate(
+            stored.prepared(),
+            store,
+            keys,
+            parts[1],
+            options.seed,
+            undetected=undetected if generated else 0.0,
+        )
+        stored = replace(stored, calibration=calibration)
+        if stored.recipe.is_plain:
+            matcher.calibration = calibration
+    return stored, share, comparisons, notes
+
+
+def _networks(
+    trained: TrainedMatcher, start: TrainedMatcher | None, generated: bool
+) -> dict[float, TrainedMatcher]:
+    """Return networks on the way from where training started to where it ended, by share.
+
+    Weights are rounded as in a file. Half of the way often keeps what the first one knew (Wortsman
+    et al., Robust fine-tuning of zero-shot models, 2022); pseudo-queries, which know little of what
+    people write, go no further.
+    """
+    if start is None:
+        return {1.0: _as_stored(trained)}
+    networks = {}
+    first = start.model.state_dict()
+    for share in (0.5,) if generated else (1.0, 0.5):
+        mixed = copy.deepcopy(trained)
+        for name, value in mixed.model.state_dict().items():
+            value.copy_(first[name].to(value) + share * (value - first[name].to(value)))
+        networks[share] = _as_stored(mixed)
+    return networks
 
 
 def _seen(
@@ -268,41 +375,6 @@ def _origin(keys: Sequence[RowKey], rows: Mapping[RowKey, LiveRow] | None, encod
         about = str(key) if row is None else f"{row.content_hash} {row.checksum}"
         digest.update(f"\0{about}".encode())
     return digest.hexdigest()
-
-
-def _compare(
-    matcher: TrainedMatcher,
-    current: Matcher | None,
-    store: RegionStore,
-    keys: Sequence[RowKey],
-    split: Split,
-    rows: Mapping[RowKey, LiveRow] | None,
-    options: TrainingOptions,
-) -> tuple[list[Comparison], list[str]]:
-    """Compare a matcher with cosine and the current one on held-out expressions.
-
-    Returns the comparisons, and a note if the current one cannot be compared.
-    """
-    examples = sample_located(split.held_out, options.seed)
-    stored = _as_stored(matcher)
-    iou = held_out_iou(stored, store, keys, examples)
-    cosine = held_out_iou(CosineMatcher(), store, keys, examples)
-    comparisons = [compare("cosine", examples.image, iou, cosine)]
-    if current is None or isinstance(current, CosineMatcher):
-        return comparisons, []
-    fair = np.ones(len(examples), bool)
-    if isinstance(current, TrainedMatcher):
-        fair = ~_seen(current, keys, rows)[examples.image]
-    if not fair.any():
-        return comparisons, [
-            "the matcher in use was trained on all held-out images, so the two are not compared"
-        ]
-    chosen = examples.take(fair)
-    others = held_out_iou(current, store, keys, chosen)
-    return [
-        compare("the matcher in use", chosen.image, iou[fair], others),
-        *comparisons,
-    ], []
 
 
 def _as_stored(matcher: TrainedMatcher) -> TrainedMatcher:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..core.version import __version__
-from .dataset import Examples
+from .dataset import COLUMNS, Examples
 from .model import MATCHER_FORMAT, MatcherModel
 from .options import TrainingOptions
 
@@ -35,7 +35,7 @@ def training_identity(
     vocabulary : sequence of str
         The words that it knows.
     training, validation : Examples
-        Phrases, their embeddings, images and boxes.
+        Phrases, their embeddings, images, boxes and weights.
     options : TrainingOptions
         All but `progress` count.
     origin : str
@@ -61,6 +61,6 @@ def training_identity(
         used = used[used >= 0]
         add_json([examples.phrases.texts[row] for row in used.tolist()])
         add(np.ascontiguousarray(examples.phrases.embeddings[used]).tobytes())
-        for column in (examples.phrase, examples.mirrored, examples.image, examples.boxes):
-            add(np.ascontiguousarray(column).tobytes())
+        for column in COLUMNS:
+            add(np.ascontiguousarray(getattr(examples, column)).tobytes())
     return digest.hexdigest()

@@ -1,91 +1,241 @@
-"""The choice of matcher: the index's own, else the bundled one, else cosine."""
+"""Loading a matcher by name, and the choice of one: the index's own, the bundled one, or cosine."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Collection
+import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.errors import StoreError
+from ..core.errors import GroundingError, ModelError, StoreError
 from ..models.encoder import Fingerprint
-from ..models.presets import bundled_path
-from ..storage.files import is_regular
-from .calibration import Calibration
-from .install import MATCHER_FILE
+from ..storage.catalog import Catalog
+from ..storage.region_store import RegionStore
+from .bundled import bundled_matcher
+from .calibrate import read_cosine_calibration
+from .install import chosen_matcher, recorded_checksums
+from .label_matcher import label_matcher
 from .matcher import CosineMatcher, Matcher
+from .names import BUNDLED, COSINE, COSINE_LABEL, EARLIER, FOLDER, matcher_files, own_names
 
 if TYPE_CHECKING:
-    from .trained import TrainedMatcher
+    from .stored import StoredMatcher
 
-__all__ = ["bundled_matcher", "load_matcher"]
+__all__ = [
+    "MatcherEntry",
+    "default_matcher",
+    "is_network",
+    "load_index_matcher",
+    "load_named_matcher",
+    "matcher_entries",
+    "matcher_in_use",
+]
 
 
 _log = logging.getLogger(__name__)
 
 
-def load_matcher(
-    directory: Path | None,
-    encoder: Fingerprint,
-    device: str,
-    cosine_calibration: Calibration | None = None,
-    checksums: Collection[str] = (),
-) -> Matcher:
-    """Return the best matcher available for embeddings of `encoder`.
-
-    If the index's own matcher is damaged, a warning is logged and the next best is returned.
+@dataclass(frozen=True)
+class MatcherEntry:
+    """A matcher that an index can use.
 
     Parameters
     ----------
-    directory : Path or None
-        An index, which may have a matcher of its own.
+    name : str
+        What ``query --matcher`` takes.
+    kind : str
+        ``"cosine"``, ``"cosine+label"``, or the kind of network, ``"residual"`` or ``"concat"``,
+        with what it is combined with.
+    in_use : bool
+        Whether queries use it unless they name another one.
+    trained_on : str
+        The training data, in words for people.
+    problem : str
+        Why it cannot be used; empty if it can.
+    """
+
+    name: str
+    kind: str
+    in_use: bool
+    trained_on: str = ""
+    problem: str = ""
+
+
+def matcher_in_use(catalog: Catalog, encoder: Fingerprint) -> str:
+    """Return the name of the matcher that an index uses unless a query names another one.
+
+    Without a choice it is ``matcher.safetensors`` if the index has that file, else the bundled one,
+    else cosine.
+    """
+    chosen = chosen_matcher(catalog)
+    if chosen is not None:
+        return chosen
+    if os.path.lexists(catalog.directory / matcher_files(EARLIER)[0]):
+        return EARLIER
+    return BUNDLED if bundled_matcher(encoder, "cpu") else COSINE
+
+
+def load_index_matcher(catalog: Catalog, encoder: Fingerprint, device: str) -> Matcher:
+    """Return the matcher that an index uses; see :func:`matcher_in_use`.
+
+    If the index's own matcher is damaged, a warning is logged and the bundled one or cosine is
+    returned.
+
+    Parameters
+    ----------
+    catalog : Catalog
+        Of the index.
     encoder : Fingerprint
-        The encoder that made the embeddings.
+        The encoder that built it.
     device : str
         Where the matcher runs.
-    cosine_calibration : Calibration, optional
-        Used if no trained matcher fits and regions are ranked by cosine.
-    checksums : collection of str
-        Those that the index's matcher may have; empty if they were never recorded.
 
     Raises
     ------
     ModelError
         If the index's matcher was trained for a different encoder or by a different release.
     """
-    damage: BaseException | None = None
-    if directory is not None:
-        from .trained import DamagedMatcherError, TrainedMatcher
+    from .matcher_file import DamagedMatcherError
 
-        path = directory / MATCHER_FILE
+    while True:
+        before = chosen_matcher(catalog), recorded_checksums(catalog)
+        name = before[0] or EARLIER
+        if before[0] is None and not os.path.lexists(catalog.directory / matcher_files(name)[0]):
+            return default_matcher(encoder, device, catalog)
+        damage: BaseException | None
         try:
-            if is_regular(path):
-                matcher = TrainedMatcher.load(path, device, checksums)
-                matcher.check(encoder)
-                return matcher
+            return _load(catalog, name, encoder, device)
         except DamagedMatcherError as error:
             damage = error.__cause__
         except (StoreError, OSError) as error:  # it is a link, a folder, a pipe, or out of reach
             damage = error
-    best: Matcher = bundled_matcher(encoder, device) or CosineMatcher(cosine_calibration)
+        if (chosen_matcher(catalog), recorded_checksums(catalog)) == before:
+            break  # else a training has just replaced the file
+    best = default_matcher(encoder, device, catalog)
     instead = "cosine" if isinstance(best, CosineMatcher) else "the bundled matcher"
-    if damage is not None:
-        _log.warning(
-            "%s cannot be used (%s), so regions are ranked by %s; "
-            "'retrieval-grounding verify %s --repair' moves it aside",
-            f"{directory}/{MATCHER_FILE}",
-            damage,
-            instead,
-            directory,
-        )
-    elif isinstance(best, CosineMatcher):
-        _log.info("no trained matcher fits embeddings of %s; regions are ranked by cosine", encoder)
+    _log.warning(
+        "%s cannot be used (%s), so regions are ranked by %s; "
+        "'retrieval-grounding verify %s --repair' moves it aside",
+        f"{catalog.directory}/{matcher_files(name)[0]}",
+        damage,
+        instead,
+        catalog.directory,
+    )
     return best
 
 
-def bundled_matcher(encoder: Fingerprint, device: str) -> TrainedMatcher | None:
-    """Return the matcher that comes with the package, or None if `encoder` is not nano's."""
+def load_named_matcher(catalog: Catalog, name: str, encoder: Fingerprint, device: str) -> Matcher:
+    """Return a matcher of an index by its name.
+
+    Parameters
+    ----------
+    catalog, encoder, device
+        As for :func:`load_index_matcher`.
+    name : str
+        ``"bundled"``, ``"cosine"``, ``"cosine+label"``, or one of the index's own.
+
+    Raises
+    ------
+    ModelError
+        If there is none of that name, or it does not fit the encoder, or is of a different release.
+    DamagedMatcherError
+        If its file is missing or damaged.
+    StoreError
+        If there is something else in the place of its file.
+    """
+    if name not in (COSINE, COSINE_LABEL, BUNDLED):
+        _refuse_link(catalog.directory / FOLDER)
+    own = own_names(catalog.directory)
+    if name not in (COSINE, COSINE_LABEL, BUNDLED, *own):
+        raise ModelError(
+            f"{catalog.directory} has no matcher {name!r}; it has "
+            f"{', '.join([*own, BUNDLED, COSINE, COSINE_LABEL])}"
+        )
+    return _load(catalog, name, encoder, device)
+
+
+def _load(catalog: Catalog, name: str, encoder: Fingerprint, device: str) -> Matcher:
+    if name == COSINE:
+        return CosineMatcher(read_cosine_calibration(catalog))
+    if name == COSINE_LABEL:
+        keys = dict.fromkeys((image.shard, image.row) for image in catalog.images())
+        with contextlib.closing(RegionStore(catalog)) as store:
+            return label_matcher(store, keys)
+    if name == BUNDLED:
+        bundled = bundled_matcher(encoder, device)
+        if bundled is None:
+            raise ModelError(f"the bundled matcher fits only nano's encoder, and not {encoder}")
+        return bundled
+    return _load_own(catalog, name, encoder, device).prepared()
+
+
+def default_matcher(encoder: Fingerprint, device: str, catalog: Catalog | None = None) -> Matcher:
+    """Return the bundled matcher if it fits embeddings of `encoder`, else cosine.
+
+    Parameters
+    ----------
+    encoder : Fingerprint
+        The encoder that made the embeddings.
+    device : str
+        Where the matcher runs.
+    catalog : Catalog, optional
+        An index, which may have a calibration of cosine.
+    """
+    bundled = bundled_matcher(encoder, device)
+    if bundled is not None:
+        return bundled
+    _log.info("no trained matcher fits embeddings of %s; regions are ranked by cosine", encoder)
+    return CosineMatcher(None if catalog is None else read_cosine_calibration(catalog))
+
+
+def is_network(matcher: Matcher) -> bool:
+    """Return whether a matcher is a trained network, and not a blend of one."""
     from .trained import TrainedMatcher
 
-    matcher = TrainedMatcher.load(bundled_path("matcher"), device)
-    return matcher if matcher.encoder.matches(encoder) else None
+    return isinstance(matcher, TrainedMatcher)
+
+
+def matcher_entries(catalog: Catalog, encoder: Fingerprint) -> list[MatcherEntry]:
+    """Return the matchers that an index can use: its own first, by name."""
+    in_use = matcher_in_use(catalog, encoder)
+    entries = []
+    own = own_names(catalog.directory)
+    gone = {in_use} - {*own, BUNDLED, COSINE, COSINE_LABEL}  # in use, and not a regular file
+    for name in sorted({*own, *gone}):
+        try:
+            matcher = _load_own(catalog, name, encoder, "cpu")
+        except GroundingError as error:
+            entries.append(MatcherEntry(name, "", name == in_use, problem=str(error)))
+        else:
+            entries.append(_entry(name, matcher, name == in_use))
+    bundled = bundled_matcher(encoder, "cpu")
+    if bundled is not None:
+        kind, trained_on = str(bundled.config.kind), bundled.trained_on
+        entries.append(MatcherEntry(BUNDLED, kind, in_use == BUNDLED, trained_on))
+    elif in_use == BUNDLED:
+        entries.append(MatcherEntry(BUNDLED, "", True, problem="it fits only nano's encoder"))
+    built_in = [MatcherEntry(name, name, in_use == name) for name in (COSINE, COSINE_LABEL)]
+    return [*entries, *built_in]
+
+
+def _entry(name: str, matcher: StoredMatcher, in_use: bool) -> MatcherEntry:
+    kind = matcher.recipe.describe(matcher.network.config.kind)
+    return MatcherEntry(name, kind, in_use, matcher.network.trained_on)
+
+
+def _load_own(catalog: Catalog, name: str, encoder: Fingerprint, device: str) -> StoredMatcher:
+    from .stored import load_stored
+
+    _refuse_link(catalog.directory / FOLDER)
+    file = matcher_files(name)[0]
+    checksums = recorded_checksums(catalog).get(file, ())
+    matcher = load_stored(catalog.directory / file, device, checksums)
+    matcher.network.check(encoder)
+    return matcher
+
+
+def _refuse_link(folder: Path) -> None:
+    if folder.is_symlink():
+        raise StoreError(f"{folder} is a link, but the matchers of an index are inside its folder")

@@ -19,6 +19,7 @@ from ..storage.files import file_checksum, open_regular
 from .calibration import Calibration
 from .model import MATCHER_FORMAT, MatcherConfig, MatcherModel
 from .networks import make_model
+from .recipe import Recipe
 from .training_images import TrainingImages
 
 __all__ = ["DamagedMatcherError", "MatcherFile", "read_matcher_file"]
@@ -34,7 +35,10 @@ class DamagedMatcherError(ModelError):
 
 @dataclass(frozen=True)
 class MatcherFile:
-    """What the file of a matcher contains; see :class:`.trained.TrainedMatcher`."""
+    """What the file of a matcher contains; see :class:`.trained.TrainedMatcher`.
+
+    `recipe` says what is combined with the network; None if nothing is.
+    """
 
     model: MatcherModel
     config: MatcherConfig
@@ -43,6 +47,7 @@ class MatcherFile:
     calibration: Calibration | None
     trained_on: str
     images: TrainingImages | None
+    recipe: Recipe | None = None
 
 
 def read_matcher_file(path: Path, checksums: Collection[str] = ()) -> MatcherFile:
@@ -81,6 +86,7 @@ def read_matcher_file(path: Path, checksums: Collection[str] = ()) -> MatcherFil
         vocabulary = _parse_vocabulary(description["vocabulary"], config.words)
         encoder = {name: _text(part) for name, part in description["encoder"].items()}
         calibration, images = description["calibration"], description.get("images")
+        recipe = description.get("recipe")
         return MatcherFile(
             model.eval().requires_grad_(False),
             config,
@@ -89,6 +95,7 @@ def read_matcher_file(path: Path, checksums: Collection[str] = ()) -> MatcherFil
             None if calibration is None else Calibration.from_dict(calibration),
             _text(description["trained_on"]),
             None if images is None else TrainingImages.from_dict(images),
+            None if recipe is None else Recipe.from_dict(recipe),
         )
     except (
         OSError, SafetensorError, LookupError, TypeError, ValueError, AttributeError, RuntimeError,

@@ -18,7 +18,7 @@ class TrainingOptions:
     epochs : int
         Maximum number of passes over the examples.
     patience : int
-        Stop after this many epochs without a better validation accuracy.
+        Stop after this many epochs without a better one on the validation images.
     batch_size : int
         Approximate number of examples in a batch; all examples of an image stay together.
     lr : float

@@ -48,7 +48,7 @@ class TrainingState:
 
     @property
     def stopped_early(self) -> bool:
-        """Whether accuracy has not improved for as many epochs as patience allows."""
+        """Whether no epoch has been better for as many epochs as patience allows."""
         best = self.history.best
         return best is not None and len(self.history.epochs) - best.number >= self.options.patience
 

@@ -22,7 +22,7 @@ from ..storage.files import atomic_write_bytes
 from .batch import ImageBatch, RegionTensors
 from .calibration import Calibration
 from .grouping import group_images
-from .matcher_file import DamagedMatcherError, read_matcher_file
+from .matcher_file import DamagedMatcherError, MatcherFile, read_matcher_file
 from .model import MATCHER_FORMAT, MatcherConfig, MatcherModel
 from .phrase_batch import PhraseBatch, make_phrase_batch
 from .training_images import TrainingImages
@@ -149,8 +149,14 @@ class TrainedMatcher:
         """Write the matcher in one atomic step; see :meth:`as_bytes`."""
         atomic_write_bytes(path, self.as_bytes())
 
-    def as_bytes(self) -> bytes:
-        """Return the content of a matcher file, with weights in float16."""
+    def as_bytes(self, **more: Any) -> bytes:
+        """Return the content of a matcher file, with weights in float16.
+
+        Parameters
+        ----------
+        **more : plain values
+            Added to the description of the matcher, or put in the place of what it has.
+        """
         description: dict[str, Any] = {
             "format": MATCHER_FORMAT,
             "config": self.config.as_dict(),
@@ -159,6 +165,7 @@ class TrainedMatcher:
             "calibration": None if self.calibration is None else self.calibration.as_dict(),
             "trained_on": self.trained_on,
             "images": None if self.images is None else self.images.as_dict(),
+            **more,
         }
         tensors = {
             name: value.detach().half().contiguous().cpu()
@@ -188,7 +195,11 @@ class TrainedMatcher:
         StoreError
             If it is not a regular file.
         """
-        stored = read_matcher_file(path, checksums)
+        return cls.of_file(read_matcher_file(path, checksums), device, path)
+
+    @classmethod
+    def of_file(cls, stored: MatcherFile, device: str, path: Path) -> TrainedMatcher:
+        """Return the network of a file that has been read."""
         return cls(
             stored.model.to(device),
             stored.config,

@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from .dataset import Examples, batches_by_image
 from .history import Epoch, TrainingHistory
 from .identity import training_identity
 from .losses import listwise_loss, training_loss
+from .measures import Measures, measure
 from .model import MatcherModel
 from .negatives import hard_negatives, random_negatives
 from .options import TrainingOptions
@@ -37,6 +39,11 @@ __all__ = ["train_model"]
 
 
 _MIRROR_PROBABILITY = 0.5
+
+# Phrases of validation that are searched for, and images in which they are: enough to compare
+# epochs, and fast on a CPU.
+_GALLERY_PHRASES, _GALLERY_IMAGES = 200, 100
+_PHRASES_AT_ONCE, _IMAGES_AT_ONCE = 32, 32
 
 _log = logging.getLogger(__name__)
 
@@ -105,8 +112,8 @@ def train_model(
         while not state.finished:
             number = len(state.history.epochs) + 1
             loss = trainer.train_epoch(training, state.optimizer, number)
-            measured = trainer.validate(validation)
-            state.add(Epoch(number, loss, *measured))
+            validation_loss, measured = trainer.validate(validation)
+            state.add(Epoch(number, loss, validation_loss, *astuple(measured)))
             if checkpoint is not None and state.history.diverged is None:
                 state.save(checkpoint)
             advance(1)
@@ -114,7 +121,7 @@ def train_model(
         _log.info("training diverged in epoch %d", state.history.diverged)
     elif state.stopped_early and state.history.best is not None:
         _log.info(
-            "training stopped early after epoch %d of %d: accuracy was best in epoch %d",
+            "training stopped early after epoch %d of %d: the best one was %d",
             len(state.history.epochs),
             options.epochs,
             state.history.best.number,
@@ -166,6 +173,7 @@ class _Trainer:
         the same ones.
         """
         random = np.random.default_rng([self.options.seed, number])
+        examples = examples.drawn(random)
         batches = list(batches_by_image(examples, self.options.batch_size, random))
         first_step, steps = (number - 1) * len(batches), self.options.epochs * len(batches)
         self.model.train()
@@ -182,11 +190,11 @@ class _Trainer:
         return float(torch.stack(losses).mean())
 
     @torch.inference_mode()
-    def validate(self, examples: Examples) -> tuple[float, float, float]:
-        """Return listwise loss, accuracy at IoU 0.5 and mean IoU of the examples with a box."""
+    def validate(self, examples: Examples) -> tuple[float, Measures]:
+        """Return listwise loss and measures of the examples with a box."""
         self.model.eval()
         examples = examples.take(np.flatnonzero(examples.located))
-        losses, best_ious = [], []
+        losses, best_ious = [], np.zeros(len(examples), np.float32)
         for rows in batches_by_image(examples, self.options.batch_size, None):
             batch = examples.take(rows)
             images, image_index = self._images(batch)
@@ -194,10 +202,31 @@ class _Trainer:
             logits = self.model(phrases, images, self._numbers(batch), image_index).float()
             iou = box_iou(self._tensor(batch.boxes), images.boxes[image_index])
             losses.append(listwise_loss(logits, iou))
-            best_ious.append(iou.gather(1, logits.argmax(1, keepdim=True))[:, 0])
-        iou = torch.cat(best_ious)
-        loss = torch.cat(losses).mean()
-        return float(loss), float((iou >= 0.5).float().mean()), float(iou.mean())
+            best_iou = iou.gather(1, logits.argmax(1, keepdim=True))[:, 0]
+            best_ious[rows] = best_iou.cpu().numpy()
+        loss = float(torch.cat(losses).mean())
+        return loss, measure(best_ious, *self._search(examples))
+
+    def _search(
+        self, examples: Examples
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+        """Search some phrases in all of some images; see :func:`.measures.measure`."""
+        gallery = _spread(np.unique(examples.image), _GALLERY_IMAGES)
+        searched = _spread(np.flatnonzero(np.isin(examples.image, gallery)), _GALLERY_PHRASES)
+        best = np.zeros((len(searched), len(gallery)), np.float32)
+        for start in range(0, len(gallery), _IMAGES_AT_ONCE):
+            images = self.regions.batch(self._tensor(gallery[start : start + _IMAGES_AT_ONCE]))
+            count = len(images.present)
+            for first in range(0, len(searched), _PHRASES_AT_ONCE):
+                rows = searched[first : first + _PHRASES_AT_ONCE]
+                batch = examples.take(rows)
+                phrases = self._phrases(batch, batch.phrase)
+                phrase_index = self._numbers(batch).repeat_interleave(count)
+                image_index = torch.arange(count, device=self.device).repeat(len(rows))
+                logits = self.model(phrases, images, phrase_index, image_index).float()
+                scores = logits.amax(1).view(len(rows), count).cpu().numpy()
+                best[first : first + len(rows), start : start + count] = scores
+        return searched, best, np.searchsorted(gallery, examples.image[searched])
 
     def _training_loss(self, batch: Examples, random: np.random.Generator) -> torch.Tensor:
         """Augment a batch, add negative images, and return its loss."""
@@ -258,6 +287,13 @@ class _Trainer:
 
     def _tensor(self, array: npt.NDArray[Any]) -> torch.Tensor:
         return torch.from_numpy(array).to(self.device)
+
+
+def _spread(numbers: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
+    """Return at most `count` of some sorted numbers, evenly spread."""
+    places = np.linspace(0, len(numbers) - 1, min(count, len(numbers))).astype(np.int64)
+    chosen: npt.NDArray[np.int64] = numbers[places]
+    return chosen
 
 
 def _lr_factor(step: int, steps: int) -> float:

@@ -15,7 +15,7 @@ from ..core.types import PathLike
 from ..data.images import load_image
 from ..indexing.model_spec import new_spec
 from ..matching.embed import embed_phrases
-from ..matching.load import load_matcher
+from ..matching.load import default_matcher
 from ..models.checks import detect_regions, embed_labels, encode_regions
 from ..models.detector import Detector, DetectorSettings
 from ..models.device import resolve_device
@@ -131,7 +131,7 @@ def ground(
         embed_labels(encoder, names),
     )
     queries = embed_phrases(encoder, cleaned)
-    matcher = load_matcher(None, encoder.fingerprint, resolve_device(device))
+    matcher = default_matcher(encoder.fingerprint, resolve_device(device))
     ranked = rank_regions(queries, str(Path(image).absolute()), table, matcher, top=1)
     hits = [best for [best] in discount_unknown(encoder, cleaned, ranked)]
     return hits[0] if isinstance(phrases, str) else hits
