@@ -261,6 +261,8 @@ class Index(Maintenance):
         source: Sources,
         *,
         kind: Literal["residual", "concat"] = "residual",
+        any_encoder: bool = False,
+        placed: bool = False,
         name: str | None = None,
         splits: Sequence[str] | None = None,
         first_sentence_only: bool = False,
@@ -282,6 +284,13 @@ class Index(Maintenance):
             from the index itself: from labels, colors and places.
         kind : str
             ``"residual"``, or ``"concat"`` for the classic MLP.
+        any_encoder : bool
+            Let the network see only how similar embeddings are. It then serves indexes of every
+            encoder.
+        placed : bool
+            Learn from the boxes as well where things are: "man in red on the left". For files that
+            describe nearly everything in an image, since "the left one" must not mean anything that
+            nobody described.
         name : str, optional
             What to call the matcher; ``"trained"``, ``"trained-2"`` and so on if left out. A
             matcher with a name of your own is kept even if it is not used.
@@ -313,6 +322,8 @@ class Index(Maintenance):
                 self.encoder,
                 source,
                 kind=kind,
+                any_encoder=any_encoder,
+                placed=placed,
                 name=name,
                 options=options,
                 device=self._opened.device,

@@ -42,6 +42,17 @@ def train(
         ),
     ],
     kind: Annotated[str, typer.Option(help="residual, or concat for a plain MLP.")] = "residual",
+    any_encoder: Annotated[
+        bool,
+        typer.Option("--any-encoder", help="See only similarities: a matcher for every encoder."),
+    ] = False,
+    placed: Annotated[
+        bool,
+        typer.Option(
+            "--placed",
+            help="Learn where things are, too, from files that describe nearly all there is.",
+        ),
+    ] = False,
     name: Annotated[
         str | None,
         typer.Option(help="What to call the matcher; it is kept even if it is not used."),
@@ -55,8 +66,10 @@ def train(
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the expressions.")] = 20,
     batch_size: Annotated[
         int, typer.Option("--batch-size", "--batch", min=1, help="Expressions in a batch.")
-    ] = 256,
-    lr: Annotated[float, typer.Option("--lr", "--rate", min=0, help="Peak learning rate.")] = 3e-3,
+    ] = 160,
+    lr: Annotated[
+        float, typer.Option("--lr", "--rate", min=0, help="Peak learning rate.")
+    ] = 1.5e-3,
     seed: Annotated[int, typer.Option(help="Seed for all random choices.")] = 0,
     clip: IndexClip = None,
     device: Device = "auto",
@@ -84,6 +97,8 @@ def train(
     fit = Index.open(index, encoder=clip, device=device).train(
         dict(map(parse_source, refs)),
         kind="concat" if kind == "concat" else "residual",
+        any_encoder=any_encoder,
+        placed=placed,
         name=name,
         splits=split,
         first_sentence_only=first_sentence,

@@ -23,6 +23,8 @@ from .batch import RegionTensors
 from .calibrate import UNDETECTED, calibrate
 from .choice import choose, compare_all
 from .comparison import Comparison
+from .contrasts import add_contrasts
+from .cosine_scale import stored_cosine_scale
 from .dataset import Examples
 from .held_out import HeldOut
 from .history import TrainingHistory
@@ -34,6 +36,7 @@ from .networks import make_model
 from .options import TrainingOptions
 from .recipe import Recipe
 from .region_source import open_regions
+from .residual_model import set_cosine_scale
 from .split import Split, content_groups, split_examples
 from .statements import Statement, make_examples
 from .stored import StoredMatcher, network_of
@@ -137,6 +140,7 @@ def fit_matcher(
     statements: Sequence[Statement],
     *,
     kind: Literal["residual", "concat"] = "residual",
+    any_encoder: bool = False,
     options: TrainingOptions | None = None,
     device: str = "cpu",
     checkpoint: Path | None = None,
@@ -165,6 +169,9 @@ def fit_matcher(
         What to learn from.
     kind : str
         ``"residual"`` or ``"concat"``.
+    any_encoder : bool
+        Train a residual network that sees only how similar embeddings are, and so serves every
+        encoder.
     options : TrainingOptions, optional
         How to train.
     device : str
@@ -191,7 +198,8 @@ def fit_matcher(
     Raises
     ------
     GroundingError
-        If there are statements about fewer than ten images, or fewer than two with boxes.
+        If there are statements about fewer than ten images, or fewer than two with boxes, or if a
+        network of this kind cannot serve any encoder.
     ModelError
         If `start` was trained for a different encoder, or the checkpoint does not fit.
     """
@@ -203,13 +211,21 @@ def fit_matcher(
             f"there are expressions for {counted(contents, 'image')}, and training needs at least "
             f"{MIN_IMAGES}; add more"
         )
+    if any_encoder and kind != "residual":
+        raise GroundingError(f"a {kind} network sees embeddings, so it cannot serve any encoder")
+    scale = stored_cosine_scale(store, keys)
     if start is not None:
-        start.check(encoder.fingerprint)
+        start = start.for_encoder(encoder.fingerprint, scale)
+    if kind == "residual":
+        statements = add_contrasts(statements, options.seed)
     examples = make_examples(statements, keys, encoder)
     regions = open_regions(store, keys, device)
     split = split_examples(examples, groups, _seen(start, keys, rows), options.seed)
     if start is None:
-        matcher = _new_matcher(kind, split.training, encoder, options.seed, device)
+        dimension = 0 if any_encoder else encoder.dimension
+        matcher = _new_matcher(kind, dimension, split.training, encoder, options.seed, device)
+        if scale is not None:
+            set_cosine_scale(matcher.model, scale)
     else:
         matcher = _trainable_copy(start, encoder, device)
     matcher.trained_on = trained_on
@@ -387,6 +403,7 @@ def _as_stored(matcher: TrainedMatcher) -> TrainedMatcher:
 
 def _new_matcher(
     kind: Literal["residual", "concat"],
+    dimension: int,
     training: Examples,
     encoder: Encoder,
     seed: int,
@@ -397,7 +414,7 @@ def _new_matcher(
     if kind == "residual":
         texts = [training.phrases.texts[row] for row in training.phrase]
         vocabulary = frequent_words(texts, _MIN_WORD_COUNT, _MAX_WORDS)
-    config = MatcherConfig(kind, encoder.dimension, len(vocabulary))
+    config = MatcherConfig(kind, dimension, len(vocabulary))
     with torch.random.fork_rng(devices=[]):  # the global generator belongs to the user
         torch.default_generator.manual_seed(seed)
         model = make_model(config)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..core.version import __version__
-from .dataset import COLUMNS, Examples
+from .dataset import COLUMNS, PHRASE_COLUMNS, Examples
 from .model import MATCHER_FORMAT, MatcherModel
 from .options import TrainingOptions
 
@@ -57,7 +57,7 @@ def training_identity(
         add_json([name, list(value.shape)])
         add(value.detach().cpu().contiguous().numpy().tobytes())
     for examples in (training, validation):
-        used = np.unique(np.concatenate([examples.phrase, examples.mirrored]))
+        used = np.unique(np.concatenate([getattr(examples, name) for name in PHRASE_COLUMNS]))
         used = used[used >= 0]
         add_json([examples.phrases.texts[row] for row in used.tolist()])
         add(np.ascontiguousarray(examples.phrases.embeddings[used]).tobytes())

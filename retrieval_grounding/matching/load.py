@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from ..storage.catalog import Catalog
 from ..storage.region_store import RegionStore
 from .bundled import bundled_matcher
 from .calibrate import read_cosine_calibration
+from .cosine_scale import stored_cosine_scale
 from .install import chosen_matcher, recorded_checksums
 from .label_matcher import label_matcher
 from .matcher import CosineMatcher, Matcher
@@ -233,7 +234,12 @@ def _load_own(catalog: Catalog, name: str, encoder: Fingerprint, device: str) ->
     checksums = recorded_checksums(catalog).get(file, ())
     matcher = load_stored(catalog.directory / file, device, checksums)
     matcher.network.check(encoder)
-    return matcher
+    if matcher.network.encoder.matches(encoder):
+        return matcher
+    keys = list(dict.fromkeys((image.shard, image.row) for image in catalog.images()))
+    with contextlib.closing(RegionStore(catalog)) as store:
+        scale = stored_cosine_scale(store, keys)
+    return replace(matcher, network=matcher.network.for_encoder(encoder, scale))
 
 
 def _refuse_link(folder: Path) -> None:

@@ -16,6 +16,7 @@ from ..data.resolve import resolve_images
 from ..models.encoder import Encoder
 from ..storage.catalog import Catalog
 from ..storage.region_store import RegionStore
+from .placed import placed_statements
 from .statements import Statement, pseudo_statements, resolved_statements
 
 __all__ = ["PSEUDO", "Sources", "gather_statements", "parse_source"]
@@ -78,6 +79,7 @@ def gather_statements(
     encoder: Encoder,
     sources: Sources,
     seed: int,
+    placed: bool = False,
     **reading: Any,
 ) -> Gathered:
     """Return the statements of all sources about images of an index.
@@ -94,6 +96,9 @@ def gather_statements(
         Files of expressions, or ``"pseudo"``, with their weights.
     seed : int
         Seed of pseudo-queries.
+    placed : bool
+        Whether to say as well where the things are that the files describe; for files that
+        describe nearly all that is to be seen.
     **reading
         For :func:`retrieval_grounding.read_expressions`.
 
@@ -116,6 +121,9 @@ def gather_statements(
             expressions = read_expressions(source, **reading)
             found = resolved_statements(resolve_images(expressions, catalog.images()), weight)
             text = f"{expressions}, of which {len(found)} are about images of the index"
+            if placed:
+                found += placed_statements(store, found, seed)
+                text += ", with their places"
         statements += found
         descriptions.append(text if weight == 1 else f"{text} (weight {weight:g})")
     return Gathered(statements, "; ".join(descriptions), set(weighted) == {PSEUDO})

@@ -40,6 +40,8 @@ def train_index(
     first_sentence_only: bool,
     one_object_per_image: bool,
     kind: Literal["residual", "concat"],
+    any_encoder: bool,
+    placed: bool,
     name: str | None,
     options: TrainingOptions | None,
     device: str,
@@ -62,6 +64,7 @@ def train_index(
         encoder,
         sources,
         options.seed,
+        placed=placed,
         splits=splits,
         first_sentence_only=first_sentence_only,
         one_object_per_image=one_object_per_image,
@@ -88,10 +91,11 @@ def train_index(
         encoder,
         gathered.statements,
         kind=kind,
+        any_encoder=any_encoder,
         options=options,
         device=device,
         checkpoint=checkpoint,
-        start=None if from_scratch else _start(rivals, kind),
+        start=None if from_scratch else _start(rivals, kind, any_encoder),
         rivals=rivals,
         in_use=in_use,
         rows=rows,
@@ -151,7 +155,10 @@ def _rivals(
     return in_use, rivals
 
 
-def _start(rivals: dict[str, Matcher], kind: str) -> TrainedMatcher | None:
+def _start(rivals: dict[str, Matcher], kind: str, any_encoder: bool) -> TrainedMatcher | None:
     """Return the first network of a kind, or None: training starts from scratch then."""
-    networks = (network_of(rival) for rival in rivals.values())
-    return next((n for n in networks if n is not None and n.config.kind == kind), None)
+    for rival in rivals.values():
+        network = network_of(rival)
+        if network and (network.config.kind, network.any_encoder) == (kind, any_encoder):
+            return network
+    return None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from .grouping import group_images
 from .matcher_file import DamagedMatcherError, MatcherFile, read_matcher_file
 from .model import MATCHER_FORMAT, MatcherConfig, MatcherModel
 from .phrase_batch import PhraseBatch, make_phrase_batch
+from .residual_model import set_cosine_scale
 from .training_images import TrainingImages
 from .vocabulary import number_words
 
@@ -131,15 +133,50 @@ class TrainedMatcher:
         """Return calibrated probabilities of scores, or None without a calibration."""
         return None if self.calibration is None else self.calibration(scores)
 
-    def check(self, encoder: Fingerprint) -> None:
-        """Refuse embeddings of a different encoder.
+    @property
+    def any_encoder(self) -> bool:
+        """Whether it serves every encoder, because it sees only how similar embeddings are."""
+        return self.config.kind == "residual" and not self.config.dimension
+
+    def for_encoder(
+        self, encoder: Fingerprint, scale: npt.NDArray[np.float32] | None
+    ) -> TrainedMatcher:
+        """Return the matcher for embeddings of an encoder.
+
+        Parameters
+        ----------
+        encoder : Fingerprint
+            The encoder of the embeddings that will be scored.
+        scale : float32 array of shape (4,), or None
+            From :func:`.cosine_scale.cosine_scale`; None if it cannot be measured.
+
+        Returns
+        -------
+        TrainedMatcher
+            The matcher itself if it was trained on this encoder's embeddings, or if there is no
+            scale; else one with the same weights that standardizes cosines by `scale`.
 
         Raises
         ------
         ModelError
-            If `encoder` is not the one that it was trained with.
+            If it does not serve the encoder.
         """
-        if not self.encoder.matches(encoder):
+        self.check(encoder)
+        if scale is None or self.encoder.matches(encoder):
+            return self
+        model = copy.deepcopy(self.model)
+        set_cosine_scale(model, scale)
+        return replace(self, model=model, encoder=encoder)
+
+    def check(self, encoder: Fingerprint) -> None:
+        """Refuse embeddings that it cannot score: those of another encoder, unless it serves any.
+
+        Raises
+        ------
+        ModelError
+            If `encoder` is not the one that it was trained with, and it needs that one.
+        """
+        if not self.any_encoder and not self.encoder.matches(encoder):
             raise ModelError(
                 f"the matcher was trained on embeddings of {self.encoder}, but these are of "
                 f"{encoder}; train it again with 'retrieval-grounding train'"
