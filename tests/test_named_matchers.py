@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from fakes import ColorEncoder, SquareDetector, draw_squares
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ from retrieval_grounding.matching import install
 from retrieval_grounding.matching.anchored import AnchoredMatcher
 from retrieval_grounding.matching.blend import BlendMatcher, score_spread
 from retrieval_grounding.matching.install import install_files
+from retrieval_grounding.matching.interpolation import networks_on_the_way
 from retrieval_grounding.matching.label_matcher import LabelMatcher, label_scale
 from retrieval_grounding.matching.matcher import CosineMatcher
 from retrieval_grounding.matching.names import check_name, matcher_files, name_of_file
@@ -301,3 +303,17 @@ def test_the_catalog_is_readable_by_others(folder):
     recorded = json.loads(settings["matcher"])
     assert set(recorded) == {*matcher_files("first"), *matcher_files("second")}
     assert all(len(checksums) == 1 for checksums in recorded.values())
+
+
+def test_networks_on_the_way_are_between_start_and_end():
+    start, end = new_matcher(), new_matcher()
+    for value in end.model.state_dict().values():
+        value.add_(1)
+    found = networks_on_the_way(end, start, generated=False)
+    assert list(found) == [1.0, 0.5]
+    for name, value in start.model.state_dict().items():
+        half = found[0.5].model.state_dict()[name]
+        assert torch.allclose(half, value + 0.5, atol=2e-3), name
+        assert torch.allclose(found[1.0].model.state_dict()[name], value + 1, atol=2e-3), name
+    assert list(networks_on_the_way(end, start, generated=True)) == [0.5]
+    assert list(networks_on_the_way(end, None, generated=True)) == [1.0]

@@ -692,3 +692,55 @@ def test_arguments_in_the_wrong_order_are_named(index, refs, tmp_path):
         assert done.exit_code == 2, arguments
         shown = " ".join(done.output.replace("│", " ").split())
         assert named in shown, shown
+
+
+# Sources, weights and names
+
+
+def test_several_files_are_mixed_by_weight_and_only_people_decide(index, refs, colors):
+    fit = index.train({refs: 1.0, colors: 0.25, "pseudo": 0.1}, name="mixed", options=LEARN)
+    assert fit.name == "mixed"
+    trained_on = fit.matcher.trained_on
+    assert trained_on.count("; ") == 2 and "(weight 0.25)" in trained_on
+    assert "pseudo-queries of 20 images (weight 0.1)" in trained_on
+    [cosine] = [c for c in fit.comparisons if c.name == "cosine"]
+    assert cosine.expressions == 4 * 4  # two files with two expressions about each held-out image
+    with pytest.raises(GroundingError, match=r"has a matcher 'MIXED'; choose a different --name"):
+        index.train(refs, name="MIXED", options=QUIET)
+    with pytest.raises(GroundingError, match="is the name of a matcher that exists"):
+        index.train(refs, name="cosine", options=QUIET)
+    with pytest.raises(GroundingError, match="a weight is above 0"):
+        index.train({refs: 0.0}, options=QUIET)
+
+
+def test_an_epoch_meets_examples_as_often_as_their_weights_say():
+    examples = left_and_right(TABLE)
+    weight = np.where(np.arange(len(examples)) % 2, 0.25, 2.0).astype(np.float32)
+    weighted = replace(examples, weight=weight)
+    random = np.random.default_rng(0)
+    counts = np.zeros(len(examples.phrases), int)
+    epochs = 200
+    for _ in range(epochs):
+        drawn = weighted.drawn(random)
+        counts += np.bincount(drawn.phrase, minlength=len(counts))
+    expected = np.bincount(examples.phrase, weight * epochs, minlength=len(counts))
+    np.testing.assert_allclose(counts, expected, rtol=0.1)
+    assert examples.drawn(random) is examples
+
+
+def test_a_matcher_with_a_name_is_kept_even_if_it_is_not_used(index, colors, contrary):
+    fit = index.train(colors, kind="concat", name="mlp", options=replace(LEARN, epochs=1))
+    assert not fit.installed and fit.reason.startswith("the trained matcher is kept as mlp, but")
+    assert isinstance(index.matcher, CosineMatcher)
+    entry = index.matchers()[0]
+    assert (entry.name, entry.kind, entry.in_use) == ("mlp", "concat", False)
+    rows = list(index.evaluate(colors).figures)
+    assert "mlp" in rows and "cosine+label" in rows
+
+
+def test_training_starts_from_the_matcher_in_use_unless_it_must_not(trained, refs):
+    before = trained.matcher.model.state_dict()
+    same = trained.train(refs, options=QUIET).matcher.model.state_dict()
+    assert all(torch.equal(same[name], value) for name, value in before.items())
+    new = trained.train(refs, from_scratch=True, options=QUIET).matcher
+    assert any(not torch.equal(new.model.state_dict()[name], v) for name, v in before.items())

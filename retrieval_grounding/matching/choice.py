@@ -21,8 +21,8 @@ __all__ = ["Candidate", "Choice", "choose", "compare_all"]
 _WEIGHTS = (0.0, 0.25, 0.5, 0.75)
 """Shares of ``cosine+label`` that are tried."""
 
-_ENOUGH_IMAGES = 30
-"""Held-out images from which a choice among several candidates means something."""
+_FEW_IMAGES, _ENOUGH_IMAGES = 10, 30
+"""Held-out images from which a choice of two, and of all candidates, means something."""
 
 
 @dataclass(frozen=True)
@@ -86,12 +86,18 @@ def choose(
     others = {name: [half.scores(matcher) for half in halves] for name, matcher in anchors.items()}
     labels = others.get(COSINE_LABEL) or [half.scores(label) for half in halves]
     label_spread = _spread(halves, labels)
-    enough = sum(len(np.unique(half.examples.image)) for half in halves) >= _ENOUGH_IMAGES
+    images = sum(len(np.unique(half.examples.image)) for half in halves)
+    enough = images >= _ENOUGH_IMAGES
+    weights: tuple[float, ...] = (0.0,)
+    if images >= _FEW_IMAGES and not only_anchored:
+        weights = _WEIGHTS if enough else (0.0, 0.5)
+    if not enough:
+        networks = dict(list(networks.items())[:1])
     outcomes: dict[Candidate, list[Outcome]] = {}
     for share, network in networks.items():
         own = [half.scores(network) for half in halves]
         spreads = (_spread(halves, own), label_spread)
-        for weight in _WEIGHTS if enough and not only_anchored else (0.0,):
+        for weight in weights:
             recipe = Recipe(weight, label.scale, spreads)
             pairs = zip(own, labels, strict=True)
             mixed = [a.blended(b, weight, spreads) if weight else a for a, b in pairs]

@@ -28,6 +28,7 @@ from .cosine_scale import stored_cosine_scale
 from .dataset import Examples
 from .held_out import HeldOut
 from .history import TrainingHistory
+from .interpolation import networks_on_the_way
 from .label_matcher import label_matcher
 from .matcher import CosineMatcher, Matcher
 from .model import MatcherConfig
@@ -297,7 +298,7 @@ def _decide(
     if not generated:
         parts = [part.take(~part.generated) for part in parts]
     halves = [HeldOut(store, keys, part, options.seed) for part in parts]
-    networks = _networks(matcher, start, generated)
+    networks = networks_on_the_way(matcher, start, generated)
     anchors = {BUNDLED: rivals[BUNDLED]} if BUNDLED in rivals else {}
     choice = choose(
         halves, networks, label, {**anchors, COSINE_LABEL: label}, only_anchored=generated
@@ -328,27 +329,6 @@ def _decide(
         if stored.recipe.is_plain:
             matcher.calibration = calibration
     return stored, share, comparisons, notes
-
-
-def _networks(
-    trained: TrainedMatcher, start: TrainedMatcher | None, generated: bool
-) -> dict[float, TrainedMatcher]:
-    """Return networks on the way from where training started to where it ended, by share.
-
-    Weights are rounded as in a file. Half of the way often keeps what the first one knew (Wortsman
-    et al., Robust fine-tuning of zero-shot models, 2022); pseudo-queries, which know little of what
-    people write, go no further.
-    """
-    if start is None:
-        return {1.0: _as_stored(trained)}
-    networks = {}
-    first = start.model.state_dict()
-    for share in (0.5,) if generated else (1.0, 0.5):
-        mixed = copy.deepcopy(trained)
-        for name, value in mixed.model.state_dict().items():
-            value.copy_(first[name].to(value) + share * (value - first[name].to(value)))
-        networks[share] = _as_stored(mixed)
-    return networks
 
 
 def _seen(
@@ -391,14 +371,6 @@ def _origin(keys: Sequence[RowKey], rows: Mapping[RowKey, LiveRow] | None, encod
         about = str(key) if row is None else f"{row.content_hash} {row.checksum}"
         digest.update(f"\0{about}".encode())
     return digest.hexdigest()
-
-
-def _as_stored(matcher: TrainedMatcher) -> TrainedMatcher:
-    """Return a copy of a matcher with its weights rounded as in its file."""
-    model = copy.deepcopy(matcher.model)
-    for value in model.state_dict().values():
-        value.copy_(value.half())
-    return TrainedMatcher(model.eval(), matcher.config, matcher.vocabulary, matcher.encoder)
 
 
 def _new_matcher(
