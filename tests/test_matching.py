@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -22,6 +23,7 @@ from retrieval_grounding.matching.batch import RegionTensors
 from retrieval_grounding.matching.blend import BlendMatcher
 from retrieval_grounding.matching.boxes import box_iou, mirror_boxes
 from retrieval_grounding.matching.calibration import Calibration
+from retrieval_grounding.matching.cosine_scale import cosine_scale
 from retrieval_grounding.matching.geometry import (
     OVERLAP,
     POSITION_FEATURES,
@@ -34,17 +36,27 @@ from retrieval_grounding.matching.load import default_matcher
 from retrieval_grounding.matching.matcher import CosineMatcher, Matcher
 from retrieval_grounding.matching.model import MatcherConfig
 from retrieval_grounding.matching.networks import make_model
+from retrieval_grounding.matching.phrase_batch import make_phrase_batch
+from retrieval_grounding.matching.residual_model import set_cosine_scale
 from retrieval_grounding.matching.trained import TrainedMatcher
-from retrieval_grounding.matching.vocabulary import encode_words, frequent_words
+from retrieval_grounding.matching.vocabulary import (
+    PADDING,
+    UNKNOWN,
+    frequent_words,
+    number_words,
+)
 from retrieval_grounding.models.encoder import Fingerprint
 
 
-def test_a_new_matcher_ranks_by_cosine():
-    config = MatcherConfig("residual", DIMENSION, 3, width=48)
+@pytest.mark.parametrize("dimension", [DIMENSION, 0])
+def test_a_new_matcher_ranks_regions_of_a_label_by_cosine(dimension):
+    config = MatcherConfig("residual", dimension, 3, width=48)
     matcher = TrainedMatcher(make_model(config).eval(), config, ["left", "the", "a"], ENCODER)
     table, phrases = random_table([4, 1, 7], 0), random_phrases(3)
     scores, cosines = matcher.score(phrases, table), CosineMatcher().score(phrases, table)
-    np.testing.assert_array_equal(scores.argsort(1), cosines.argsort(1))
+    for label in range(3):
+        same = table.labels == label
+        np.testing.assert_array_equal(scores[:, same].argsort(1), cosines[:, same].argsort(1))
 
 
 def matcher_of(kind: str) -> Matcher:
@@ -224,12 +236,55 @@ def test_every_iou_agrees_with_pairwise_iou(count, seed):
     np.testing.assert_allclose(iou.numpy(), expected, atol=1e-5)
 
 
-def test_words_and_bigrams_are_encoded():
+def test_words_are_numbered_by_frequency():
     phrases = ["the left dog", "the left cat", "a dog"]
     vocabulary = frequent_words(phrases, min_count=2, max_words=10)
-    assert vocabulary == ["dog", "left", "the", "the left"]
-    ids, offsets = encode_words(
-        ["left left dog", "", "unknown the"],
-        {word: number for number, word in enumerate(vocabulary)},
+    assert vocabulary == ["dog", "left", "the"]
+    batch = make_phrase_batch(
+        Phrases(["left, left dog", "cat"], np.eye(2, 4, dtype=np.float32)),
+        number_words(vocabulary),
     )
-    assert (ids.tolist(), offsets.tolist()) == ([1, 1, 0, 2], [0, 3, 3])
+    assert batch.words.tolist() == [[3, 3, 2], [UNKNOWN, PADDING, PADDING]]
+
+
+def test_a_matcher_for_any_encoder_standardizes_the_cosines_of_each():
+    """Embeddings of a second encoder, whose cosines are all higher and closer together."""
+    table, phrases = random_table([4, 6, 5], 0), random_phrases(4)
+    matcher = untrained(dimension=0)
+    own = matcher.for_encoder(ENCODER, cosine_scale(table))
+    assert own is matcher  # trained on it, so its own scale is kept
+    set_cosine_scale(matcher.model, cosine_scale(table))
+
+    def embed_anew(vectors):
+        # A common direction and an isometry: cosines c become 0.7 + 0.3 c.
+        known = np.asarray(vectors, np.float32)
+        added = np.full((*known.shape[:-1], 1), np.sqrt(0.7), np.float32)
+        return np.concatenate([np.sqrt(0.3) * known[..., ::-1], added], axis=-1).astype(np.float32)
+
+    named = table.label_embeddings.any(1, keepdims=True)
+    other_table = replace(
+        table,
+        embeddings=embed_anew(table.embeddings),
+        label_embeddings=embed_anew(table.label_embeddings) * named,
+    )
+    other_phrases = Phrases(phrases.texts, embed_anew(phrases.embeddings))
+    other = Fingerprint("other", "weights-2", "none")
+    with pytest.raises(ModelError, match=r"random.*other"):
+        untrained().for_encoder(other, cosine_scale(other_table))
+    moved = matcher.for_encoder(other, cosine_scale(other_table))
+    np.testing.assert_allclose(
+        moved.score(other_phrases, other_table), matcher.score(phrases, table), atol=0.05
+    )
+    # The one that was given keeps its scale.
+    assert matcher.encoder == ENCODER
+    before = matcher.model.similar.statistics
+    assert not torch.allclose(moved.model.similar.statistics, before)
+
+
+def test_a_scale_needs_two_names_and_two_regions():
+    table = random_table([3], 0)
+    assert cosine_scale(table).shape == (4,)
+    assert cosine_scale(replace(table, labels=np.array([2, 0, 0, 0]))) is None
+    assert cosine_scale(replace(table, labels=np.array([2, 2, 2, 2]))) is None
+    groups = replace(table, label_names=["dog", "dog group", "whole image"])
+    assert cosine_scale(groups) is None

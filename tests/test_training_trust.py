@@ -146,10 +146,10 @@ class OtherEncoder(LabelEncoder):
         {"kind": "concat"},
         *({"options": {name: value}} for name, value in
           {"epochs": 4, "patience": 4, "batch_size": 16, "lr": 1e-3, "embedding_jitter": 0.1,
-           "seed": 1}.items()),
+           "negatives": 3, "seed": 1}.items()),
     ],
     ids=["phrase", "boxes", "contents", "regions", "encoder", "start", "kind", "epochs",
-         "patience", "batch_size", "lr", "embedding_jitter", "seed"],
+         "patience", "batch_size", "lr", "embedding_jitter", "negatives", "seed"],
 )  # fmt: skip
 def test_a_training_that_differs_in_anything_is_not_resumed(run_stopped, changes):
     assert not run_stopped(**changes)
@@ -384,7 +384,7 @@ def contrary(monkeypatch) -> None:
     """A loss that teaches every region but the right one."""
     import retrieval_grounding.matching.trainer as module
 
-    def loss(logits, cosines, iou, *_):
+    def loss(logits, iou, *_):
         logits = logits[: len(iou)]
         return (logits * iou).masked_fill(logits == -torch.inf, 0).sum()
 
@@ -408,7 +408,7 @@ def test_a_loss_that_is_not_a_number_ends_the_training(index, refs, monkeypatch)
     fit = index.train(refs, options=TrainingOptions(epochs=3, progress=False))
     assert (fit.history.diverged, fit.history.epochs, fit.history.best) == (1, [], None)
     assert not fit.installed
-    assert fit.reason.endswith("training diverged in epoch 1; use a lower --lr than 0.003")
+    assert fit.reason.endswith("training diverged in epoch 1; use a lower --lr than 0.0015")
     assert not (index.directory / "matcher.training").exists()
 
 
