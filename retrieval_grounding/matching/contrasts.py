@@ -17,7 +17,7 @@ __all__ = ["add_contrasts", "words_said"]
 
 
 _TRIED = 2
-_RELATIVE = frozenset(("place", "ordinal", "comparative", "relation", "order"))
+_RELATIVE = frozenset(("place", "ordinal", "comparative", "relation"))
 """Changes that may leave what people say true: a man in front of a house is beside it as well."""
 
 
@@ -63,7 +63,7 @@ def _contrast(statement: Statement, said: set[str], seed: int) -> str:
         relative = change.kind in _RELATIVE
         if relative and not statement.generated:
             continue
-        # A change of order brings in no new word.
+        # A change of order brings in no new word, and means what the target is related to.
         if change.kind == "order" or not words_said(change.new) & said:
             return change.phrase
     return ""
