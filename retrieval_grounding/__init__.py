@@ -22,23 +22,32 @@ _HOMES = {
     "DetectorSettings": "models.detector",
     "Encoder": "models.encoder",
     "EvaluationReport": "evaluation.report",
+    "Example": "core.query.examples",
+    "Explanation": "core.explanation",
     "Expression": "data.expressions",
     "ExpressionError": "core.errors",
     "ExpressionSet": "data.expressions",
     "Fault": "core.reports",
+    "Filters": "core.query.filters",
     "Fingerprint": "models.encoder",
     "GroundingError": "core.errors",
     "Hit": "core.hits",
+    "Hits": "search.hits",
     "ImageError": "core.errors",
     "Index": "index",
+    "MIN_PROBABILITY": "core.hits",
     "Matcher": "matching.matcher",
+    "MetadataError": "core.errors",
     "ModelError": "core.errors",
     "PRESETS": "models.presets",
     "PhraseError": "core.errors",
     "Phrases": "core.phrases",
+    "Query": "core.query.value",
+    "QueryError": "core.errors",
     "RegionTable": "core.region_table",
     "Regions": "core.regions",
     "SourceError": "core.errors",
+    "Similar": "core.hits",
     "StoreError": "core.errors",
     "StoreLockedError": "core.errors",
     "TrainingOptions": "matching.options",
@@ -67,15 +76,21 @@ if TYPE_CHECKING:
         ExpressionError,
         GroundingError,
         ImageError,
+        MetadataError,
         ModelError,
         PhraseError,
+        QueryError,
         SourceError,
         StoreError,
         StoreLockedError,
     )
+    from .core.explanation import Explanation
     from .core.groups import with_groups
-    from .core.hits import Hit
+    from .core.hits import MIN_PROBABILITY, Hit, Similar
     from .core.phrases import Phrases
+    from .core.query.examples import Example
+    from .core.query.filters import Filters
+    from .core.query.value import Query
     from .core.region_table import RegionTable
     from .core.regions import Regions, pairwise_iou
     from .core.reports import (
@@ -100,6 +115,7 @@ if TYPE_CHECKING:
     from .models.presets import PRESETS
     from .models.yolo import load_detector
     from .search.ground import ground
+    from .search.hits import Hits
     from .search.html_page import render_html
 
 

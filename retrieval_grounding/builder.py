@@ -14,8 +14,11 @@ from .core.errors import StoreError
 from .core.paths import absolute_path
 from .core.reports import BuildOptions, BuildReport
 from .core.types import PathLike
+from .data.metadata_file import read_metadata_file
 from .data.sources import search
 from .index import Index
+from .indexing.merge import merge_small_shards
+from .indexing.metadata import store_metadata
 from .indexing.model_spec import (
     check_named,
     checked_loader,
@@ -49,6 +52,7 @@ def build(
     settings: DetectorSettings | None = None,
     device: str = "auto",
     options: BuildOptions | None = None,
+    metadata: PathLike | None = None,
     timeout: float = 0.0,
 ) -> Index:
     """Build an index over images, or update one with what is new or has changed.
@@ -56,8 +60,8 @@ def build(
     Parameters
     ----------
     sources : path or iterable of paths
-        Folders, image files, glob patterns and ``.txt`` lists; see
-        :func:`retrieval_grounding.find_images`.
+        Folders, image files, URLs, ``.zip`` and ``.tar`` archives, glob patterns and ``.txt``
+        lists; see :func:`retrieval_grounding.find_images`.
     directory : path
         Folder of the index: new, empty, or an index.
     preset : str, optional
@@ -71,6 +75,10 @@ def build(
         Where the models run: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
     options : BuildOptions, optional
         Batch size, shard size, workers, progress, pruning, what to leave out.
+    metadata : path, optional
+        A ``.csv``, ``.jsonl`` or ``.parquet`` file with a row for each image, keyed by a column
+        ``path`` (or ``file_name``), ``stem`` or ``id``. Its columns can be asked for in
+        :class:`Query` (`where`), and hits carry them.
     timeout : float
         Seconds to wait while a different writer is at work; ``math.inf`` waits without a limit.
 
@@ -83,6 +91,8 @@ def build(
     ------
     SourceError
         If a source does not exist or no image is found.
+    MetadataError
+        If the metadata cannot be used.
     StoreError
         If `directory` has other files, or an index that is damaged.
     StoreLockedError
@@ -93,6 +103,7 @@ def build(
         After Ctrl-C, once everything that was embedded has been committed.
     """
     directory, options = _index_folder(directory), options or BuildOptions()
+    table = None if metadata is None else read_metadata_file(metadata)
     collection = search(sources, options, directory)
     check_place(directory)
     try:
@@ -120,6 +131,9 @@ def build(
             load = checked_loader(catalog, spec, device)
             check_named(catalog, spec, load)
             report = add_images(catalog, collection, load, options)
+            merge_small_shards(catalog, options.shard_images, indexed=True)
+            if table is not None:
+                report.described, report.unmatched = store_metadata(catalog, table)
             phrases = phrase_source(catalog, lambda: load().encoder)
             sync_vectors(catalog, phrases, options.progress)
             if report.embedded:

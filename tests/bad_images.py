@@ -11,6 +11,7 @@ import io
 import os
 import struct
 import sys
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -56,6 +57,8 @@ def sound_images() -> dict[str, bytes]:
         Image.init()
         if kind in Image.SAVE:
             found[name] = encoded(noise, kind)
+    with zipfile.ZipFile(Path(__file__).parent / "fixtures" / "heic.zip") as heic:
+        found["heic"] = heic.read("large.heic")  # no library that is installed writes it
     return found
 
 

@@ -35,7 +35,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 import retrieval_grounding as rg
-from retrieval_grounding.matching.model import MatcherConfig
+from retrieval_grounding.matching.config import MATCHER_FORMAT, MatcherConfig
 from retrieval_grounding.matching.networks import make_model
 from retrieval_grounding.matching.trained import TrainedMatcher
 from retrieval_grounding.storage.files import file_checksum
@@ -565,7 +565,7 @@ CASES: dict[str, dict[str, Change]] = {
         "matcher has more settings": config(more=1),
         "matcher's format is text": described(format="2"),
         "matcher's format is huge": matcher(
-            lambda described: json.dumps(described).replace('t": 2', f't": {HUGE}')
+            lambda described: json.dumps(described).replace(f't": {MATCHER_FORMAT}', f't": {HUGE}')
         ),
         "matcher's words are numbers": described(vocabulary=[1, 2]),
         "matcher's words are text": described(vocabulary="ab"),

@@ -3,8 +3,8 @@
     python tests/kill_writers.py --kills 200
 
 Each round changes the collection (add, change, rename, copy, delete), starts a child that builds,
-removes or compacts, and kills it with SIGKILL. After each round the index must open, answer, and
-pass verification; at the end it must equal one that was built without interruption.
+adds, removes or compacts, and kills it with SIGKILL. After each round the index must open, answer,
+and pass verification; at the end it must equal one that was built without interruption.
 """
 
 from __future__ import annotations
@@ -94,6 +94,11 @@ def write(photos: Path, index: Path, action: str, seed: int, began: int) -> None
         opened.remove(random.Random(seed).sample(paths, min(20, len(paths))))
     elif action == "compact":
         rg.Index(index).compact(0.0, 16)
+    elif action == "add":  # one by one, so that small shards are merged
+        opened = rg.Index(index, encoder=ColorEncoder())
+        files = sorted(photos.iterdir())
+        for path in random.Random(seed).sample(files, min(30, len(files))):
+            opened.add(path, detector=SquareDetector(), options=OPTIONS)
     else:
         build(photos, index, SlowDetector(began))
 
@@ -104,7 +109,7 @@ def kill_one(photos: Path, index: Path, action: str, generator: random.Random) -
     Most builds are killed after their first images, because starting takes longer than working.
     """
     seed = generator.getrandbits(32)
-    wait = generator.uniform(0, {"remove": 0.03, "compact": 0.15}.get(action, 0.4))
+    wait = generator.uniform(0, {"remove": 0.03, "compact": 0.15, "add": 0.6}.get(action, 0.4))
     working = action == "build" and generator.random() < 0.8
     began, beginning = os.pipe()
     child = os.fork()
@@ -173,7 +178,7 @@ def run(folder: Path, kills: int, images: int, seed: int) -> Counter[str]:
     counts: Counter[str] = Counter()
     while counts["killed"] < kills:
         change(photos, generator)
-        actions = ("build", "build", "build", "remove", "compact")
+        actions = ("build", "build", "build", "remove", "compact", "add")
         action = generator.choice(actions) if (index / "catalog.sqlite").exists() else "build"
         if kill_one(photos, index, action, generator):
             counts["killed"] += 1

@@ -10,8 +10,8 @@ import torch
 
 from retrieval_grounding.core.phrases import Phrases
 from retrieval_grounding.core.region_table import RegionTable
+from retrieval_grounding.matching.config import MatcherConfig
 from retrieval_grounding.matching.dataset import Examples
-from retrieval_grounding.matching.model import MatcherConfig
 from retrieval_grounding.matching.networks import make_model
 from retrieval_grounding.matching.pseudo.mirror import mirror_phrase
 from retrieval_grounding.matching.trained import TrainedMatcher

@@ -63,6 +63,8 @@ def test_building_the_corpus_again_reports_the_same(corpus, index):
 
 def test_equal_pixels_come_out_of_every_sound_format(corpus):
     for path in corpus[0].glob("sound.*"):
+        if path.suffix in (".heic", ".heif"):
+            continue  # another picture: Pillow writes none
         decoded = np.asarray(rg.load_image(path)).astype(int)
         limit = 3 if path.suffix in (".png", ".bmp", ".tif", ".jp2") else 60
         assert np.abs(decoded - NOISE).mean() < limit, path.name
@@ -71,7 +73,7 @@ def test_equal_pixels_come_out_of_every_sound_format(corpus):
 def test_a_page_with_hits_of_the_corpus_escapes_their_names(index, tmp_path):
     rg.render_html(index.query("red", top=10_000), tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert "<script" not in page
+    assert page.count("<script") == 1  # the page's own; the names are text
     assert "&lt;script&gt;" in page
 
 

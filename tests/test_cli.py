@@ -62,7 +62,7 @@ def test_models_lists_the_presets():
         (["info", "nowhere"], 1, "there is no index in nowhere"),
         (["evaluate", "nowhere", "--refs", "x"], 1, "there is no index in nowhere"),
         (["build", "nowhere"], 1, "'nowhere' does not exist"),
-        (["ground", "nowhere.jpg", "a dog"], 1, "missing: nowhere.jpg"),
+        (["ground", "nowhere.jpg", "a dog"], 1, "nowhere.jpg does not exist"),
         (["ground", "nowhere.jpg", "  "], 1, "the phrase is empty"),
         (["build"], 2, "Missing argument"),
         (["query", "x", "y", "--top", "0"], 2, "--top"),
@@ -105,14 +105,14 @@ def test_results_name_every_phrase(index, tmp_path):
     assert [len(entry["hits"]) for entry in results] == [1, 1]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "retrieval_grounding.index.filter_by_probability",
+            "retrieval_grounding.search.answer.filter_by_probability",
             lambda hits, _: [hit for hit in hits if hit.phrase == "red"],
         )
         results = json.loads(CliRunner().invoke(app, [*arguments, "1", "--json"]).stdout)
         assert [bool(entry["hits"]) for entry in results] == [True, False]
         page = tmp_path / "page.html"
         result = CliRunner().invoke(app, [*arguments, "1", "--html", str(page)])
-    assert "Nothing matches 'a green thing'." in result.stderr
+    assert "Nothing here matches 'a green thing'." in result.stderr
     assert "Nothing" not in result.stdout
     assert "a green thing" in page.read_text(encoding="utf-8")
 
@@ -135,7 +135,7 @@ def test_verbose_shows_log_records_on_stderr(index, monkeypatch, caplog, before,
             logger.log(level, "about %s\x1b[31m", "hits")
         return hits
 
-    monkeypatch.setattr("retrieval_grounding.index.filter_by_probability", log_and_keep)
+    monkeypatch.setattr("retrieval_grounding.search.answer.filter_by_probability", log_and_keep)
     arguments = [*before, "query", str(index), "red", "--json", *after]
     done = CliRunner().invoke(app, arguments)
     lines = [line for line in done.stderr.splitlines() if "about hits" in line]
@@ -221,6 +221,7 @@ def test_a_terminal_shows_the_whole_path_in_80_columns(monkeypatch, capsys):
 
     terminal = console.Console(force_terminal=True, width=80, color_system=None)
     monkeypatch.setattr(console, "Console", lambda: terminal)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     path = f"/home/somebody/pictures/{'a long folder/' * 4}photograph.jpg"
     print_table(("probability", "image"), [("0.54", path)])
     shown = capsys.readouterr().out

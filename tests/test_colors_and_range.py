@@ -243,7 +243,7 @@ def tiff(values: np.ndarray, **tags: int) -> bytes:
 
 
 def tones(data: bytes) -> tuple[np.ndarray, list[str]]:
-    image, notes = decode_with_notes(data)
+    image, notes, _ = decode_with_notes(data)
     return np.asarray(image)[..., 0].astype(int), [note.reason for note in notes]
 
 
@@ -263,7 +263,7 @@ def test_16_bit_gray_uses_its_real_range(bits, kind):
 def test_16_bit_color_uses_its_real_range(bits, kind):
     values = np.stack([RAMP, RAMP[::-1], RAMP[:, ::-1]], -1)
     stored = (values * ((1 << bits) - 1)).round().astype(np.uint16)
-    image, notes = decode_with_notes(color_16(stored, kind))
+    image, notes, _ = decode_with_notes(color_16(stored, kind))
     assert np.abs(np.asarray(image) / 255 - values).max() <= 0.009
     assert [note.reason for note in notes] == ([] if bits == 16 else ["guessed-range"])
 

@@ -23,7 +23,12 @@ def test_twenty_killed_writers_lose_and_duplicate_nothing(tmp_path):
     from kill_writers import run
 
     counts = run(tmp_path, kills=20, images=100, seed=1)
-    assert {"killed in build", "killed in remove", "killed in compact"} <= counts.keys()
+    assert {
+        "killed in build",
+        "killed in remove",
+        "killed in compact",
+        "killed in add",
+    } <= counts.keys()
 
 
 @pytest.fixture

@@ -368,7 +368,7 @@ def test_a_decoder_that_is_stopped_while_it_starts_is_replaced(photos, monkeypat
 def test_waiting_for_memory_does_not_count_as_being_stuck(photos):
     decoder = Decoder(timeout=0.4)
     data = (photos / "a.png").read_bytes()
-    image, notes = decoder.decode_with_notes(data, lambda need, kept: time.sleep(1.0))
+    image, notes, _ = decoder.decode_with_notes(data, lambda need, kept: time.sleep(1.0))
     assert (image.size, notes) == ((80, 60), ())
     decoder.close()
 

@@ -451,6 +451,17 @@ def test_the_page_is_self_contained_and_escapes_everything(index, tmp_path):
     assert not re.search(r"(src|href)=\"(?!data:)", source)
 
 
+def test_a_report_is_short_at_a_prompt_and_has_curves_in_a_notebook(index, refs):
+    matchers = {"<cosine>": CosineMatcher()}
+    report = index.evaluate(refs, matchers=matchers)
+    assert len(repr(report)) < 300
+    assert "<cosine> " in repr(report)
+    shown = Page(report._repr_html_())
+    names = [tag for tag, _ in shown.tags]
+    assert (names.count("table"), names.count("svg"), names.count("cosine")) == (2, 1, 0)
+    assert "<cosine>" in shown.text
+
+
 def run(index: rg.Index, monkeypatch, *arguments: str):
     monkeypatch.setattr(
         "retrieval_grounding.indexing.model_spec.load_encoder", lambda *_: ColorEncoder()

@@ -48,6 +48,40 @@ def test_every_version_opens(unpacked):
     check(rg.Index.open(unpacked, encoder=ColorEncoder()))
 
 
+@pytest.mark.parametrize("unpacked", VERSIONS[1:], indirect=True)
+def test_metadata_is_read_since_version_2(unpacked):
+    index = rg.Index.open(unpacked, encoder=ColorEncoder())
+    text = 'yellow where:"price < 3 and sold = true" since:2025-06 until:2025-06'
+    [hit] = index.query(rg.Query.parse(text))
+    assert (hit.image, hit.id) == ("/photos/a.png", "first")
+    assert hit.metadata == {"price": 2.5, "bought": "2024-05-01T00:00:00", "sold": True}
+    assert len(index._catalog.described_contents()) == 3
+
+
+@pytest.mark.parametrize("unpacked", [1], indirect=True)
+def test_version_1_answers_filters_and_takes_metadata_without_embedding(unpacked, tmp_path, models):
+    """Its photographs are described once a build reads them, and none is embedded again."""
+    from fakes import draw_squares
+
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    picture = draw_squares(photos / "a.png", {"yellow": (5, 5, 25, 25)}, size=(90, 70))
+    index = rg.Index.open(unpacked, encoder=models["clip"])
+    hits = index.query(rg.Query.parse("yellow since:2025-06 label:yellow"))
+    assert [hit.image for hit in hits] == ["/photos/a.png"]
+    (tmp_path / "about.jsonl").write_text('{"stem": "a", "price": 2}\n{"stem": "b", "price": 9}\n')
+    options = rg.BuildOptions(progress=False, check_content=True)
+    again = rg.build(photos, unpacked, metadata=tmp_path / "about.jsonl", options=options, **models)
+    assert (again.build_report.embedded, again.build_report.described) == (0, 2)
+    hits = again.query(rg.Query.parse('yellow where:"price < 3"'))
+    assert [hit.image for hit in hits] == [str(picture)]
+    assert len(again._catalog.described_contents()) == 1
+    assert index.query(rg.Query.parse('yellow where:"price < 3"')) == hits  # it follows the writer
+    with sqlite3.connect(unpacked / "catalog.sqlite") as connection:
+        [(version,)] = connection.execute("SELECT value FROM settings WHERE key = 'format_version'")
+    assert int(version) == FORMAT_VERSION
+
+
 @pytest.mark.parametrize("unpacked", VERSIONS, indirect=True)
 def test_every_version_can_be_written(unpacked):
     index = rg.Index.open(unpacked, encoder=ColorEncoder())

@@ -28,6 +28,6 @@ def test_modules_are_short():
 def test_every_public_name_has_a_docstring_and_a_home_in_a_room():
     for name in rg.__all__:
         value = getattr(rg, name)
-        if name not in ("PRESETS", "__version__"):
+        if not isinstance(value, (dict, float, str)):  # constants have neither
             assert value.__doc__, name
             assert value.__module__.startswith("retrieval_grounding."), name

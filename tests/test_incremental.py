@@ -181,14 +181,14 @@ def test_a_file_that_vanishes_before_it_is_read_keeps_what_is_known(photos, buil
 
     from retrieval_grounding.data import prefetch
 
-    read = prefetch.read_image_bytes
+    read = prefetch.read_address
 
-    def vanish(path):
+    def vanish(path, stopping):
         if path.endswith("b.png"):
             Path(path).unlink()
-        return read(path)
+        return read(path, stopping)
 
-    monkeypatch.setattr(prefetch, "read_image_bytes", vanish)
+    monkeypatch.setattr(prefetch, "read_address", vanish)
     index = build()
     assert index.build_report.skipped_reasons == {"missing": 1}
     assert found(index, "green") == {"b.png"}

@@ -23,6 +23,7 @@ from retrieval_grounding.matching.batch import RegionTensors
 from retrieval_grounding.matching.blend import BlendMatcher
 from retrieval_grounding.matching.boxes import box_iou, mirror_boxes
 from retrieval_grounding.matching.calibration import Calibration
+from retrieval_grounding.matching.config import MatcherConfig
 from retrieval_grounding.matching.cosine_scale import cosine_scale
 from retrieval_grounding.matching.geometry import (
     OVERLAP,
@@ -32,9 +33,9 @@ from retrieval_grounding.matching.geometry import (
 )
 from retrieval_grounding.matching.grouping import group_images
 from retrieval_grounding.matching.label_matcher import LabelMatcher
+from retrieval_grounding.matching.language.parts import Role
 from retrieval_grounding.matching.load import default_matcher
 from retrieval_grounding.matching.matcher import CosineMatcher, Matcher
-from retrieval_grounding.matching.model import MatcherConfig
 from retrieval_grounding.matching.networks import make_model
 from retrieval_grounding.matching.phrase_batch import make_phrase_batch
 from retrieval_grounding.matching.residual_model import set_cosine_scale
@@ -57,6 +58,9 @@ def test_a_new_matcher_ranks_regions_of_a_label_by_cosine(dimension):
     for label in range(3):
         same = table.labels == label
         np.testing.assert_array_equal(scores[:, same].argsort(1), cosines[:, same].argsort(1))
+    unlabeled = replace(table, label_embeddings=np.zeros_like(table.label_embeddings))
+    scores = matcher.score(phrases, unlabeled)
+    np.testing.assert_array_equal(scores.argsort(1), cosines.argsort(1))
 
 
 def matcher_of(kind: str) -> Matcher:
@@ -236,15 +240,13 @@ def test_every_iou_agrees_with_pairwise_iou(count, seed):
     np.testing.assert_allclose(iou.numpy(), expected, atol=1e-5)
 
 
-def test_words_are_numbered_by_frequency():
-    phrases = ["the left dog", "the left cat", "a dog"]
-    vocabulary = frequent_words(phrases, min_count=2, max_words=10)
+def test_words_are_numbered_with_their_roles():
+    vocabulary = frequent_words(["the left dog", "the left cat", "a dog"], 2, 10)
     assert vocabulary == ["dog", "left", "the"]
-    batch = make_phrase_batch(
-        Phrases(["left, left dog", "cat"], np.eye(2, 4, dtype=np.float32)),
-        number_words(vocabulary),
-    )
-    assert batch.words.tolist() == [[3, 3, 2], [UNKNOWN, PADDING, PADDING]]
+    texts = ["left left dog", "unknown the"]
+    batch = make_phrase_batch(Phrases(texts, np.eye(2, dtype=np.float32)), number_words(vocabulary))
+    assert batch.words.tolist() == [[3, 3, 2], [UNKNOWN, 4, PADDING]]
+    assert batch.roles[0].tolist() == [Role.PLACE, Role.PLACE, Role.NOUN]
 
 
 def test_a_matcher_for_any_encoder_standardizes_the_cosines_of_each():

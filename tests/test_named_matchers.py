@@ -18,7 +18,7 @@ from test_verify_files import faults, new_matcher, opened, set_setting
 import retrieval_grounding as rg
 from retrieval_grounding.core.phrases import Phrases
 from retrieval_grounding.core.region_table import RegionTable
-from retrieval_grounding.matching import install
+from retrieval_grounding.matching import collection, install
 from retrieval_grounding.matching.anchored import AnchoredMatcher
 from retrieval_grounding.matching.blend import BlendMatcher, score_spread
 from retrieval_grounding.matching.install import install_files
@@ -226,7 +226,7 @@ def test_a_combined_matcher_scores_the_same_after_it_is_stored(folder, tmp_path)
     assert loaded.recipe == recipe
     matcher = loaded.prepared()
     assert isinstance(matcher, AnchoredMatcher) and isinstance(matcher.inner, BlendMatcher)
-    assert matcher.inner.calibration == rg.Calibration(2.0, -1.0)
+    assert matcher.calibration == rg.Calibration(2.0, -1.0)
     expected = index.query("red", matcher=stored.prepared())
     assert index.query("red", matcher=matcher) == pytest.approx(expected)
     # Images keep the scores of the anchor.
@@ -317,3 +317,54 @@ def test_networks_on_the_way_are_between_start_and_end():
         assert torch.allclose(found[1.0].model.state_dict()[name], value + 1, atol=2e-3), name
     assert list(networks_on_the_way(end, start, generated=True)) == [0.5]
     assert list(networks_on_the_way(end, None, generated=True)) == [1.0]
+
+
+MIXED = (
+    Recipe(),
+    Recipe(0.25, 0.5, (2.0, 0.1)),
+    Recipe(0.25, 0.5, (2.0, 0.1), "cosine+label", (0.1, 3.0)),
+)
+
+
+@pytest.mark.parametrize("recipe", MIXED, ids=["network", "blend", "anchored"])
+def test_fitted_probabilities_belong_to_one_matcher(folder, monkeypatch, recipe):
+    """They come back with it, whatever it consists of, and say what they were fitted to."""
+    fitted = rg.Calibration(3.0, -1.0, size=-0.5, box_slope=1.0, box_intercept=0.5)
+    monkeypatch.setattr(collection, "calibrate_matcher", lambda *_: fitted)
+    weights = StoredMatcher(new_matcher(), recipe, rg.Calibration(2.0, -1.0)).as_bytes()
+    install_files(folder, {matcher_files("mixed")[0]: weights}, use="mixed")
+    index = opened(folder)
+
+    def probabilities():
+        hits = index.query("red", top=2)
+        return np.array([(hit.image_probability, hit.probability) for hit in hits], float).T
+
+    def expected(calibration):
+        scores = np.array([hit.score for hit in index.query("red", top=2)], np.float32)
+        return np.array(calibration(scores, images=2))
+
+    own = probabilities()
+    if not recipe.is_plain:
+        np.testing.assert_allclose(own, expected(rg.Calibration(2.0, -1.0)), rtol=1e-5)
+    index.calibrate()
+    np.testing.assert_allclose(probabilities(), expected(fitted), rtol=1e-5)
+    said = index.query("red")[0].explain().calibration
+    assert said == "calibrated on made-up phrases about the images of this index"
+    index.use_matcher("first")
+    assert not np.isclose(probabilities(), expected(fitted)).any()
+    index.use_matcher("mixed")
+    again = opened(folder).query("red", top=2)
+    assert [hit.probability for hit in again] == pytest.approx(expected(fitted)[1].tolist())
+    index.reset_calibration()
+    np.testing.assert_array_equal(probabilities(), own)
+
+
+def test_probabilities_may_be_fitted_to_a_matcher_without_weights(folder, monkeypatch):
+    fitted = rg.Calibration(3.0, -1.0)
+    monkeypatch.setattr(collection, "calibrate_matcher", lambda *_: fitted)
+    index = opened(folder)
+    index.use_matcher("cosine+label")
+    assert index.query("red")[0].probability is None
+    index.calibrate()
+    assert index.query("red")[0].probability is not None
+    assert index.query("red", matcher="cosine")[0].probability is None

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from retrieval_grounding.core.colors import COLORS
 from retrieval_grounding.core.region_table import RegionTable
 from retrieval_grounding.core.regions import WHOLE_IMAGE, pairwise_iou
+from retrieval_grounding.matching.pseudo.frequent import frequent_objects
 from retrieval_grounding.matching.pseudo.generate import describe_image, pseudo_queries
 from retrieval_grounding.matching.pseudo.human import placed_phrases
 from retrieval_grounding.matching.pseudo.mirror import mirror_phrase
@@ -359,6 +360,19 @@ def test_mirrored_claims_are_the_claims_of_the_mirrored_image():
     assert swapped == claims_about(*flipped)
 
 
+def test_phrases_for_what_is_in_most_images_come_first():
+    left, right = (5, 5, 30, 60), (60, 5, 90, 60)
+    many = table(
+        [("dog", left), ("dog", right)],  # an image counts once
+        [("umbrella", left), ("cup", right)],
+        [("umbrella", left), ("horse", right, 0.2)],  # too doubtful
+        [],
+    )
+    assert frequent_objects(many, 9) == ["an umbrella", "a cup", "a dog"]
+    assert frequent_objects(many, 1) == ["an umbrella"]
+    assert frequent_objects(table([]), 9) == []
+
+
 # Nouns and phrases of people ---------------------------------------------------------------------
 
 
@@ -402,7 +416,7 @@ def test_described_things_are_placed_among_their_kind():
     found = placed(["a man in a red shirt", "a tall man"], [LEFT, RIGHT])
     assert found["left man"] == {0}
     assert found["man in a red shirt on left"] == {0}
-    assert found["right man"] == {1}
+    assert found["man on the right"] == {1}
     assert all(len(rows) == 1 for rows in found.values())
     assert not any("woman" in phrase for phrase in found)
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import re
 import shutil
@@ -131,16 +133,6 @@ def test_without_hits_the_picture_is_written_without_boxes(hit, tmp_path):
         np.testing.assert_array_equal(np.asarray(image), np.asarray(original))
 
 
-def test_a_page_names_every_phrase_also_in_its_title(hit, tmp_path):
-    render_html([hit], tmp_path / "page.html", phrases=[hit.phrase, "a <green> one"])
-    source = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert "<title>a red square, a &lt;green&gt; one</title>" in source
-    assert "<h2>a &lt;green&gt; one</h2>\n<p>Nothing was found.</p>" in source
-    render_html([], tmp_path / "page.html", phrases=["a dog"])
-    source = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert "<h1>a dog</h1>\n<p>Nothing was found.</p>" in source
-
-
 class Collector(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
@@ -154,20 +146,127 @@ class Collector(HTMLParser):
         self.text += data
 
 
+def page_of(path: Path) -> tuple[str, Collector]:
+    source, page = path.read_text(encoding="utf-8"), Collector()
+    page.feed(source)
+    return source, page
+
+
+def test_a_page_names_every_phrase_also_in_its_title(hit, tmp_path):
+    render_html([hit], tmp_path / "page.html", phrases=[hit.phrase, "a <green> one"])
+    source, page = page_of(tmp_path / "page.html")
+    assert "<title>a red square, a &lt;green&gt; one</title>" in source
+    links = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
+    assert links[:2] == ["#phrase-1", "#phrase-2"]
+    assert page.text.count("Nothing was found.") == 1
+    assert page.text.index("Nothing was found.") > page.text.rindex("a <green> one")
+    render_html([], tmp_path / "page.html", phrases=["a dog"])
+    source, page = page_of(tmp_path / "page.html")
+    assert "<h1>a dog</h1>" in source
+    assert "Nothing was found." in page.text
+
+
 def test_the_page_is_self_contained_and_escapes_everything(hit, tmp_path):
     evil = "<script>alert('x')</script> & \"quotes\""
     gone = replace(hit, phrase=evil, image=f"{tmp_path}/<img src=x>.png", label="<b>")
     render_html([hit, gone], tmp_path / "page.html", title=evil)
-    page = Collector()
-    source = (tmp_path / "page.html").read_text(encoding="utf-8")
-    page.feed(source)
-    assert "script" not in {tag for tag, _ in page.tags}
+    source, page = page_of(tmp_path / "page.html")
     assert evil in page.text
-    images = [attributes for tag, attributes in page.tags if tag == "img"]
-    assert len(images) == 1
-    assert images[0]["src"].startswith("data:image/jpeg;base64,")
     assert "missing" in page.text
-    assert not re.search(r"(src|href)=\"(?!data:)", source)
+    pictures = [attributes["href"] for tag, attributes in page.tags if tag == "image"]
+    assert len(pictures) == 1
+    assert pictures[0].startswith("data:image/jpeg;base64,")
+    named = [tag[name] for _, tag in page.tags for name in ("src", "href") if name in tag]
+    assert {re.match(r"#|[a-z]+:", value)[0] for value in named} == {"#", "data:", "file:"}
+    assert not re.search(r"@import|url\(", source)
+
+
+def test_only_the_script_of_the_page_may_run(hit, tmp_path):
+    """A browser refuses all others by the page's policy, even if an escape had been forgotten."""
+    render_html([hit], tmp_path / "page.html", phrases=["<script>alert(1)</script>"])
+    source, page = page_of(tmp_path / "page.html")
+    [policy] = [tag["content"] for name, tag in page.tags if "http-equiv" in tag]
+    [script] = re.findall(r"<script>(.*?)</script>", source, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert "default-src 'none'; img-src data:;" in policy
+
+
+def test_a_photograph_is_embedded_once_however_many_phrases_hit_it(hit, tmp_path):
+    found = [replace(hit, phrase=f"phrase {number}") for number in range(12)]
+    render_html(found, tmp_path / "page.html")
+    source, page = page_of(tmp_path / "page.html")
+    assert source.count("data:image/jpeg") == 1
+    assert source.count('href="#picture-1"') == 13  # a card for each phrase, and the full view
+    [full] = [attributes for _, attributes in page.tags if "popover" in attributes]
+    buttons = [attributes for tag, attributes in page.tags if tag == "button"]
+    assert {attributes["popovertarget"] for attributes in buttons} == {full["id"]}
+    assert all(
+        f"phrase {number} " in source[source.index("popover aria") :] for number in range(12)
+    )
+
+
+def test_boxes_are_where_the_hits_are(hit, tmp_path):
+    render_html([hit], tmp_path / "page.html")
+    _, page = page_of(tmp_path / "page.html")
+    styles = [
+        attributes["style"] for _, attributes in page.tags if attributes.get("class") == "box"
+    ]
+    assert len(styles) == 2
+    assert all("--x: 50.0%; --y: 50.0%; --dx: 25.0%; --dy: 33.33%" in style for style in styles)
+
+
+def test_hits_keep_their_order_also_among_photographs(hit, tmp_path):
+    other = draw_squares(tmp_path / "b.png", {"red": (0, 0, 9, 9)})
+    first, second = replace(hit, probability=0.9), replace(hit, probability=0.7, image=str(other))
+    third = replace(hit, probability=0.2)
+    later = [replace(h, phrase="later") for h in (second, third, first)]
+    render_html([first, second, third, *later], tmp_path / "page.html")
+    cards = (tmp_path / "page.html").read_text(encoding="utf-8").split("<figcaption>")[1:]
+    shown = [re.sub(r"<b>|</b>.*", "", card.splitlines()[0]) for card in cards]
+    assert shown == ["a red square 90%", "a red square 70%", "a red square 20%", "later 70%",
+                     "later 20%", "later 90%"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("score", "label", "shown"),
+    [(0.9, "fire hydrant", True), (0.3, "fire hydrant", False), (None, "fire hydrant", False),
+     (1.0, "whole image", False)],
+)  # fmt: skip
+def test_the_label_is_shown_only_if_the_detector_is_sure(hit, tmp_path, score, label, shown):
+    render_html([replace(hit, label=label, label_score=score)], tmp_path / "page.html")
+    assert (label in page_of(tmp_path / "page.html")[1].text) == shown
+
+
+def test_pictures_are_described_for_those_who_cannot_see_them(hit, tmp_path):
+    render_html([replace(hit, probability=0.81)], tmp_path / "page.html")
+    _, page = page_of(tmp_path / "page.html")
+    named = [tag["aria-label"] for name, tag in page.tags if name == "svg" and "role" in tag]
+    assert named == ["a red square, 81%: middle center"] * 2
+    assert all(
+        attributes.get("aria-label") for tag, attributes in page.tags if tag in ("button", "nav")
+    )
+
+
+def test_the_photograph_is_linked_unless_it_is_not_the_one_that_was_indexed(hit, tmp_path):
+    changed = replace(hit, content_hash="0" * 32)
+    for found, linked in (([hit], True), ([changed], False)):
+        render_html(found, tmp_path / "page.html")
+        source, _ = page_of(tmp_path / "page.html")
+        assert (f'href="{Path(hit.image).as_uri()}"' in source) == linked
+
+
+def test_many_photographs_make_smaller_pictures(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (700, 1000, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.jpg", quality=60)
+    names = [tmp_path / f"{number}.jpg" for number in range(120)]
+    for name in names:
+        os.link(tmp_path / "noise.jpg", name)
+    found = [Hit("noise", str(name), (0, 0, 9, 9), 1.0, 0.5, "red", None) for name in names]
+    render_html(found[:2], tmp_path / "few.html")
+    render_html(found, tmp_path / "many.html")
+    few, many = ((tmp_path / f"{name}.html").stat().st_size for name in ("few", "many"))
+    assert many / 120 < few / 2 * 0.9
 
 
 def test_a_page_that_cannot_be_written_is_an_error(hit, tmp_path):
@@ -209,9 +308,8 @@ def test_an_index_that_names_other_files_cannot_have_them_shown(
     hits = index.query("red", top=9)
     assert target in {hit.image for hit in hits}
     render_html(hits, tmp_path / "page.html")
-    page = Collector()
-    page.feed((tmp_path / "page.html").read_text(encoding="utf-8"))
-    assert sum(tag == "img" for tag, _ in page.tags) == len(hits) - 1
+    _, page = page_of(tmp_path / "page.html")
+    assert sum(tag == "image" for tag, _ in page.tags) == len(hits) - 1
     assert "not-a-file" in page.text if way == "device" else "changed" in page.text
     with pytest.raises(GroundingError, match=r"changed|not-a-file"):
         save_picture(target, [hit for hit in hits if hit.image == target], tmp_path / "out.png")
@@ -235,13 +333,16 @@ def test_hostile_names_labels_and_phrases_stay_text(tmp_path):
     path = path.rename(tmp_path / f"{HOSTILE.replace('/', '')}.png")
     shown = Hit(HOSTILE, str(path), (0, 0, 9, 9), 0.5, None, HOSTILE, 1)
     render_html([shown], tmp_path / "page.html", title=HOSTILE)
-    page = Collector()
-    page.feed((tmp_path / "page.html").read_text(encoding="utf-8"))
-    allowed = {"html", "head", "meta", "title", "style", "body", "h1", "h2", "div", "figure", "img",
-               "figcaption", "b", "br"}  # fmt: skip
+    _, page = page_of(tmp_path / "page.html")
+    allowed = {"html", "head", "meta", "title", "style", "body", "header", "h1", "h2", "p", "main",
+               "section", "ul", "li", "figure", "figcaption", "button", "span", "svg", "use",
+               "defs", "image", "div", "b", "a", "script"}  # fmt: skip
     assert {tag for tag, _ in page.tags} <= allowed
-    assert {name for tag, names in page.tags if tag == "img" for name in names} == {"src", "alt"}
+    assert [tag for tag, _ in page.tags].count("script") == 1
+    assert not {name for _, names in page.tags for name in names if name.startswith("on")}
     assert page.text.count(HOSTILE) >= 3
+    named = [tag["aria-label"] for name, tag in page.tags if name == "button"]
+    assert any(HOSTILE.replace("/", "") in text for text in named)
 
 
 def test_a_nested_list_of_hits_is_one_sentence(hit, tmp_path):

@@ -22,9 +22,9 @@ from matching_data import (
 from retrieval_grounding.core.errors import GroundingError, ModelError
 from retrieval_grounding.matching import region_source
 from retrieval_grounding.matching.batch import RegionTensors
+from retrieval_grounding.matching.config import MatcherConfig
 from retrieval_grounding.matching.dataset import Examples, batches_by_image
 from retrieval_grounding.matching.fit import fit_matcher
-from retrieval_grounding.matching.model import MatcherConfig
 from retrieval_grounding.matching.networks import make_model
 from retrieval_grounding.matching.options import TrainingOptions
 from retrieval_grounding.matching.region_source import StreamedRegions, open_regions

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from test_minimal_pairs import things
 import retrieval_grounding as rg
 from retrieval_grounding.cli.train import train
 from retrieval_grounding.evaluation.minimal_pairs import minimal_pair_accuracy
-from retrieval_grounding.matching.fit import Fit
+from retrieval_grounding.matching.fit_result import Fit
 from retrieval_grounding.matching.matcher import CosineMatcher
 from retrieval_grounding.matching.options import TrainingOptions
 from retrieval_grounding.matching.pseudo.minimal_pairs import minimal_pairs
@@ -70,18 +71,22 @@ def test_the_matcher_learns_drawn_scenes_without_their_pictures(drawn, fit):
     curve = index.directory / "matchers" / "trained-curve"
     assert curve.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     assert "mean_reciprocal_rank" in curve.with_suffix(".csv").read_text()
+    assert re.fullmatch(r"<Fit residual: .* validation Acc@0\.5 [01]\.\d{3}; installed>", repr(fit))
+    assert fit._repr_html_().count('<img src="data:image/png;base64,') == 1
 
     again = rg.Index.open(index.directory, encoder=SceneEncoder())
     assert isinstance(again.matcher, TrainedMatcher)
     phrase = json.loads(refs.read_text().splitlines()[-1])["expression"]
-    hits = again.query(phrase, top=3)
+    every = len(again)
+    hits = again.query(phrase, top=every)
     scores = np.array([hit.score for hit in hits], np.float32)
-    expected = again.matcher.calibration(scores).tolist()
-    assert [hit.probability for hit in hits] == pytest.approx(expected)
-    first, second, third = expected
+    expected = again.matcher.calibration(scores, every)
+    assert [hit.image_probability for hit in hits] == pytest.approx(expected.image.tolist())
+    assert [hit.probability for hit in hits] == pytest.approx(expected.box.tolist())
+    first, second, third = expected.image[:3].tolist()
     assert first > second > third
-    assert again.query(phrase, top=3, min_probability=(second + third) / 2) == hits[:2]
-    assert again.query(phrase, top=3, min_probability=(first + 1) / 2) == []
+    assert again.query(phrase, top=every, min_probability=(second + third) / 2) == hits[:2]
+    assert again.query(phrase, top=every, min_probability=(first + 1) / 2) == []
 
 
 @pytest.mark.slow

@@ -21,9 +21,9 @@ from typer.testing import CliRunner
 import retrieval_grounding as rg
 from retrieval_grounding.cli.app import app
 from retrieval_grounding.matching import install
+from retrieval_grounding.matching.config import MatcherConfig
 from retrieval_grounding.matching.install import install_files
 from retrieval_grounding.matching.matcher import CosineMatcher
-from retrieval_grounding.matching.model import MatcherConfig
 from retrieval_grounding.matching.networks import make_model
 from retrieval_grounding.matching.trained import TrainedMatcher
 
@@ -173,7 +173,7 @@ def test_a_matcher_of_a_different_encoder_is_a_fault(folder):
 def test_text_where_numbers_belong_is_damage(tmp_path, damage):
     from safetensors.torch import load, save
 
-    from retrieval_grounding.matching.trained import DamagedMatcherError
+    from retrieval_grounding.matching.matcher_header import DamagedMatcherError
 
     data = new_matcher().as_bytes()
     size = int.from_bytes(data[:8], "little")

@@ -50,7 +50,10 @@ def _size(text: str) -> int:
 def build(
     sources: Annotated[
         list[str],
-        typer.Argument(help="Folders, images, globs, or .txt lists of paths.", metavar="PHOTOS"),
+        typer.Argument(
+            help="Folders, images, URLs, .zip and .tar archives, globs, or .txt lists of these.",
+            metavar="PHOTOS",
+        ),
     ],
     index: Annotated[
         Path | None,
@@ -118,9 +121,24 @@ def build(
     follow_links: Annotated[
         bool, typer.Option("--follow-links", help="Search folders to which links point.")
     ] = False,
+    thumbnails: Annotated[
+        bool,
+        typer.Option(
+            "--thumbnails",
+            help="Keep small pictures of images embedded from now on, to show what has no file.",
+        ),
+    ] = False,
     restore: Annotated[
         bool, typer.Option("--restore", help="Add images again that 'remove' removed.")
     ] = False,
+    metadata: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A .csv, .jsonl or .parquet file about the images, keyed by path, stem or id, for "
+            "'query --where'.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Report what would be done, without decoding or writing."),
@@ -153,6 +171,7 @@ def build(
         exclude=tuple(exclude or ()),
         include=tuple(include or ()),
         follow_links=follow_links,
+        thumbnails=thumbnails,
         **given,
     )
     models: dict[str, Any] = {
@@ -168,7 +187,9 @@ def build(
         fail_if_unusable(report)
         return
     try:
-        built = build_index(sources, directory, options=options, timeout=wait, **models)
+        built = build_index(
+            sources, directory, options=options, metadata=metadata, timeout=wait, **models
+        )
     except BuildInterrupted as stopped:
         show_build(stopped.report, directory, as_json)
         note("stopped: everything reported above is saved; build again to resume")

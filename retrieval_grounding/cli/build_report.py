@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ..core.text import counted
-from .output import note, print_json, print_table, say, shown_path
+from .output import note, print_json, say, shown_path
+from .path_table import print_path_table
 
 if TYPE_CHECKING:
     from ..core.reports import BuildReport, SkippedFile
@@ -46,6 +47,8 @@ def build_as_dict(report: BuildReport) -> dict[str, Any]:
         "notes": [{"path": n.path, "reason": n.reason, "detail": n.detail} for n in report.notes],
         "left_out": skipped_as_dicts(report.left_out),
         "other_files": report.other_files,
+        "described": report.described,
+        "unmatched": report.unmatched,
     }
 
 
@@ -141,4 +144,5 @@ def _note_left_out(report: BuildReport) -> None:
 def print_skipped(files: list[SkippedFile]) -> None:
     """Print skipped files with their reasons, if there are any."""
     if files:
-        print_table(("skipped", "reason", "detail"), [(f.path, f.reason, f.detail) for f in files])
+        rows = [(file.path, file.reason, file.detail) for file in files]
+        print_path_table(("skipped", "reason", "detail"), rows, 0, [file.path for file in files])

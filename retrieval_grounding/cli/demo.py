@@ -1,8 +1,11 @@
-"""The command ``demo``: photographs that come with installed packages, and phrases for them."""
+"""The command ``demo``: photographs, phrases for them, and a page with the hits."""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import importlib.util
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,9 +16,9 @@ from ..core.errors import SourceError
 from ..core.types import PathLike
 from ..models.presets import BUNDLED
 from .build_report import build_as_dict, print_build
-from .hits import hits_as_dicts, print_hits
+from .hits import PhraseHits, hits_as_dicts, open_in_browser, print_hits
 from .logs import Verbose
-from .options import Json
+from .options import Json, OpenPage
 from .output import note, print_json
 
 if TYPE_CHECKING:
@@ -44,30 +47,43 @@ DEMO_PHRASES = (
 )
 
 
+_TOP = 6  # hits per phrase at most
+_PROBABLE = 0.3  # the best hit is always shown, others from this probability on
+_SUGGESTED = 8  # phrases for photographs of one's own
+_LOOKED_AT = 2000  # images that suggest them
+
+
 def demo(
     photos: Annotated[
-        list[str] | None, typer.Argument(help="More photographs.", metavar="PHOTOS")
+        list[str] | None,
+        typer.Argument(
+            help="Photographs of your own, instead of the installed ones.", metavar="PHOTOS"
+        ),
     ] = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for the index and the HTML page.")
     ] = Path("demo-output"),
+    open_page: OpenPage = False,
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
     """Index a few photographs, query them, and write an HTML page with the hits.
 
-    The photographs come with installed packages, so nothing is downloaded.
+    Without PHOTOS, photographs that come with installed packages are taken, so nothing is
+    downloaded. Those of your own are asked for what they show most often.
     """
-    index, hits = run_demo(output, photos or [])
+    index, results = run_demo(output, photos or [])
     assert index.build_report is not None
-    results = [(hit.phrase, [hit]) for hit in hits]
+    page = output / "demo.html"
     if as_json:
         report = build_as_dict(index.build_report)
         print_json({"build": report, "answers": hits_as_dicts(results)})
-        return
-    print_build(index.build_report, index.directory, images=len(index))
-    print_hits(results)
-    note(f"Wrote the HTML page {output / 'demo.html'}")
+    else:
+        print_build(index.build_report, index.directory, images=len(index))
+        print_hits(results)
+        note(f"Wrote the HTML page {page}")
+    if open_page:
+        open_in_browser(page)
 
 
 def demo_photographs() -> list[str]:
@@ -85,21 +101,56 @@ def demo_photographs() -> list[str]:
     return paths
 
 
-def run_demo(output: Path, more: Sequence[PathLike] = ()) -> tuple[Index, list[Hit]]:
-    """Index the photographs and `more`, query :data:`DEMO_PHRASES`, and write ``demo.html``.
+def run_demo(output: Path, own: Sequence[PathLike] = ()) -> tuple[Index, list[PhraseHits]]:
+    """Index photographs, query them, and write ``demo.html``.
+
+    Parameters
+    ----------
+    output : Path
+        Folder for index and page.
+    own : sequence of paths
+        Photographs to ask for what they show most often. If there are none, those of
+        :func:`demo_photographs` are asked :data:`DEMO_PHRASES`.
 
     Returns
     -------
-    Index, list of Hit
-        The index, and the best hit of each phrase.
+    Index, list of (phrase, hits)
+        The index, and the probable hits of each phrase, but at least the best.
     """
     from ..builder import build
     from ..models.clip import load_encoder
+    from ..search.hits import Hits
     from ..search.html_page import render_html
 
     # An index can only be read with the weights that built it, so each version has its own.
-    directory = output / f"index-{load_encoder(BUNDLED).fingerprint.weights}"
-    index = build([*demo_photographs(), *more], directory)
-    hits = [hits[0] for hits in index.query(DEMO_PHRASES, top=1)]
-    render_html(hits, output / "demo.html", title="retrieval_grounding demo")
-    return index, hits
+    name = f"index-{load_encoder(BUNDLED).fingerprint.weights}"
+    title = "retrieval_grounding demo"
+    if own:
+        places = [os.path.abspath(place) for place in own]  # noqa: PTH100 - keeps links
+        name += "-" + hashlib.blake2b("\0".join(places).encode(), digest_size=4).hexdigest()
+        title = ", ".join(Path(place).name for place in places)
+    index = build([*own] or demo_photographs(), output / name)
+    phrases = (_suggested(index) if own else []) or [*DEMO_PHRASES]
+    answers = index.query(phrases, top=_TOP)
+    results: list[PhraseHits] = [
+        (phrase, [hit for rank, hit in enumerate(hits) if not rank or _is_probable(hit)])
+        for phrase, hits in zip(phrases, answers, strict=True)
+    ]
+    shown = Hits(hit for _, hits in results for hit in hits)
+    render_html(shown, output / "demo.html", title=title)
+    return index, results
+
+
+def _is_probable(hit: Hit) -> bool:
+    return hit.probability is not None and hit.probability >= _PROBABLE
+
+
+def _suggested(index: Index) -> list[str]:
+    """Return phrases for what the photographs show most often."""
+    from ..matching.pseudo.frequent import frequent_objects
+    from ..storage.catalog import Catalog
+    from ..storage.region_store import RegionStore
+
+    keys = sorted({(image.shard, image.row) for image in index.images()})[:_LOOKED_AT]
+    with contextlib.closing(Catalog(index.directory)) as catalog:
+        return frequent_objects(RegionStore(catalog).gather(keys), _SUGGESTED)

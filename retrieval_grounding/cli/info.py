@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..core.text import counted
 from ..models.presets import PRESETS
@@ -10,9 +10,6 @@ from .build_report import print_skipped, skipped_as_dicts
 from .logs import Verbose
 from .options import IndexDirectory, Json
 from .output import print_json, print_table
-
-if TYPE_CHECKING:
-    from ..index import Index
 
 __all__ = ["info", "models"]
 
@@ -37,7 +34,7 @@ def info(index: IndexDirectory, as_json: Json = False, verbose: Verbose = 0) -> 
         ("size on disk", f"{facts['bytes'] / 1e6:,.1f} MB"),
         ("detector", facts["detector"] or facts["detector_fingerprint"]),
         ("encoder", facts["clip"] or facts["encoder_fingerprint"]),
-        ("matcher", _describe_matcher(opened)),
+        ("matcher", _describe_matcher(facts)),
         ("vector index", _describe_vectors(facts["vectors"])),
         ("devices", facts["runs"]),
     ]
@@ -63,12 +60,8 @@ def _describe_vectors(facts: dict[str, Any]) -> str:
     return f"{text}; {counted(unindexed, 'shard')} not yet in it" if unindexed else text
 
 
-def _describe_matcher(index: Index) -> str:
+def _describe_matcher(facts: dict[str, Any]) -> str:
     """Return which matcher ranks regions, as in "bundled (residual)"."""
-    entries = {entry.name: entry for entry in index.matchers()}
-    chosen = next(entry for entry in entries.values() if entry.in_use)
-    entry = chosen
-    if chosen.problem:
-        entry = entries.get("bundled", entries["cosine"])
-    text = entry.name if entry.kind == entry.name else f"{entry.name} ({entry.kind})"
-    return f"{text}, because {chosen.name} cannot be used" if chosen.problem else text
+    name, kind, chosen = facts["matcher"], facts["matcher_kind"], facts["matcher_in_use"]
+    text = str(name) if kind == name else f"{name} ({kind})"
+    return text if chosen == name else f"{text}, because {chosen} cannot be used"

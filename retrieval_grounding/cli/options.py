@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..core.errors import GroundingError
+from ..core.hits import EXPORTS, MIN_PROBABILITY
 from ..core.output_file import check_suffix
 from ..core.paths import expand_home
 from ..models.presets import PRESETS
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
 __all__ = [
     "ClipName",
     "Confidence",
+    "Crops",
     "DetectorName",
     "Device",
+    "Export",
     "FirstSentence",
     "Html",
     "IndexClip",
@@ -32,11 +35,15 @@ __all__ = [
     "MinProbability",
     "NoGroups",
     "OneObject",
+    "OpenPage",
+    "Paths",
     "PhraseArguments",
     "PresetName",
+    "Print0",
     "ShardImages",
     "Split",
     "Wait",
+    "Yolo",
     "check_image_first",
     "check_index_first",
     "detector_settings",
@@ -67,6 +74,13 @@ def _check_html(path: Path | None) -> Path | None:
     return path
 
 
+def _check_export(path: Path | None) -> Path | None:
+    """Refuse a name whose suffix is no format of hits before the work begins."""
+    if path is not None and path.suffix.lower() not in EXPORTS:
+        raise typer.BadParameter(f"use a name that ends in {', '.join(EXPORTS)}, not {path}")
+    return path
+
+
 Html = Annotated[
     Path | None,
     typer.Option(
@@ -74,6 +88,32 @@ Html = Annotated[
         help="Also write an HTML page with pictures to this file.",
         callback=_check_html,
     ),
+]
+OpenPage = Annotated[bool, typer.Option("--open", help="Show the hits on a page in a browser.")]
+Export = Annotated[
+    Path | None,
+    typer.Option(
+        "--export",
+        metavar="FILE",
+        help="Also write hits to a .csv, .parquet, or .json (COCO) file.",
+        callback=_check_export,
+    ),
+]
+Crops = Annotated[
+    Path | None,
+    typer.Option(
+        "--crops", metavar="DIR", help="Also write the regions as pictures: a new folder, or .zip."
+    ),
+]
+Yolo = Annotated[
+    Path | None,
+    typer.Option(
+        "--yolo", metavar="DIR", help="Also write a data set for YOLO: a new folder, or .zip."
+    ),
+]
+Paths = Annotated[bool, typer.Option("--paths", help="Print only the paths, each once, for xargs.")]
+Print0 = Annotated[
+    bool, typer.Option("--print0", "-0", help="As --paths, with NUL behind each, for 'xargs -0'.")
 ]
 Wait = Annotated[
     float,
@@ -95,13 +135,24 @@ PhraseArguments = Annotated[
     ),
 ]
 MinProbability = Annotated[
-    float, typer.Option(min=0, max=1, help="Drop hits with a lower probability.")
+    float | None,
+    typer.Option(
+        min=0,
+        max=1,
+        help="Drop images that show it with a lower probability (default "
+        f"{MIN_PROBABILITY}); 0 keeps all.",
+    ),
 ]
 
 # Models
 PresetName = Annotated[
     str | None,
-    typer.Option("--preset", "-p", help=f"Pair of models: {', '.join(PRESETS)}; see 'models'."),
+    typer.Option(
+        "--preset",
+        "-p",
+        help=f"Pair of models: {', '.join(PRESETS)}; see 'models'.",
+        autocompletion=lambda: list(PRESETS),
+    ),
 ]
 DetectorName = Annotated[
     str | None,
@@ -176,7 +227,7 @@ def check_index_first(index: Path, others: Sequence[str]) -> None:
         )
 
 
-def check_image_first(image: Path, others: Sequence[str]) -> None:
+def check_image_first(image: str, others: Sequence[str]) -> None:
     """Refuse arguments in the wrong order: another one is a file, and the first is not.
 
     Raises
@@ -187,7 +238,7 @@ def check_image_first(image: Path, others: Sequence[str]) -> None:
         return
     if found := next((text for text in others if os.path.isfile(text)), None):  # noqa: PTH113
         raise typer.BadParameter(
-            f"the image comes first: {str(image)!r} is not a file, but {found!r} is"
+            f"the image comes first: {image!r} is not a file, but {found!r} is"
         )
 
 

@@ -8,7 +8,7 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,6 +24,7 @@ __all__ = [
     "print_table",
     "printable",
     "say",
+    "say_bytes",
     "shown_path",
 ]
 
@@ -63,8 +64,23 @@ def say(text: str = "") -> None:
     GroundingError
         If it cannot be written for another reason.
     """
+    _write(lambda: print(text, flush=True))  # noqa: T201
+
+
+def say_bytes(data: bytes) -> None:
+    """Write bytes to stdout as they are; errors are those of :func:`say`."""
+
+    def write() -> None:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+
+    _write(write)
+
+
+def _write(write: Callable[[], object]) -> None:
     try:
-        print(text, flush=True)  # noqa: T201
+        write()
     except OSError as error:
         with contextlib.suppress(OSError, ValueError):  # what is in the buffer cannot be written
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -88,15 +104,15 @@ def print_table(
 
     Long cells are wrapped, never truncated.
     """
+    if not sys.stdout.isatty():
+        for row in (header, *rows) if header_in_pipe else rows:
+            say("\t".join(printable(cell) for cell in row))
+        return
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Column, Table
 
     console = Console()
-    if not console.is_terminal:
-        for row in (header, *rows) if header_in_pipe else rows:
-            say("\t".join(printable(cell) for cell in row))
-        return
     columns = [Column(name, overflow="fold") for name in header]
     table = Table(*columns, box=None, pad_edge=False, header_style="bold", show_header=any(header))
     for row in rows:
@@ -130,19 +146,19 @@ def note(text: str) -> None:
         print(printable(text), file=sys.stderr, flush=True)  # noqa: T201
 
 
-def print_json(value: Any) -> None:
-    """Print a value as indented, strict JSON: numbers that are not finite become null.
+def print_json(value: Any, indent: int | None = 2) -> None:
+    """Print a value as strict JSON: numbers that are not finite become null.
 
-    Bytes of a path that are not valid UTF-8 are escaped, and so is everything beyond ASCII if the
-    encoding of stdout lacks a character.
+    It is one line without `indent`. Bytes of a path that are not valid UTF-8 are escaped, and so is
+    everything beyond ASCII if the encoding of stdout lacks a character.
     """
     value = _finite(value)
-    text = json_text(value, indent=2, ensure_ascii=False)
+    text = json_text(value, indent=indent, ensure_ascii=False)
     text = text.encode("utf-8", "backslashreplace").decode("utf-8")
     try:
         text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
     except UnicodeEncodeError:
-        text = json_text(value, indent=2)
+        text = json_text(value, indent=indent)
     say(text)
 
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..core.errors import QueryError
 from ..models.presets import DEFAULT_PRESET
-from .hits import show_hits
+from .hits import PhraseHits, export_hits, show_hits
 from .logs import Verbose
 from .options import (
     ClipName,
     Confidence,
+    Crops,
     DetectorName,
     Device,
+    Export,
     Html,
     IndexClip,
     IndexDirectory,
@@ -24,29 +27,67 @@ from .options import (
     MaxBoxes,
     MinProbability,
     NoGroups,
+    OpenPage,
+    Paths,
     PhraseArguments,
     PresetName,
+    Print0,
+    Yolo,
     check_image_first,
     check_index_first,
     detector_settings,
 )
 from .output import note
+from .query_options import (
+    Also,
+    Diverse,
+    Folder,
+    Label,
+    Like,
+    MaxSize,
+    MinSize,
+    NotIn,
+    QueryTexts,
+    Since,
+    Unique,
+    Until,
+    Unwanted,
+    Where,
+    make_queries,
+)
+
+if TYPE_CHECKING:
+    from ..core.hits import Hit
 
 __all__ = ["ground", "query"]
 
 
 def query(
     index: IndexDirectory,
-    phrases: PhraseArguments,
+    phrases: QueryTexts = None,
     top: Annotated[int, typer.Option("--top", "-k", min=1, help="Hits per phrase.")] = 10,
     candidates: Annotated[
         int, typer.Option(min=1, help="Candidate images per phrase, whose regions are scored.")
     ] = 100,
-    min_probability: MinProbability = 0.0,
+    min_probability: MinProbability = None,
     matcher: Annotated[
         str | None,
         typer.Option(help="Matcher to score with, by its name; see 'matcher list'."),
     ] = None,
+    unwanted: Unwanted = None,
+    not_in: NotIn = None,
+    also: Also = None,
+    like: Like = None,
+    label: Label = None,
+    folder: Folder = None,
+    min_size: MinSize = None,
+    max_size: MaxSize = None,
+    since: Since = None,
+    until: Until = None,
+    where: Where = None,
+    unique: Unique = None,
+    diverse: Diverse = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Say why each hit was found.")] = False,
     exact: Annotated[
         bool, typer.Option("--exact", help="Compare every region with each phrase.")
     ] = False,
@@ -56,31 +97,83 @@ def query(
     clip: IndexClip = None,
     device: Device = "auto",
     html: Html = None,
+    open_page: OpenPage = False,
+    export: Export = None,
+    crops: Crops = None,
+    yolo: Yolo = None,
+    paths: Paths = False,
+    print0: Print0 = False,
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
     """Find the regions that phrases refer to, in all images of an index.
 
-    Example: retrieval-grounding query indexes/pictures "a man holding a red umbrella"
+    Without a phrase it opens a prompt, which keeps the models loaded; options apply to each phrase.
+
+    Example: retrieval-grounding query indexes/pictures "a dog -person since:2024-05" --unique near
     """
     from ..index import Index
 
-    check_index_first(index, phrases)
-    _hint_at_quotes(phrases)
-    found = Index.open(index, encoder=clip, device=device).query(
-        phrases,
-        top=top,
-        candidates=candidates,
-        min_probability=min_probability,
-        matcher=matcher,
-        exact=exact,
-        skip_missing=skip_missing,
-    )
-    show_hits(list(zip(phrases, found, strict=True)), html, as_json)
+    texts = list(phrases or [])
+    check_index_first(index, texts)
+    if as_json and (paths or print0):
+        raise typer.BadParameter("--json and --paths print different things; use one of them")
+    _hint_at_quotes(texts)
+    clauses = {
+        "unwanted": unwanted,
+        "scope": not_in,
+        "also": also,
+        "like": like,
+        "labels": label,
+        "folders": folder,
+        "min_size": min_size,
+        "max_size": max_size,
+        "since": since,
+        "until": until,
+        "where": where,
+        "unique": unique,
+        "diverse": diverse,
+    }
+    says_what = bool(texts or also or like)
+    try:
+        make_queries(texts if says_what else ["any phrase"], clauses)
+    except QueryError as error:
+        raise typer.BadParameter(str(error)) from error
+    opened = Index.open(index, encoder=clip, device=device)
+
+    def ask(asked: list[str]) -> list[PhraseHits]:
+        queries = make_queries(asked, clauses)
+        found = opened.query(
+            queries,
+            top=top,
+            candidates=candidates,
+            min_probability=min_probability,
+            matcher=matcher,
+            exact=exact,
+            skip_missing=skip_missing,
+        )
+        _hint_at_minimum(min_probability, found)
+        return [(query.title, hits) for query, hits in zip(queries, found, strict=True)]
+
+    path_end = b"\0" if print0 else b"\n" if paths else None
+    if says_what:
+        results = ask(texts)
+        export_hits(results, export, crops, yolo)
+        show_hits(results, html, as_json, open_page, path_end, opened, explain)
+        return
+    if html or export or crops or yolo or open_page:
+        raise typer.BadParameter(
+            "--html, --open, --export, --crops and --yolo are for phrases that are named on the "
+            "command line"
+        )
+    from .prompt import answer_lines
+
+    _ = opened.encoder, opened.matcher  # what cannot be loaded is reported before anybody types
+    answer_lines(ask, as_json, path_end, explain)
 
 
 def ground(
-    image: Annotated[Path, typer.Argument(help="An image file.", metavar="IMAGE")],
+    image: Annotated[str, typer.Argument(help="An image file, or its URL.", metavar="IMAGE")],
     phrases: PhraseArguments,
     preset: PresetName = DEFAULT_PRESET,
     detector: DetectorName = None,
@@ -89,13 +182,14 @@ def ground(
     iou: Iou = None,
     max_boxes: MaxBoxes = None,
     no_groups: NoGroups = False,
-    min_probability: MinProbability = 0.0,
+    min_probability: MinProbability = None,
     device: Device = "auto",
     save: Annotated[
         Path | None,
         typer.Option("--save", help="Write the image with the boxes drawn on it to this file."),
     ] = None,
     html: Html = None,
+    open_page: OpenPage = False,
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
@@ -127,11 +221,18 @@ def ground(
         from ..search.draw import save_picture
 
         remarks = save_picture(image, hits, save)
-    show_hits(results, html, as_json)
+    show_hits(results, html, as_json, open_page)
+    _hint_at_minimum(min_probability, [kept for _, kept in results])
     if save is not None:
         note(f"Wrote the picture {save}{'' if hits else ', without boxes'}")
     for remark in remarks:
         note(remark)
+
+
+def _hint_at_minimum(minimum: float | None, found: Sequence[Sequence[Hit]]) -> None:
+    """Say how to see what the default minimum has dropped."""
+    if minimum is None and not all(found):
+        note("hint: --min-probability 0 shows what comes nearest, even if it does not match")
 
 
 def _hint_at_quotes(phrases: Sequence[str]) -> None:

@@ -24,7 +24,7 @@ from .output import note, print_json, print_table, say
 
 if TYPE_CHECKING:
     from ..core.bootstrap import Estimate
-    from ..matching.fit import Fit
+    from ..matching.fit_result import Fit
 
 __all__ = ["train"]
 

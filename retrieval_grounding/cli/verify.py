@@ -11,6 +11,7 @@ from ..core.text import counted
 from .logs import Verbose
 from .options import DetectorName, Device, IndexClip, IndexDirectory, Json, Wait
 from .output import note, print_json, print_table, printable, say
+from .path_table import print_path_table
 
 if TYPE_CHECKING:
     from ..core.reports import Fault, VerifyReport
@@ -80,7 +81,7 @@ def _print_report(index: Path, report: VerifyReport) -> None:
             rows = [(fault.where, fault.kind, fault.detail, fault.repair) for fault in faults]
             print_table((title, "kind", "detail", "repair"), rows, header_in_pipe=True)
     if report.lost:
-        print_table(("lost",), [(path,) for path in report.lost], header_in_pipe=True)
+        print_path_table(("lost",), [(path,) for path in report.lost], 0, header_in_pipe=True)
     for text in report.notes:
         say(f"note: {printable(text)}")
     if report.faults and not report.repaired:

@@ -6,8 +6,10 @@ __all__ = [
     "ExpressionError",
     "GroundingError",
     "ImageError",
+    "MetadataError",
     "ModelError",
     "PhraseError",
+    "QueryError",
     "SourceError",
     "StoreError",
     "StoreLockedError",
@@ -47,8 +49,37 @@ class PhraseError(GroundingError, ValueError):
     """A phrase is empty or not text."""
 
 
+class QueryError(GroundingError, ValueError):
+    """A query, or a condition in it, cannot be understood.
+
+    Parameters
+    ----------
+    problem : str
+        What is wrong.
+    text : str, optional
+        The text that was read.
+    position : int, optional
+        Where in `text` the problem begins, counted from 0.
+    """
+
+    def __init__(self, problem: str, text: str | None = None, position: int | None = None) -> None:
+        place = ""
+        if text is not None and position is not None:
+            rest = text[position : position + 20].split(" ")[0]
+            where = f"at {rest!r}, character {position + 1}" if rest else "at its end"
+            place = f" ({where} of {text[:200]!r})"
+        super().__init__(problem + place)
+        self.problem = problem
+        self.text = text
+        self.position = position
+
+
 class ExpressionError(GroundingError):
     """A file of expressions or predictions cannot be read, or nothing in it can be used."""
+
+
+class MetadataError(GroundingError):
+    """A file or a value of metadata cannot be used."""
 
 
 class StoreError(GroundingError):

@@ -1,8 +1,9 @@
-"""Progress: a bar on a terminal, a line every few seconds in a log."""
+"""Progress: a bar on a terminal or in a notebook, a line every few seconds in a log."""
 
 from __future__ import annotations
 
 import contextlib
+import html
 import sys
 import threading
 import time
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 __all__ = ["progress_bar"]
 
 _SECONDS_PER_LINE = 5.0
+_SECONDS_PER_UPDATE = 0.2  # of a notebook
 
 
 @contextlib.contextmanager
@@ -19,8 +21,8 @@ def progress_bar(
 ) -> Iterator[Callable[[int], None]]:
     """Show progress with the rate on stderr, and yield a function that advances it.
 
-    On a terminal this is a bar. Elsewhere, for example in a log, it is a line every few seconds, so
-    short work leaves none.
+    On a terminal and in a notebook this is a bar. Elsewhere, for example in a log, it is a line
+    every few seconds, so short work leaves none.
 
     Parameters
     ----------
@@ -38,7 +40,8 @@ def progress_bar(
         return
     from rich.console import Console
 
-    show = _bar if Console(stderr=True).is_terminal else _lines
+    console = Console(stderr=True)
+    show = _notebook if console.is_jupyter else _bar if console.is_terminal else _lines
     with show(description, total, unit) as advance:
         yield advance
 
@@ -72,6 +75,35 @@ def _bar(description: str, total: int, unit: str) -> Iterator[Callable[[int], No
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(description, total=total)
         yield lambda steps: progress.advance(task, steps)
+
+
+@contextlib.contextmanager
+def _notebook(description: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+    """Show a bar below the cell: plain HTML, so it needs no widgets and stays in the file."""
+    from IPython.display import HTML, display
+
+    done, started, updated = 0, time.monotonic(), 0.0
+
+    def bar() -> object:
+        rate = done / max(1e-9, time.monotonic() - started)
+        text = f"{description}: {done:,} of {total:,} {unit}, {rate:.1f} {unit}/s"
+        return HTML(
+            f'<progress value="{done}" max="{max(1, total)}"></progress> {html.escape(text)}'
+        )
+
+    handle = display(bar(), display_id=True)
+
+    def advance(steps: int) -> None:
+        nonlocal done, updated
+        done += steps
+        if time.monotonic() - updated >= _SECONDS_PER_UPDATE:
+            updated = time.monotonic()
+            handle.update(bar())
+
+    try:
+        yield advance
+    finally:
+        handle.update(bar())
 
 
 @contextlib.contextmanager

@@ -99,6 +99,9 @@ class BuildOptions:
         :func:`find_images`.
     follow_links : bool
         Also search folders to which links point.
+    thumbnails : bool
+        From now on, keep a small picture (640 pixels) of every image that is embedded, so that it
+        can be shown when its file is not there or it has none. The index remembers this.
     """
 
     batch_images: int = 16
@@ -114,6 +117,7 @@ class BuildOptions:
     exclude: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
     follow_links: bool = False
+    thumbnails: bool = False
 
     def __post_init__(self) -> None:
         for name in ("batch_images", "shard_images", "workers"):
@@ -154,6 +158,10 @@ class BuildReport:
         Images that went through the models, and their regions, including the whole images.
     seconds : float
         Duration, without loading the models.
+    described : int
+        Images that got metadata or an id.
+    unmatched : list of str
+        Keys of rows of metadata that are about no image of the index.
     """
 
     found: int = 0
@@ -172,6 +180,8 @@ class BuildReport:
     embedded: int = 0
     regions: int = 0
     seconds: float = 0.0
+    described: int = 0
+    unmatched: list[str] = field(default_factory=list)
 
     @property
     def images_per_second(self) -> float:

@@ -17,6 +17,7 @@ from typing import IO, Any
 from PIL import Image
 
 from ..core.errors import GroundingError, ImageError
+from ..core.photo import Photo
 from .damage import ImageNote
 from .decoder_process import READY, YES
 from .images import MAX_PIXELS, DecodedImage
@@ -110,11 +111,11 @@ class Decoder:
             with self._watchdog.watching(self._timeout):
                 files.write(YES)
                 files.flush()
-                notes = [
-                    ImageNote(str(reason), str(detail))
-                    for reason, detail in _read_line(results)["notes"]
-                ]
-                return DecodedImage(self._read_image(results, pixels), tuple(notes))
+                answer = _read_line(results)
+                notes = tuple(ImageNote(str(kind), str(text)) for kind, text in answer["notes"])
+                taken, camera, gps, looks = answer["photo"]
+                photo = Photo(str(taken), str(camera), bool(gps), str(looks))
+                return DecodedImage(self._read_image(results, pixels), notes, photo)
         except MemoryError as error:
             self._release()
             raise ImageError("out-of-memory", "the pixels do not fit into memory") from error

@@ -5,7 +5,8 @@ stdin, and answers on stdout with lines of JSON:
 
 1. ``{"need": bytes, "pixels": number}``, how much memory decoding takes. It goes on when it reads
    the byte ``y``; otherwise it forgets the file.
-2. ``{"notes": [[reason, detail], …]}``, followed by the pixels as a PPM image.
+2. ``{"notes": [[reason, detail], …], "photo": [taken, camera, gps, looks]}``, followed by the
+   pixels as a PPM image.
 
 In place of either line, ``{"reason": …, "detail": …}`` tells why the file cannot be used. The
 process ends when stdin is closed, so also when the process that started it is killed.
@@ -25,8 +26,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..core.errors import ImageError
+from .heif import is_heif
 from .images import decode_with_notes, load_plugins
 from .limits import Limits
+from .photo import perceptual_hash
 
 __all__ = ["READY", "YES", "main"]
 
@@ -61,7 +64,7 @@ def main(timeout: float) -> None:
         for descriptor in (1, 2):  # silences C libraries; errors are reported as results
             os.dup2(null.fileno(), descriptor)
         while (data := _read_file(files)) is not None:
-            limits.start(len(data))
+            limits.start(len(data), threads=is_heif(data))
             _decode(data, files, results, limits)
             limits.stop()
 
@@ -72,16 +75,16 @@ def _decode(data: bytes, files: IO[bytes], results: IO[bytes], limits: Limits) -
         limits.stop()  # there may be no memory for now
         if files.read(1) != YES:
             raise _ForgottenError("too-large", "there is not enough memory")
-        limits.start(need)
+        limits.start(need, threads=is_heif(data))
 
     try:
-        image, notes = decode_with_notes(data, allow)
+        image, notes, photo = decode_with_notes(data, allow)
     except _ForgottenError:
         return
     except ImageError as error:
         _write(results, {"reason": error.reason, "detail": error.detail[:_MAX_DETAIL]})
         return
-    _write(results, {"notes": notes})
+    _write(results, {"notes": notes, "photo": photo._replace(looks=perceptual_hash(image))})
     image.save(results, "PPM")
 
 

@@ -3,44 +3,42 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import hashlib
 import importlib
 import io
 import os
 import sys
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from ..core.errors import GroundingError, ImageError
-from ..core.types import PathLike
+from ..core.errors import ImageError
+from ..core.photo import Photo
 from .damage import ImageNote, load_pixels
 from .depth import scale_transparency, stored_mode, with_real_range
+from .heif import is_heif, open_heif
+from .image_source import ImageSource, hash_content, hash_pixels, read_source
 from .jpeg import JpegData
 from .memory import decoding_bytes
+from .photo import read_exif
 from .pixels import to_rgb, turn
 
 __all__ = [
     "MAX_PIXELS",
     "TRANSIENT_REASONS",
     "DecodedImage",
+    "as_shown",
     "decode_image",
     "decode_with_notes",
-    "hash_content",
     "load_image",
     "load_plugins",
+    "load_with_hash",
 ]
 
 
 MAX_PIXELS = 178_956_970
 """Images with more pixels are refused as ``too-large`` before decoding (Pillow's own limit)."""
-
-MAX_BYTES = 1 << 29
-"""Files with more bytes are refused as ``too-large`` before reading."""
 
 TRANSIENT_REASONS = frozenset(
     ("missing", "unreadable", "out-of-memory", "decoder-died", "decoder-stuck")
@@ -55,60 +53,87 @@ _PLUGINS = {
 
 
 class DecodedImage(NamedTuple):
-    """An image, and what a decoder guessed or repaired."""
+    """An image, what a decoder guessed or repaired, and what the photograph says about itself."""
 
     image: Image.Image
     notes: tuple[ImageNote, ...]
+    photo: Photo = Photo()
 
 
-def load_image(path: PathLike, content_hash: str | None = None) -> Image.Image:
-    """Read and decode one image file; see :func:`decode_image`.
+def load_image(image: ImageSource, content_hash: str | None = None) -> Image.Image:
+    """Read and decode one image; see :func:`decode_image`.
 
     Parameters
     ----------
-    path : path
-        The file.
+    image : path, bytes, file, PIL image or array
+        A path, the address of a member of an archive (``photos.zip/a.jpg``), a URL, the bytes of an
+        image file, a file that is opened for reading bytes, a PIL image, or a uint8 array of shape
+        (h, w), (h, w, 3) in the order RGB, or (h, w, 4).
     content_hash : str, optional
-        Decode the file only if its :func:`hash_content` is this. Paths in an index from someone
+        Decode the image only if the hash of its content is this. Paths in an index from someone
         else cannot be trusted; the hash restricts them to files whose content was indexed.
+
+    Returns
+    -------
+    PIL.Image.Image
+        Upright, mode ``RGB``.
 
     Raises
     ------
     ImageError
-        Also with the reasons ``missing``, ``not-a-file``, ``unreadable`` and ``changed``.
+        Also with the reasons ``missing``, ``not-a-file``, ``unreadable``, ``changed``, and those of
+        archives and URLs.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> load_image(np.zeros((2, 3, 3), np.uint8)).size
+    (3, 2)
     """
-    data = read_image_bytes(path)
-    if content_hash is not None and hash_content(data) != content_hash:
-        raise ImageError("changed", f"{os.fspath(path)} is no longer the file that was indexed")
-    return decode_image(data)
+    return load_with_hash(image, content_hash)[0]
 
 
-def hash_content(data: bytes) -> str:
-    """Return the hash that identifies content in an index: BLAKE2b-128, hexadecimal."""
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
+def load_with_hash(image: ImageSource, content_hash: str | None = None) -> tuple[Image.Image, str]:
+    """Load an image as :func:`load_image` does; return it and the hash of its content."""
+    read = read_source(image)
+    if isinstance(read, bytes):
+        found = hash_content(read)
+        _check_hash(image, found, content_hash)
+        return decode_image(read), found
+    pixels = as_shown(read)
+    found = hash_pixels(pixels)
+    _check_hash(image, found, content_hash)
+    return pixels, found
 
 
-def read_image_bytes(path: PathLike) -> bytes:
-    """Return the bytes of an image file, or raise :class:`ImageError` with a reason."""
-    file = Path(path)
+def _check_hash(image: ImageSource, found: str, wanted: str | None) -> None:
+    if wanted is not None and found != wanted:
+        name = os.fspath(image) if isinstance(image, (str, os.PathLike)) else "this"
+        raise ImageError("changed", f"{name} is no longer the file that was indexed")
+
+
+def as_shown(image: Image.Image) -> Image.Image:
+    """Return pixels as :func:`decode_image` returns those of a file, in a new image.
+
+    Raises
+    ------
+    ImageError
+        If there are too many, or the image's own file cannot be decoded.
+    """
+    if image.width * image.height > MAX_PIXELS:
+        raise ImageError("too-large", _claims(*image.size))
+    if not image.width * image.height:
+        raise ImageError("empty", "the image has no pixels")
     try:
-        if file.is_dir() or (file.exists() and not file.is_file()):
-            raise ImageError("not-a-file", f"{file} is not a regular file")
-        size = file.stat().st_size
-        if size > MAX_BYTES:
-            raise ImageError("too-large", f"the file has {size:,} bytes, more than {MAX_BYTES:,}")
-        return file.read_bytes()
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ImageError("missing", f"{file} does not exist") from error
-    except OSError as error:
-        if error.errno in (errno.EMFILE, errno.ENFILE):  # not the fault of this file
-            raise GroundingError(
-                f"{file} cannot be read, because too many files are open; raise the limit with "
-                "'ulimit -n' or close other programs"
-            ) from error
-        raise ImageError("unreadable", f"{file} cannot be read: {error.strerror}") from error
+        image.load()
+        method = turn(image)
+        shown, _ = to_rgb(image)
+        shown = shown.copy() if shown is image else shown  # what was given stays as it is
+        return shown if method is None else shown.transpose(method)
     except MemoryError as error:
-        raise ImageError("out-of-memory", f"{file} does not fit into memory") from error
+        raise ImageError("out-of-memory", "the pixels do not fit into memory") from error
+    except Exception as error:  # Pillow raises almost any error, here and on damaged bytes
+        raise ImageError("corrupt", str(error) or type(error).__name__) from error
 
 
 def decode_image(data: bytes) -> Image.Image:
@@ -177,15 +202,20 @@ def _decode(data: bytes, allow: Callable[[int, int], None] | None) -> DecodedIma
         stored = stored_mode(image)
         scale_transparency(image, stored)
         notes = load_pixels(image, file, jpeg)
-        method = turn(image)
+        if image.size != (width, height):
+            raise ImageError("corrupt", f"the header claims {width} × {height} pixels")
+        method, photo = turn(image), read_exif(image)
         full, guess = with_real_range(image, stored, lambda: _open(io.BytesIO(data)))
         rgb, guess = (to_rgb(full)[0], guess) if guess else to_rgb(full)
     if guess is not None:
         notes.append(ImageNote("guessed-range", guess))
-    return DecodedImage(rgb if method is None else rgb.transpose(method), tuple(notes))
+    upright = rgb if method is None else rgb.transpose(method)
+    return DecodedImage(upright, tuple(notes), photo)
 
 
 def _open(file: io.BytesIO) -> ImageFile.ImageFile:
+    if is_heif(file.getvalue()):
+        return open_heif(file)
     image: ImageFile.ImageFile = _pillow_open()(file, formats=load_plugins())
     return image
 

@@ -45,15 +45,25 @@ class Limits:
             Path("/proc/self/oom_score_adj").write_bytes(_OOM_SCORE)
         if sys.platform != "win32":
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            for kind in ("RLIMIT_CORE", "RLIMIT_FSIZE", "RLIMIT_NPROC"):
+            for kind in ("RLIMIT_CORE", "RLIMIT_FSIZE"):
                 with contextlib.suppress(AttributeError, OSError, ValueError):
                     resource.setrlimit(getattr(resource, kind), (0, 0))
+            self._allow_threads(False)
 
-    def start(self, need: int) -> None:
+    def start(self, need: int, *, threads: bool = False) -> None:
         """Start the clock for an image that should need `need` bytes; half as much more is allowed.
 
         Limits that suffice stay as they are, to save time.
+
+        Parameters
+        ----------
+        need : int
+            Bytes.
+        threads : bool
+            The decoder aborts if it cannot start threads, which the system counts as processes.
         """
+        if threads != self._threads:
+            self._allow_threads(threads)
         if sys.platform == "win32":
             faulthandler.dump_traceback_later(self._seconds + 2, exit=True)
             return
@@ -69,6 +79,13 @@ class Limits:
             if used is not None:
                 wanted = max(need, _USUAL_BYTES) * 3 // 2
                 _limit(resource.RLIMIT_AS, used + wanted + _MARGIN_BYTES)
+
+    def _allow_threads(self, allowed: bool) -> None:
+        self._threads = allowed
+        if sys.platform != "win32":
+            with contextlib.suppress(AttributeError, OSError, ValueError):
+                _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+                resource.setrlimit(resource.RLIMIT_NPROC, (hard if allowed else 0, hard))
 
     def stop(self) -> None:
         """Stop the clock."""

@@ -1,4 +1,4 @@
-"""Reading lists of paths, as editors, ``find -print0`` and PowerShell write them."""
+"""Reading lists of paths and URLs, as editors, ``find -print0`` and PowerShell write them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import codecs
 import os
 from pathlib import Path
 
+from ..core.addresses import is_url
 from ..core.errors import SourceError
 from ..core.paths import absolute_path, existing_path
 
@@ -19,9 +20,9 @@ _BOMS = (
 
 
 def read_list(path: str) -> list[str]:
-    """Return the absolute paths in a list, in the Unicode form in which they exist.
+    """Return the absolute paths in a list, in the Unicode form in which they exist, and its URLs.
 
-    One path on each line, or NUL between them; relative paths start at the folder of the list.
+    One on each line, or NUL between them; relative paths start at the folder of the list.
     Bytes that are not UTF-8 are kept as in the names of files.
 
     Raises
@@ -48,6 +49,8 @@ def read_list(path: str) -> list[str]:
 
 def _entry(line: str, folder: str) -> str:
     """Return the path that a line names; blanks around it count only if such a file exists."""
+    if is_url(line.strip()):
+        return line.strip()
     path = absolute_path(line, folder)
     found = existing_path(path)
     if found is None and line != line.strip():

@@ -16,7 +16,7 @@ RGB_BYTES = 4
 """What Pillow keeps of a pixel in mode RGB, and in every other mode of several channels."""
 
 # Bytes per pixel at the peak, measured and rounded up; tests/test_memory_budget.py compares.
-_CODEC_BYTES = {"WEBP": 19.0, "AVIF": 16.0}
+_CODEC_BYTES = {"WEBP": 19.0, "AVIF": 16.0, "HEIF": 16.0}
 _JPEG2000_BYTES_PER_CHANNEL = 5.0
 _LATE_EXIF = ("PNG", "TIFF")  # may store it after the pixels, or in tags
 

@@ -18,14 +18,17 @@ from dataclasses import dataclass
 from PIL import Image
 
 from ..core.errors import ImageError
+from ..core.photo import Photo
 from ..core.reports import SkippedFile
 from .budget import MemoryBudget, OverBudgetError
 from .damage import ImageNote
 from .decoder import Decoder
-from .images import DecodedImage, hash_content, read_image_bytes
+from .image_source import hash_content
+from .images import DecodedImage
 from .memory import RGB_BYTES
+from .reading import read_address, size_and_time
 
-__all__ = ["LoadedImage", "read_ahead", "read_batches", "size_and_time"]
+__all__ = ["LoadedImage", "read_ahead", "read_batches", "settled"]
 
 
 _LOGGER = logging.getLogger(__name__)
@@ -53,7 +56,7 @@ class LoadedImage:
     Parameters
     ----------
     path : str
-        Absolute path.
+        Its address.
     size, mtime_ns : int
         Taken before the file was read, so that the next build notices a change meanwhile.
     content_hash : str
@@ -62,6 +65,8 @@ class LoadedImage:
         None if the regions of this content are already known.
     notes : tuple of ImageNote
         What was guessed or repaired when it was decoded.
+    photo : Photo or None
+        What the photograph says about itself; None if it was not decoded.
     """
 
     path: str
@@ -70,15 +75,7 @@ class LoadedImage:
     content_hash: str
     image: Image.Image | None
     notes: tuple[ImageNote, ...] = ()
-
-
-def size_and_time(path: str) -> tuple[int, int]:
-    """Return size and mtime_ns of a file, or -1 and -1 if they cannot be read."""
-    try:
-        status = os.stat(path)  # noqa: PTH116 - much faster, and called for every file
-    except OSError:
-        return (-1, -1)
-    return (status.st_size, status.st_mtime_ns)
+    photo: Photo | None = None
 
 
 class _Reader:
@@ -100,6 +97,7 @@ class _Reader:
         self._budget = budget
         self._thread = threading.local()
         self._decoders: list[Decoder] = []
+        self._stopping = threading.Event()
 
     def start_thread(self) -> None:
         """Give the current thread a decoder."""
@@ -109,6 +107,7 @@ class _Reader:
 
     def stop(self) -> None:
         """Let everything in progress fail."""
+        self._stopping.set()
         self._budget.close()
         for decoder in self._decoders:
             decoder.stop()
@@ -131,12 +130,12 @@ class _Reader:
             path.encode("utf-8")
             if size > _LARGE_FILE_BYTES:  # only one such file is read at a time
                 self._budget.wait_for_turn(turn)
-            data = read_image_bytes(path)
+            data = read_address(path, self._stopping.is_set)
             digest = hash_content(data)
             if not self._decode or digest in self._known:
-                return LoadedImage(path, size, _settled(mtime_ns), digest, None)
+                return LoadedImage(path, size, settled(mtime_ns), digest, None)
             decoded = self._decode_file(turn, data)
-            return LoadedImage(path, size, _settled(mtime_ns), digest, *decoded)
+            return LoadedImage(path, size, settled(mtime_ns), digest, *decoded)
         except UnicodeEncodeError:
             readable = os.fsencode(path).decode("utf-8", "backslashreplace")
             return _skip(SkippedFile(readable, "undecodable-name", "the file name is not UTF-8"))
@@ -164,7 +163,7 @@ class _Reader:
             self._budget.give_back(taken)
 
 
-def _settled(mtime_ns: int) -> int:
+def settled(mtime_ns: int) -> int:
     """Return the time of a file, or -1 if it is young: then the next build compares the content."""
     return -1 if time.time_ns() - mtime_ns < _SETTLED_NS else mtime_ns
 
@@ -200,7 +199,7 @@ def read_ahead(
     Parameters
     ----------
     paths : sequence of str
-        Absolute paths.
+        Addresses of images.
     known : container of str
         Content hashes whose regions are known; such files are not decoded. It may grow meanwhile.
     workers : int

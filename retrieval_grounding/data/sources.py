@@ -6,17 +6,19 @@ import glob
 import os
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from ..core.errors import SourceError
+from ..core.addresses import ARCHIVE_SUFFIXES, is_url, split_member
+from ..core.errors import ImageError, SourceError
 from ..core.paths import absolute_path, existing_path, resolver, same_names
 from ..core.reports import BuildOptions, SkippedFile
 from ..core.text import counted
 from ..core.types import PathLike
 from .lists import read_list
+from .reading import presence
 from .rules import Rules
 from .suffixes import IMAGE_SUFFIXES, suffix_of, unsupported
-from .walk import Findings, Walker
+from .walk import Findings, Walker, is_text
 
 __all__ = ["Collection", "as_list", "find_images", "search", "source_places"]
 
@@ -43,6 +45,9 @@ class Collection:
         Folders on which a different file system is mounted.
     named : set of str
         Those of `paths` that are sources themselves.
+    archives : set of str
+        Archives whose members are images of the collection. An indexed member that is not in the
+        whole list of its archive has been deleted.
     """
 
     paths: list[str]
@@ -52,6 +57,7 @@ class Collection:
     roots: list[str]
     mounts: set[str]
     named: set[str]
+    archives: set[str] = field(default_factory=set)
 
 
 def as_list(paths: PathLike | Iterable[PathLike]) -> list[PathLike]:
@@ -66,16 +72,20 @@ def find_images(
     include: Iterable[str] = (),
     follow_links: bool = False,
 ) -> list[str]:
-    """Return the absolute paths of all image files in `sources`, each once.
+    """Return the addresses of all images in `sources`, each once.
+
+    An address is the absolute path of a file; for a member of an archive, its path as if the
+    archive were a folder (``/shards/0.tar/a.jpg``); or a URL.
 
     Parameters
     ----------
     sources : path or iterable of paths
-        Folders, image files, glob patterns, and ``.txt`` lists of paths (one on each line, or with
-        NUL between them), relative to the folder of the list. Folders are searched with all below
-        them for files that have the suffix of an image; hidden files and folders, folders of
-        machines such as ``@eaDir`` and ``node_modules``, indexes, and what a file ``.rgignore``
-        names are left out.
+        Folders, image files, URLs, ``.zip`` and ``.tar`` archives, glob patterns, and ``.txt``
+        lists of all these (one on each line, or with NUL between them), relative to the folder of
+        the list. Folders and archives are searched with all below them for files that have the
+        suffix of an image, but not for archives; hidden files and folders, folders of machines such
+        as ``@eaDir`` and ``node_modules``, indexes, and what a file ``.rgignore`` names are left
+        out.
     exclude, include : iterable of str
         Patterns in the syntax of ``.gitignore``, relative to the folder that is searched: what to
         leave out, and what to search although it would be left out.
@@ -125,6 +135,8 @@ def search(
 
 def source_places(source: PathLike) -> list[str]:
     """Return where the images of a source are: its folder, the file, or the paths in a list."""
+    if is_url(os.fspath(source)):
+        return [os.fspath(source)]
     path = existing_path(absolute_path(source))
     if path is None:
         return [_split_pattern(absolute_path(source))[0]]
@@ -143,6 +155,7 @@ class _Search:
         self._walker = Walker(self._found, self._rules, self._index, options.follow_links)
         self._roots: list[str] = []
         self._named: set[str] = set()
+        self._archives: set[str] = set()
         self._resolve = resolver()
 
     def add(self, source: str) -> None:
@@ -153,28 +166,33 @@ class _Search:
                 if not source
                 else f"{source!r} contains NUL and names no file"
             )
-        path = existing_path(absolute_path(source))
-        if path is None:
-            self._add_pattern(source)
+        if is_url(source):
+            self._named.add(source)
+            self._add_url(source)
             return
-        if os.path.isdir(path):  # noqa: PTH112
+        path = existing_path(absolute_path(source))
+        if path is None and split_member(absolute_path(source)):
+            self._add_member(absolute_path(source))
+        elif path is None:
+            self._add_pattern(source)
+        elif os.path.isdir(path):  # noqa: PTH112
             self._roots.append(path)
             self._walker.search(path)
         elif suffix_of(path) == ".txt" and os.path.isfile(path):  # noqa: PTH113
             self._add_list(source, path)
         else:
             self._named.add(path)
-            self._add_file(path, os.path.dirname(path), chosen=True)  # noqa: PTH120
+            self._add_chosen(path, os.path.dirname(path))  # noqa: PTH120
 
     def _add_list(self, source: str, path: str) -> None:
         entries = read_list(path)
-        if entries and not any(map(os.path.lexists, entries)):
+        if entries and all(presence(entry) == "gone" for entry in entries):
             raise SourceError(
                 f"none of the {counted(len(entries), 'path')} in the list {source!r} exists, the "
                 f"first being {entries[0]!r}; write one path on each line"
             )
         for entry in entries:
-            self._add_file(entry, os.path.dirname(path), chosen=True)  # noqa: PTH120
+            self._add_chosen(entry, os.path.dirname(path))  # noqa: PTH120
 
     def _add_pattern(self, source: str) -> None:
         if not glob.has_magic(source):
@@ -195,10 +213,47 @@ class _Search:
             path = os.path.join(base, match)  # noqa: PTH118
             if os.path.isdir(path):  # noqa: PTH112
                 self._walker.search(path.rstrip(os.sep))
+            elif suffix_of(path) in ARCHIVE_SUFFIXES:
+                self._add_chosen(path, base)
             elif suffix_of(path) in IMAGE_SUFFIXES or unsupported(path):
                 self._add_file(path, base)
             else:
                 self._found.others.add(self._resolve(path))
+
+    def _add_chosen(self, path: str, base: str) -> None:
+        """Add a file or URL that the user has chosen, whatever its suffix."""
+        if is_url(path):
+            self._add_url(path)
+        elif suffix_of(path) in ARCHIVE_SUFFIXES and os.path.isfile(path):  # noqa: PTH113
+            self._add_archive(path, base)
+        else:
+            self._add_file(path, base, chosen=True)
+
+    def _add_url(self, url: str) -> None:
+        if url.lower().endswith(ARCHIVE_SUFFIXES):
+            detail = "archives are read from disk; download it"
+            self._found.unusable[url] = SkippedFile(url, "archive-not-supported", detail)
+        elif is_text(url):
+            self._found.files.setdefault(url, url)
+        else:
+            self._found.add(url, url)  # reports the name
+
+    def _add_member(self, path: str) -> None:
+        self._named.add(path)
+        self._found.add(self._resolve(path), path, chosen=True)
+
+    def _add_archive(self, path: str, base: str) -> None:
+        if self._rules.excludes(path, os.path.join(base, "")):  # noqa: PTH118
+            self._found.leave_out(path, "excluded")
+            return
+        from .members import list_members  # not needed by most, and not by queries
+
+        key = self._resolve(path)
+        try:
+            list_members(path, key, self._found, self._rules)
+        except ImageError as error:
+            self._found.unusable[key] = SkippedFile(path, error.reason, error.detail)
+        self._archives.add(path)
 
     def _add_file(self, path: str, base: str, *, chosen: bool = False) -> None:
         key = self._resolve(path)
@@ -233,6 +288,7 @@ class _Search:
             self._roots,
             found.mounts,
             self._named,
+            self._archives,
         )
 
 
@@ -249,6 +305,8 @@ def _nothing(found: Findings) -> str:
             f"{first.path!r} ({first.detail})"
         )
     others = f" among {counted(len(found.others), 'file')}" if found.others else ""
+    if any(suffix_of(path) in ARCHIVE_SUFFIXES for path in found.others):
+        return f"no image was found{others}; archives are searched if they are named, as in *.tar"
     return (
         f"no image was found{others}; name a folder with files such as "
         f"{', '.join(sorted(IMAGE_SUFFIXES)[:6])} …"

@@ -9,13 +9,13 @@ __all__ = ["IMAGE_SUFFIXES", "suffix_of", "unsupported"]
 
 IMAGE_SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .apng .webp .gif .bmp .dib .tif .tiff .avif .mpo"
-    " .jp2 .j2k .jpx .jpf .ppm .pgm .pbm .pnm".split()
+    " .jp2 .j2k .jpx .jpf .ppm .pgm .pbm .pnm .heic .heics .heif .heifs .hif".split()
 )
 """Suffixes, in lower case, of the files to use in a folder."""
 
 _CONVERT = "convert it to JPEG or PNG"
 _KINDS = {
-    "heic": (".heic .heics .heif .heifs .hif .avci", _CONVERT),
+    "avci": (".avci", _CONVERT),
     "raw": (
         ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .gpr .iiq .kdc .mef .mos .mrw .nef .nrw .orf "
         ".pef .raf .raw .rw2 .rwl .sr2 .srf .srw .x3f",
@@ -29,7 +29,7 @@ _KINDS = {
     "ico": (".ico .icns .cur", _CONVERT),
     "exr": (".exr .hdr .dds .tga .pcx .xpm .xbm .qoi .sgi .bpg .wdp .jxr .ora", _CONVERT),
 }
-_ARCHIVES = frozenset(".zip .tar .tgz .gz .bz2 .xz .7z .rar .zst .cbz .cbr".split())
+_ARCHIVES = frozenset(".tgz .gz .bz2 .xz .7z .rar .zst .cbr".split())
 
 _REASONS = {
     suffix: (f"{kind}-not-supported", detail)
@@ -58,6 +58,6 @@ def unsupported(path: str, *, archives: bool = False) -> SkippedFile | None:
     if known := _REASONS.get(suffix):
         return SkippedFile(path, *known)
     if archives and suffix in _ARCHIVES:
-        detail = "unpack it, and build from the folder"
+        detail = "unpack it, or pack it again as .zip or .tar without compression"
         return SkippedFile(path, "archive-not-supported", detail)
     return None

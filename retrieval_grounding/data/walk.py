@@ -12,7 +12,7 @@ from ..core.reports import SkippedFile
 from .rules import IGNORE_FILE, IgnoreFile, Rules, read_ignore_file
 from .suffixes import IMAGE_SUFFIXES, unsupported
 
-__all__ = ["Findings", "Walker"]
+__all__ = ["Findings", "Walker", "is_text"]
 
 
 _Folder = tuple[str, str, tuple[IgnoreFile, ...]]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Mapping
 
-from .figures import CURVE
-from .report import EvaluationReport
+from .figures import CURVE, Figures
 
 __all__ = ["accuracy_curves", "reliability_curves"]
 
@@ -14,21 +14,18 @@ _COLORS = ("#7570b3", "#d95f02", "#1b9e77", "#e7298a", "#66a61e", "#e6ab02", "#a
 _WIDTH, _HEIGHT, _MARGIN = 460, 300, 40
 
 
-def accuracy_curves(report: EvaluationReport) -> str:
+def accuracy_curves(figures: Mapping[str, Figures]) -> str:
     """Return the accuracy of every method by IoU threshold, as an SVG figure."""
-    lines = {
-        name: list(zip(CURVE, figures.curve, strict=True))
-        for name, figures in report.figures.items()
-    }
+    lines = {name: list(zip(CURVE, method.curve, strict=True)) for name, method in figures.items()}
     return _chart("Accuracy by IoU threshold", "IoU", "accuracy", lines)
 
 
-def reliability_curves(report: EvaluationReport) -> str:
+def reliability_curves(figures: Mapping[str, Figures]) -> str:
     """Return the reliability curves of the calibrated methods; empty if there are none."""
     lines = {
-        name: [(part.probability, part.frequency) for part in figures.reliability]
-        for name, figures in report.figures.items()
-        if figures.reliability
+        name: [(part.probability, part.frequency) for part in method.reliability]
+        for name, method in figures.items()
+        if method.reliability
     }
     if not lines:
         return ""
@@ -63,7 +60,8 @@ def _chart(
     middle, bottom = left + width / 2, top + height + 32
     return (
         f"<figure><figcaption><b>{title}</b> ({y_name} by {x_name})</figcaption>"
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" role="img" aria-label="{title}">'
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" role="img" aria-label="{title}" '
+        'font-size="12" fill="currentColor">'
         f'{"".join(marks)}<text x="{middle:.0f}" y="{bottom}" text-anchor="middle">{x_name}</text>'
         f"</svg><figcaption>{' &nbsp; '.join(keys)}</figcaption></figure>"
     )

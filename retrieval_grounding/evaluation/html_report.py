@@ -6,6 +6,7 @@ import html
 from collections.abc import Sequence
 
 from ..core.errors import ImageError
+from ..core.html_table import table_html
 from ..core.types import PathLike
 from ..data.images import load_image
 from ..search.draw import draw_boxes
@@ -21,15 +22,22 @@ __all__ = ["write_report"]
 _TRUTH, _ANSWER = (20, 170, 60), (230, 30, 90)
 
 _STYLE = """
+h2 { margin-top: 2rem; }
+.hits { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(16rem, 1fr)); }
+figure { margin: 0; }
+img, .missing { width: 100%; height: 15rem; object-fit: contain; background: var(--shade); }
+img { border-radius: .4rem; }
+.missing { display: grid; place-content: center; }
+figcaption { font-size: .85rem; overflow-wrap: anywhere; }
+b { font-variant-numeric: tabular-nums; }
 table { border-collapse: collapse; margin: .5rem 0 1rem; font-size: .9rem; }
 th, td { padding: .15rem .7rem; text-align: right; font-variant-numeric: tabular-nums; }
 th:first-child, td:first-child { text-align: left; }
-tr + tr { border-top: 1px solid #8884; }
+tr + tr { border-top: 1px solid var(--line); }
 .wide { overflow-x: auto; }
 .note { border-left: .3rem solid #e6ab02; padding-left: .7rem; }
 .curves { display: flex; flex-wrap: wrap; gap: 2rem; }
 svg { max-width: 100%; height: auto; }
-svg text { font-size: 12px; fill: currentColor; }
 .truth { color: rgb(20 170 60); } .answer { color: rgb(230 30 90); }
 """
 
@@ -47,7 +55,8 @@ def write_report(report: EvaluationReport, path: PathLike) -> None:
     notes = "".join(f'<p class="note">{html.escape(note)}</p>' for note in report.notes)
     parts = [f"<p>{html.escape(report.summary)}</p>", notes]
     parts += [_table(table) for table in report.tables()[:3]]
-    parts.append(f'<div class="curves">{accuracy_curves(report)}{reliability_curves(report)}</div>')
+    curves = accuracy_curves(report.figures) + reliability_curves(report.figures)
+    parts.append(f'<div class="curves">{curves}</div>')
     parts += [_table(table) for table in report.tables()[3:]]
     key = '<b class="truth">green: truth</b>, <b class="answer">red: prediction</b>'
     shown = html.escape(report.shown)
@@ -58,13 +67,8 @@ def write_report(report: EvaluationReport, path: PathLike) -> None:
 
 
 def _table(table: Table) -> str:
-    header = "".join(f"<th>{html.escape(cell)}</th>" for cell in table.header)
-    rows = "\n".join(
-        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
-        for row in table.rows
-    )
-    title = html.escape(table.title)
-    return f'<h2>{title}</h2>\n<div class="wide"><table><tr>{header}</tr>\n{rows}</table></div>'
+    shown = table_html(table.header, table.rows)
+    return f'<h2>{html.escape(table.title)}</h2>\n<div class="wide">{shown}</div>'
 
 
 def _cases(title: str, key: str, cases: Sequence[Case]) -> str:

@@ -78,8 +78,9 @@ def confidence_figures(
         return found
     found["auroc"] = auroc(predictions.present, predictions.absent)
     scores = np.concatenate([predictions.present, predictions.absent])
-    probabilities = checks.probabilities(matcher, scores)
-    if probabilities is not None:
+    alone = checks.probabilities(matcher, scores[:, None], 1)
+    if alone is not None:
+        probabilities = alone.box[:, 0]
         nothing_is_right = np.zeros(len(predictions.absent), bool)
         outcomes = np.concatenate([predictions.correct, nothing_is_right])
         found["calibration_error"] = expected_calibration_error(probabilities, outcomes)

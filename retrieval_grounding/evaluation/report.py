@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from ..core.html_table import table_html
 from ..core.text import counted
 from .cases import Case
+from .charts import accuracy_curves, reliability_curves
 from .figures import CURVE, Figures, Slice
 from .results import ExpressionResults
 from .tables import Table, gallery_table, grounding_table, ranking_table, slice_tables
@@ -26,7 +29,7 @@ _NOTES = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class EvaluationReport:
     """The figures of an evaluation, by method, with cases to look at.
 
@@ -151,6 +154,22 @@ class EvaluationReport:
             ranking_table(self.figures, ranking_title),
             *slice_tables(self.figures, self.slices),
         ]
+
+    def __repr__(self) -> str:
+        about = f"{counted(self.expressions, 'expression')}, {counted(self.images, 'image')}"
+        means = (f"{name} {figures.mean_iou.value:.3f}" for name, figures in self.figures.items())
+        return f"<EvaluationReport {self.source}: {about}; mean IoU: {', '.join(means)}>"
+
+    def _repr_html_(self) -> str:
+        """Show figures and curves in a notebook."""
+        grounding, ranking = self.tables()[:2]
+        shown = [f"<p>{html.escape(self.summary)}</p>"]
+        for table in (grounding, ranking):
+            title = html.escape(table.title)
+            shown.append(f"<p><b>{title}</b></p>{table_html(table.header, table.rows)}")
+        curves = accuracy_curves(self.figures) + reliability_curves(self.figures)
+        style = "display: flex; flex-wrap: wrap; gap: 2em; font-size: 12px"
+        return "\n".join([*shown, f'<div style="{style}">{curves}</div>'])
 
 
 def _plain(value: Any) -> Any:

@@ -21,7 +21,7 @@ from ..storage.shard_format import write_shard
 from ..storage.shards import ShardReader
 from .write_session import write_session
 
-__all__ = ["compact_index", "rewrite_shards"]
+__all__ = ["RowCopier", "compact_index", "rewrite_shards"]
 
 
 def compact_index(
@@ -85,7 +85,7 @@ def rewrite_shards(
     before, size, use = catalog.shard_files(), folder_size(folder), catalog.shard_use()
     rows = (row for number in numbers for row in catalog.live_rows(number))
     intact = (row for row in rows if (row.shard, row.row) not in damaged)
-    copier = _Copier(catalog)
+    copier = RowCopier(catalog)
     finished = {number for number in numbers if not use[number][1]}
     while chunk := list(islice(intact, shard_images)):
         finished |= {row.shard for row in chunk}
@@ -99,8 +99,8 @@ def rewrite_shards(
     )
 
 
-class _Copier:
-    """Copies rows of shards to new ones."""
+class RowCopier:
+    """Copies rows of shards to new ones; the caller holds the writer's lock."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog

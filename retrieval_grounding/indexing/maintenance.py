@@ -1,35 +1,31 @@
-"""The methods of an open index that change or check it, without reading images unless needed."""
+"""The methods of an open index that change or check it, without reading images unless needed.
+
+Each imports what it does, so that a query does not have to.
+"""
 
 from __future__ import annotations
 
-import contextlib
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
-from typing import Any, Literal
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-from ..core.reports import BuildOptions, CompactReport, VerifyReport
+from ..core.reports import BuildOptions, BuildReport, CompactReport, VerifyReport
 from ..core.types import PathLike
-from ..data.sources import as_list
-from ..matching.install import choose_matcher, remove_matcher
-from ..matching.load import MatcherEntry, load_named_matcher, matcher_entries
 from ..models.detector import Detector
 from ..models.encoder import Encoder
-from ..storage.catalog import Catalog
-from ..storage.lock import writer_lock
 from ..storage.vectors.metadata import DEFAULT_RECALL
-from .compact import compact_index
+from .base import IndexBase
 from .describe import describe_vectors
-from .model_spec import encoder_fingerprint
-from .reindex import reindex
-from .remove import remove_images
-from .repair import repair_index
-from .verify import verify_index
+
+if TYPE_CHECKING:
+    from ..data.decoder import Decoder
+    from ..data.image_source import ImageSource
 
 __all__ = ["Maintenance"]
 
 
-class Maintenance(ABC):
-    """Removing, compacting, reindexing, verifying, and choosing matchers; `Index` derives from it.
+class Maintenance(IndexBase):
+    """Adding, removing, compacting, reindexing and verifying; `Index` derives from it.
 
     All of them take a `timeout`: the seconds to wait while a different writer is at work. With 0
     they raise :class:`StoreLockedError` at once, and with ``math.inf`` they wait without a limit.
@@ -39,15 +35,83 @@ class Maintenance(ABC):
 
     @property
     @abstractmethod
-    def encoder(self) -> Encoder:
-        """The encoder that built the index."""
-
-    @property
-    @abstractmethod
-    def _catalog(self) -> Catalog: ...
+    def _decoder(self) -> Decoder: ...
 
     @abstractmethod
     def _close_deleted_shards(self) -> None: ...
+
+    def add(
+        self,
+        images: ImageSource | Iterable[ImageSource],
+        *,
+        ids: Sequence[object] | None = None,
+        metadata: Sequence[Mapping[str, Any]] | None = None,
+        detector: str | Detector | None = None,
+        options: BuildOptions | None = None,
+        timeout: float = 0.0,
+    ) -> BuildReport:
+        """Add images to the index, from wherever they are; an image of a known address is replaced.
+
+        Meant for single images, as they arrive: :func:`build` reads folders with several processes.
+        Small shards are merged, and queries find the images at once.
+
+        Parameters
+        ----------
+        images : path, URL, bytes, file, PIL image or array, or a list or iterator of these
+            As for :func:`load_image`. What has no path or URL gets the address ``content:HASH``,
+            with the hash of its content.
+        ids : sequence, optional
+            One for each image: how you call it. It becomes text, and ``hit.id``.
+        metadata : sequence of mappings, optional
+            One for each image: values by column, to be asked for in :class:`Query` (`where`); they
+            become ``hit.metadata``. Columns that are not named keep their values.
+        detector : str or Detector, optional
+            The detector that built the index. Needed if that was an object, or weights of your own
+            that you have never named for this index before.
+        options : BuildOptions, optional
+            Images per batch and per shard.
+
+        Returns
+        -------
+        BuildReport
+            What was added, and which images could not be used: a failure of one is not an error.
+
+        Raises
+        ------
+        ModelError
+            If `detector` did not build the index.
+        MetadataError
+            If there is not one id or mapping for each image, or a value is of the wrong type; also
+            if an id belongs to two images or the index has values of another type in a column,
+            after the images were added.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import retrieval_grounding as rg
+        >>> from PIL import Image
+        >>> nothing_yet = rg.BuildOptions(allow_empty=True)
+        >>> index = rg.build([], tempfile.mkdtemp(), options=nothing_yet)
+        >>> index.add(Image.new("RGB", (320, 240), "gray")).added
+        1
+        >>> index.query("a wall")[0].image[:8]
+        'content:'
+        """
+        from .add import add_to_index  # queries decode nothing
+
+        several = isinstance(images, (list, tuple, Iterator))
+        return add_to_index(
+            self._catalog.directory,
+            cast("Iterable[ImageSource]", images if several else [images]),
+            ids,
+            metadata,
+            detector,
+            self.encoder,
+            self._decoder,
+            self._device,
+            options or BuildOptions(),
+            timeout,
+        )
 
     def remove(
         self,
@@ -77,6 +141,9 @@ class Maintenance(ABC):
         StoreError
             If a path or the pattern matches no image of the index.
         """
+        from ..data.sources import as_list
+        from .remove import remove_images
+
         return remove_images(
             self._catalog.directory, lambda: self.encoder, as_list(paths), glob, timeout
         )
@@ -93,6 +160,8 @@ class Maintenance(ABC):
         shard_images : int
             Images per new shard.
         """
+        from .compact import compact_index
+
         directory = self._catalog.directory
         report = compact_index(directory, lambda: self.encoder, max_unused, shard_images, timeout)
         self._close_deleted_shards()
@@ -131,61 +200,11 @@ class Maintenance(ABC):
         GroundingError
             If `vectors` or `recall` is not valid, a shard is damaged, or another process writes.
         """
+        from .reindex import reindex
+
         directory = self._catalog.directory
         reindex(directory, lambda: self.encoder, vectors, recall, progress, timeout)
         return describe_vectors(self._catalog)
-
-    def matchers(self) -> list[MatcherEntry]:
-        """Return the matchers that queries can name: the index's own and those of every index.
-
-        Each has a `name`, a `kind`, `in_use`, and `trained_on`.
-        """
-        return matcher_entries(self._catalog, encoder_fingerprint(self._catalog))
-
-    def use_matcher(self, name: str, *, timeout: float = 0.0) -> None:
-        """Use a matcher from now on, unless a query names a different one.
-
-        Parameters
-        ----------
-        name : str
-            One of :meth:`matchers`.
-
-        Raises
-        ------
-        GroundingError
-            If there is none of that name, or it cannot be used.
-        """
-        with self._writing(timeout) as catalog:
-            load_named_matcher(catalog, name, encoder_fingerprint(catalog), "cpu")
-            choose_matcher(catalog, name)
-
-    def remove_matcher(self, name: str, *, timeout: float = 0.0) -> None:
-        """Delete one of the index's own matchers.
-
-        If it was in use, the index uses the bundled matcher or cosine, until another is chosen.
-
-        Parameters
-        ----------
-        name : str
-            One of :meth:`matchers`.
-
-        Raises
-        ------
-        GroundingError
-            If the index has no matcher of its own with that name.
-        """
-        with self._writing(timeout) as catalog:
-            remove_matcher(catalog, name)
-
-    @contextlib.contextmanager
-    def _writing(self, timeout: float) -> Iterator[Catalog]:
-        """Hold the writer's lock and yield a catalog to write."""
-        directory = self._catalog.directory
-        with (
-            writer_lock(directory, timeout) as lock,
-            contextlib.closing(Catalog(directory, writable=True, lock=lock)) as catalog,
-        ):
-            yield catalog
 
     def verify(
         self,
@@ -212,10 +231,14 @@ class Maintenance(ABC):
         StoreError
             If the catalog itself cannot be read.
         """
+        from .verify import verify_index
+
         options = options or BuildOptions()
         report = verify_index(self._catalog, options.progress)
         if not repair or not report.faults:
             return report
+        from .repair import repair_index
+
         repaired = repair_index(
             self._catalog.directory, detector, clip, self._device, options, timeout
         )

@@ -59,10 +59,13 @@ class ModelSpec(NamedTuple):
     def load(self, device: str) -> Models:
         """Load what is named; objects are passed through."""
         detector, encoder, settings = self
-        return Models(
-            load_detector(detector, settings, device) if isinstance(detector, str) else detector,
-            load_encoder(encoder, device) if isinstance(encoder, str) else encoder,
-        )
+        if isinstance(detector, str):
+            detector = load_detector(detector, settings, device)
+        if isinstance(encoder, str):
+            named = load_encoder(encoder, device)
+            named.load_image_tower()  # a failure is reported before any image is read
+            encoder = named
+        return Models(detector, encoder)
 
 
 def new_spec(

@@ -45,14 +45,14 @@ def add_images(
     changes: Counter[Change] = Counter()
     catalog.commit(removed=found.outdated, skipped=found.unusable)
     remember_mounts(catalog, collection, options)
-    writer = ShardWriter(catalog, load_models, options.shard_images)
+    writer = ShardWriter(catalog, load_models, options)
     with (
         graceful_interrupt() as stopping,
         progress_bar("Indexing", len(found.todo), "images", options.progress) as advance,
         contextlib.closing(
             read_batches(
                 found.todo,
-                found.places,
+                found.to_keep,
                 options.workers,
                 count=options.batch_images,
                 memory=options.memory,
@@ -137,6 +137,7 @@ def _add_batch(
             _skip(failed, found, writer, report)
         else:
             report.notes += [FileNote(item.path, *note) for note in item.notes]
+            writer.describe(item)
             copies = found.copies(item.content_hash, place)
             change, gone = found.assign(item.path, place)
             for path, file in copies:

@@ -9,8 +9,9 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from ..core.addresses import absolute_address
 from ..core.errors import StoreError
-from ..core.paths import absolute_path, resolver
+from ..core.paths import resolver
 from ..core.reports import SkippedFile
 from ..core.types import PathLike
 from ..models.encoder import Encoder
@@ -56,7 +57,7 @@ def _matching(catalog: Catalog, paths: Iterable[PathLike], pattern: str | None) 
     names = _Names(known)
     chosen: dict[str, None] = {}
     for path in paths:
-        wanted = absolute_path(path)
+        wanted = absolute_address(path)
         found = names.find(wanted)
         if not found:
             raise StoreError(f"{catalog.directory} has no image {wanted!r} and none below it")

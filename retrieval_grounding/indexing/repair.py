@@ -90,7 +90,7 @@ def _embed_again(
     options: BuildOptions,
 ) -> None:
     """Embed images whose regions are damaged; those whose files are gone or bad are removed."""
-    writer = ShardWriter(catalog, load_models, options.shard_images)
+    writer = ShardWriter(catalog, load_models, options)
     places: dict[str, tuple[int, int]] = {}
     with (
         progress_bar("Repairing", len(paths), "images", options.progress) as advance,
@@ -108,6 +108,7 @@ def _embed_again(
                         writer.skip(item)
                         report.lost.append(item.path)
                 elif (place := places.get(item.content_hash)) is not None:
+                    writer.describe(item)
                     writer.link(item, place, touched=False, instead_of=None)
             writer.commit_full()
             advance(len(batch))

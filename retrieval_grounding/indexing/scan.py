@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
-from ..core.paths import is_gone, resolver
+from ..core.addresses import archives_above, is_path, is_url
+from ..core.paths import resolver
 from ..core.reports import BuildOptions, SkippedFile
 from ..core.types import RowKey
 from ..data.images import TRANSIENT_REASONS
-from ..data.prefetch import size_and_time
+from ..data.reading import presence, size_and_time
 from ..data.sources import Collection
 from ..storage.catalog import Catalog
 from ..storage.rows import KnownFile
@@ -59,6 +60,9 @@ class Scan:
         Skipped files that no longer exist and need not be reported again.
     replaced : dict of str to RowKey
         Where the regions of each content were stored that is embedded again, by content hash.
+    undescribed : set of str
+        Contents of which the catalog has the regions, and not what the photograph says: they were
+        indexed by an earlier release, or their catalog was lost.
     """
 
     known: dict[str, KnownFile] = field(default_factory=dict)
@@ -72,11 +76,17 @@ class Scan:
     unreachable: set[str] = field(default_factory=set)
     outdated: list[str] = field(default_factory=list)
     replaced: dict[str, RowKey] = field(default_factory=dict)
+    undescribed: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._paths_at: dict[RowKey, list[str]] = defaultdict(list)
         for path, file in self.known.items():
             self._paths_at[file.key].append(path)
+
+    @property
+    def to_keep(self) -> Container[str]:
+        """The contents that need not be decoded; it grows with `places`."""
+        return _Kept(self.places, self.undescribed)
 
     @cached_property
     def _to_read(self) -> frozenset[str]:
@@ -129,7 +139,16 @@ class Scan:
         return [(path, self.known[path]) for path in paths]
 
     def _has_left(self, path: str) -> bool:
-        return path not in self.unreachable and is_gone(path)
+        return path not in self.unreachable and presence(path) == "gone"
+
+
+class _Kept(Container[str]):
+    def __init__(self, places: Container[str], undescribed: Container[str]) -> None:
+        self._places = places
+        self._undescribed = undescribed
+
+    def __contains__(self, content_hash: object) -> bool:
+        return content_hash in self._places and content_hash not in self._undescribed
 
 
 def scan(catalog: Catalog | None, collection: Collection, options: BuildOptions) -> Scan:
@@ -164,12 +183,14 @@ def scan(catalog: Catalog | None, collection: Collection, options: BuildOptions)
             else:
                 found.removed.append(failed)
             continue
-        size, mtime_ns = size_and_time(path)
-        if known is not None and not read_all and known[:2] == (size, mtime_ns):
+        state = size_and_time(path)
+        # Of a URL, only reading it says whether it has changed.
+        same = known is not None and (known[:2] == state or is_url(path))
+        if same and not read_all:
             found.unchanged += 1
-        elif known is not None and size < 0 and is_gone(path):
+        elif known is not None and state[0] < 0 and presence(path) == "gone":
             found.missing.add(path)  # a list still names it
-        elif failed is not None and not read_all and _still_bad(failed, size, mtime_ns):
+        elif failed is not None and not read_all and _still_bad(failed, *state):
             found.still_bad.append(failed)
         else:
             found.todo.append(path)
@@ -177,6 +198,7 @@ def scan(catalog: Catalog | None, collection: Collection, options: BuildOptions)
     if found.todo:
         rows = catalog.rows_by_content()
         found.places, found.replaced = ({}, rows) if options.force else (rows, {})
+        found.undescribed = rows.keys() - catalog.described_contents()
     return found
 
 
@@ -208,7 +230,7 @@ def _known_names(
     paths: list[str], known: Mapping[str, object], bad: Mapping[str, object]
 ) -> list[str]:
     """Return `paths`, with the index's own name for each file that it knows through other links."""
-    unknown = [path for path in paths if path not in known and path not in bad]
+    unknown = [path for path in paths if path not in known and path not in bad and is_path(path)]
     if not unknown or not (known or bad):
         return paths
     resolve, present = resolver(), set(paths)
@@ -248,18 +270,29 @@ def _find_missing(
     """Record which images and skipped files below the searched folders have been deleted."""
     inside = tuple(map(_inside, collection.roots))
     empty = tuple(map(_inside, absent))
-    for path in _below(found.known.keys() - present, inside):
-        if is_gone(path):
+    searched = _below(found.known.keys() - present, inside)
+    searched += _members(found.known.keys() - present, collection.archives)
+    for path in searched:
+        state = presence(path)
+        if state == "gone":
             (found.unreachable if path.startswith(empty) else found.missing).add(path)
-        elif not os.path.lexists(path):
+        elif state == "unknown":
             found.unreachable.add(path)
     skipped = {path for path, file in bad.items() if file.reason != REMOVED}
     skipped -= present | {file.path for file in collection.unusable}
-    found.outdated = [path for path in _below(skipped, inside) if is_gone(path)]
+    searched = _below(skipped, inside) + _members(skipped, collection.archives)
+    found.outdated = [path for path in searched if presence(path) == "gone"]
 
 
 def _below(paths: Iterable[str], inside: tuple[str, ...]) -> list[str]:
     return sorted(path for path in paths if path.startswith(inside))
+
+
+def _members(paths: Iterable[str], archives: set[str]) -> list[str]:
+    """Return the members of some archives, in order."""
+    if not archives:
+        return []
+    return sorted(path for path in paths if not archives.isdisjoint(archives_above(path)))
 
 
 def _inside(folder: str) -> str:

@@ -13,10 +13,12 @@ import numpy.typing as npt
 from PIL import Image
 
 from ..core.colors import region_colors
+from ..core.photo import Photo
 from ..core.regions import Regions
-from ..core.reports import SkippedFile
+from ..core.reports import BuildOptions, SkippedFile
 from ..core.types import RowKey
 from ..data.prefetch import LoadedImage
+from ..data.thumbnails import make_thumbnail
 from ..models.batch_size import AdaptiveBatchSize
 from ..models.checks import detect_regions, embed_labels, encode_regions
 from ..storage.catalog import Catalog
@@ -27,6 +29,9 @@ from .stages import overlapped
 
 __all__ = ["ShardWriter"]
 
+
+_THUMBNAILS = "thumbnails"
+"""Setting of the catalog: whether new images get thumbnails."""
 
 Item = LoadedImage | SkippedFile
 
@@ -56,8 +61,8 @@ class ShardWriter:
         Of the index; the caller holds the writer's lock.
     load_models : callable
         Returns the detector and the encoder.
-    shard_images : int
-        Images per shard.
+    options : BuildOptions
+        Images per shard, and whether to keep thumbnails from now on.
 
     Attributes
     ----------
@@ -67,14 +72,18 @@ class ShardWriter:
         Time spent loading the models.
     """
 
-    def __init__(self, catalog: Catalog, load_models: LoadModels, shard_images: int) -> None:
+    def __init__(self, catalog: Catalog, load_models: LoadModels, options: BuildOptions) -> None:
         self.embedded = 0
         self.regions = 0
         self.loading_seconds = 0.0
         self._catalog = catalog
         self._load_models = load_models
         self._models: Models | None = None
-        self._shard_images = shard_images
+        self._shard_images = options.shard_images
+        self._thumbnails = bool(catalog.setting(_THUMBNAILS))
+        if options.thumbnails and not self._thumbnails:
+            catalog.set_setting(_THUMBNAILS, True)
+            self._thumbnails = True
         self._detecting: AdaptiveBatchSize = AdaptiveBatchSize()
         self._encoding: AdaptiveBatchSize = AdaptiveBatchSize()
         self._shard = catalog.next_shard()
@@ -86,6 +95,8 @@ class ShardWriter:
         self._touched: list[StoredImage] = []
         self._removed: list[str] = []
         self._skipped: list[SkippedFile] = []
+        self._moves: list[tuple[str, str]] = []
+        self._photos: dict[str, Photo] = {}
 
     def embed_ahead(
         self, groups: Iterable[list[Item]], places: dict[str, RowKey]
@@ -112,6 +123,12 @@ class ShardWriter:
             for work in encoded:
                 self._finish(work, places, claimed)
                 yield work.group
+
+    def embed(self, group: list[Item], places: dict[str, RowKey]) -> None:
+        """Embed the images of one group whose content is new; see :meth:`embed_ahead`."""
+        claimed: set[str] = set()
+        work = _Work(group, self._claim(group, places, claimed))
+        self._finish(self._encode(self._detect(work)), places, claimed)
 
     def _finish(self, work: _Work, places: dict[str, RowKey], claimed: set[str]) -> None:
         for item, result in zip(work.new, work.results, strict=True):
@@ -169,8 +186,11 @@ class ShardWriter:
         colors: npt.NDArray[np.uint8],
     ) -> RowKey:
         place = (self._shard, len(self._records))
-        size = _pixels(item).size
-        self._records.append(ImageRecord(item.content_hash, *size, found, embeddings, colors))
+        image = _pixels(item)
+        thumbnail = make_thumbnail(image) if self._thumbnails else b""
+        self._records.append(
+            ImageRecord(item.content_hash, *image.size, found, embeddings, colors, thumbnail)
+        )
         self.embedded += 1
         self.regions += len(found)
         return place
@@ -187,6 +207,12 @@ class ShardWriter:
         (self._touched if touched else self._images).append(image)
         if instead_of is not None:
             self._removed.append(instead_of)
+            self._moves.append((loaded.path, instead_of))
+
+    def describe(self, loaded: LoadedImage) -> None:
+        """Record what a photograph that was decoded says about itself."""
+        if loaded.photo is not None:
+            self._photos[loaded.content_hash] = loaded.photo
 
     def skip(self, file: SkippedFile) -> None:
         """Record that a file cannot be indexed; the index forgets what it had of it."""
@@ -222,6 +248,8 @@ class ShardWriter:
             touched=self._touched,
             removed=self._removed,
             skipped=self._skipped,
+            moves=self._moves,
+            photos=self._photos,
         )
         self._shard = self._catalog.next_shard()
         self._clear()

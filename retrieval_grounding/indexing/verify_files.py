@@ -10,6 +10,7 @@ from pathlib import Path
 from ..core.errors import ModelError, StoreError
 from ..core.reports import Fault
 from ..matching.calibrate import forget_cosine_calibration, read_cosine_calibration
+from ..matching.collection import forget_calibrations, read_calibrations
 from ..matching.install import (
     CHECKPOINT_FILE,
     chosen_matcher,
@@ -17,7 +18,6 @@ from ..matching.install import (
     recorded_checksums,
 )
 from ..matching.names import EARLIER, FOLDER, matcher_files, name_of_file
-from ..matching.stored import load_stored
 from ..storage.catalog import Catalog
 from ..storage.files import as_store_error, file_checksum, is_plain, is_temporary
 from ..storage.open_catalog import CATALOG_FILE
@@ -45,6 +45,7 @@ def check_settings(catalog: Catalog) -> Iterator[Fault]:
     """Check the settings of the catalog that hold measured values."""
     for kind, read, repair in (
         (_CALIBRATION, read_cosine_calibration, "removed; a build fits a new one"),
+        (_CALIBRATION, read_calibrations, "removed; 'calibrate' fits new ones"),
         (_VECTORS, read_metadata, "the vector index is rebuilt from the shards"),
         (_MATCHER, recorded_checksums, "removed; the matchers' files are moved aside"),
         (_CHOICE, chosen_matcher, "removed; the index uses what it finds"),
@@ -101,6 +102,8 @@ def _problem(catalog: Catalog, name: str, checksums: list[str]) -> str:
         if checksums and file_checksum(path) not in checksums:
             return "the checksum differs"
         if name_of_file(name) is not None:
+            from ..matching.stored import load_stored
+
             load_stored(path, "cpu").network.check(encoder_fingerprint(catalog))
     except OSError as error:
         return f"it cannot be read: {error.strerror}"
@@ -170,5 +173,6 @@ def repair_files(catalog: Catalog, faults: list[Fault]) -> None:
                 path.replace(path.with_name(path.name + ASIDE_SUFFIX))
     if _CALIBRATION in kinds:
         forget_cosine_calibration(catalog)
+        forget_calibrations(catalog)
     if _VECTORS in kinds:
         write_metadata(catalog, VectorMetadata())

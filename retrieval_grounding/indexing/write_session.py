@@ -14,7 +14,7 @@ from .place import refuse_links
 from .sweep import sweep_leftovers
 from .tuning_phrases import phrase_source
 
-__all__ = ["write_session"]
+__all__ = ["writable_catalog", "write_session"]
 
 
 @contextlib.contextmanager
@@ -34,6 +34,27 @@ def write_session(
 
     Raises
     ------
+    StoreError, StoreLockedError
+        As for :func:`writable_catalog`.
+    """
+    with writable_catalog(directory, timeout) as catalog:
+        yield catalog
+        sync_vectors(catalog, phrase_source(catalog, load_encoder) if load_encoder else None)
+
+
+@contextlib.contextmanager
+def writable_catalog(directory: Path, timeout: float = 0.0) -> Iterator[Catalog]:
+    """Open an index for changes; the caller updates its vector index.
+
+    Parameters
+    ----------
+    directory : Path
+        Folder of the index.
+    timeout : float
+        Seconds to wait for a different writer.
+
+    Raises
+    ------
     StoreError
         If there is no index or it cannot be written.
     StoreLockedError
@@ -47,4 +68,3 @@ def write_session(
     ):
         sweep_leftovers(catalog)
         yield catalog
-        sync_vectors(catalog, phrase_source(catalog, load_encoder) if load_encoder else None)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from ..core.phrases import Phrases
 from ..core.region_table import RegionTable
+from .calibration import Calibration
 from .matcher import Matcher
 from .training_images import TrainingImages
 
@@ -31,6 +33,8 @@ class AnchoredMatcher:
         Chooses the regions.
     spreads : sequence of 2 float
         Standard deviations of the scores of the two, which give the other regions their scores.
+    calibration : Calibration or None
+        Turns scores into probabilities: usually the anchor's, whose scores the best regions have.
 
     Examples
     --------
@@ -42,6 +46,7 @@ class AnchoredMatcher:
     anchor: Matcher
     inner: Matcher
     spreads: Sequence[float]
+    calibration: Calibration | None = None
 
     @property
     def name(self) -> str:
@@ -53,6 +58,12 @@ class AnchoredMatcher:
         """The training images of the inner matcher, if they were recorded."""
         found = getattr(self.inner, "images", None)
         return found if isinstance(found, TrainingImages) else None
+
+    @property
+    def file(self) -> Path | None:
+        """The file that the inner matcher was read from, if it was."""
+        found = getattr(self.inner, "file", None)
+        return found if isinstance(found, Path) else None
 
     def score(self, phrases: Phrases, regions: RegionTable) -> npt.NDArray[np.float32]:
         """Return the scores (p, n) of p phrases and n regions; see :meth:`.Matcher.score`."""
@@ -75,8 +86,8 @@ class AnchoredMatcher:
         )
 
     def probabilities(self, scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32] | None:
-        """Return the anchor's probabilities of scores, or None if it has none."""
-        return self.anchor.probabilities(scores)
+        """Return calibrated probabilities of scores, or None without a calibration."""
+        return None if self.calibration is None else self.calibration(scores[..., None]).box[..., 0]
 
 
 def anchored_scores(

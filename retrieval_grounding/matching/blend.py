@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -65,6 +66,12 @@ class BlendMatcher:
         found = getattr(self.first, "images", None)
         return found if isinstance(found, TrainingImages) else None
 
+    @property
+    def file(self) -> Path | None:
+        """The file that the first matcher was read from, if it was."""
+        found = getattr(self.first, "file", None)
+        return found if isinstance(found, Path) else None
+
     def score(self, phrases: Phrases, regions: RegionTable) -> npt.NDArray[np.float32]:
         """Return the scores (p, n) of p phrases and n regions; see :meth:`.Matcher.score`."""
         return self._add(self.first.score(phrases, regions), self.second.score(phrases, regions))
@@ -80,7 +87,7 @@ class BlendMatcher:
 
     def probabilities(self, scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32] | None:
         """Return calibrated probabilities of scores, or None without a calibration."""
-        return None if self.calibration is None else self.calibration(scores)
+        return None if self.calibration is None else self.calibration(scores[..., None]).box[..., 0]
 
     def _add(
         self, first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]

@@ -1,4 +1,4 @@
-"""Calibrating a matcher: scores of best regions for phrases that do and do not fit the image."""
+"""Calibrating a matcher: from phrases about images to probabilities of its scores."""
 
 from __future__ import annotations
 
@@ -7,25 +7,28 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ..core.regions import pairwise_iou
 from ..core.types import RowKey
 from ..models.encoder import Encoder
 from ..storage.catalog import Catalog
 from ..storage.region_store import RegionStore
-from .bundled import bundled_matcher
-from .calibration import Calibration, fit_calibration
-from .checks import score
+from .bundled import fits_bundled
+from .calibration import Calibration
 from .dataset import Examples
+from .fit_calibration import fit_calibration
+from .galleries import GalleryQueries, Regions, gallery_sizes, search_galleries
 from .matcher import CosineMatcher, Matcher
+from .relevance import relevance
 from .statements import make_examples, pseudo_statements
 
 __all__ = [
     "UNDETECTED",
-    "best_region_scores",
     "calibrate",
     "calibrate_cosine",
     "calibrate_index",
+    "calibrate_matcher",
+    "descriptions_in",
     "forget_cosine_calibration",
+    "gallery_queries",
     "read_cosine_calibration",
 ]
 
@@ -34,10 +37,10 @@ _SETTING = "cosine_calibration"
 _IMAGES_SETTING = "cosine_calibration_images"
 _MAX_GROWTH = 2
 _MIN_IMAGES = 10
-_COSINE_IMAGES = 300
-_STATEMENTS_STEP = 4  # cosine has two parameters to fit, for which every fourth phrase suffices
-_MAX_EXAMPLES = 2000
-_CORRECT_IOU = 0.5
+_DRAWN_IMAGES = 300
+_STATEMENTS_STEP = 4  # there are few parameters to fit, for which every fourth phrase suffices
+_MAX_PHRASES = 1500
+_FAIRLY_SURE = 0.25
 
 UNDETECTED = 0.5
 """Approximate share of the things named in free text that YOLO misses; see docs/evaluation.md."""
@@ -50,7 +53,7 @@ def calibrate_index(catalog: Catalog, encoder: Encoder) -> None:
     index has twice as many images. Nothing happens if the bundled matcher fits the encoder, or if
     too little is known about the images. The caller holds the writer's lock.
     """
-    if bundled_matcher(encoder.fingerprint, "cpu"):
+    if fits_bundled(encoder.fingerprint):
         return
     keys = dict.fromkeys((image.shard, image.row) for image in catalog.images())
     fitted_to = catalog.parse_setting(_IMAGES_SETTING, lambda value: int(value or 0))
@@ -82,12 +85,25 @@ def forget_cosine_calibration(catalog: Catalog) -> None:
 
 
 def calibrate_cosine(
-    store: RegionStore, encoder: Encoder, keys: Iterable[RowKey], seed: int = 0
+    store: RegionStore, encoder: Encoder, keys: Iterable[RowKey]
 ) -> Calibration | None:
-    """Fit probabilities of plain cosines to pseudo-queries of some images.
+    """Fit probabilities of plain cosines; see :func:`calibrate_matcher`."""
+    return calibrate_matcher(CosineMatcher(), store, encoder, keys)
+
+
+def calibrate_matcher(
+    matcher: Matcher,
+    store: RegionStore,
+    encoder: Encoder,
+    keys: Iterable[RowKey],
+    seed: int = 0,
+) -> Calibration | None:
+    """Fit probabilities of a matcher to pseudo-queries of some images.
 
     Parameters
     ----------
+    matcher : Matcher
+        Its scores are calibrated.
     store : RegionStore
         The index's regions.
     encoder : Encoder
@@ -103,26 +119,28 @@ def calibrate_cosine(
         None if too few images have pseudo-queries, or none can be fitted.
     """
     candidates = list(keys)
-    drawn = np.random.default_rng(seed).permutation(len(candidates))[:_COSINE_IMAGES]
+    drawn = np.random.default_rng(seed).permutation(len(candidates))[:_DRAWN_IMAGES]
     statements = pseudo_statements(store, [candidates[number] for number in drawn], seed)
     statements = statements[::_STATEMENTS_STEP]
     described = list(dict.fromkeys(statement.key for statement in statements))
     if len(described) < _MIN_IMAGES:
         return None
     examples = make_examples(statements, described, encoder)
-    return calibrate(CosineMatcher(), store, described, examples, seed, undetected=UNDETECTED)
+    texts = descriptions_in(examples, len(described))
+    return calibrate(matcher, store, described, examples, texts, seed, undetected=UNDETECTED)
 
 
 def calibrate(
     matcher: Matcher,
-    store: RegionStore,
+    store: Regions,
     keys: Sequence[RowKey],
     examples: Examples,
+    descriptions: Sequence[Sequence[str]],
     seed: int,
     *,
     undetected: float,
 ) -> Calibration | None:
-    """Fit probabilities to phrases paired with their own image and with a different one.
+    """Fit probabilities to what searches find in galleries, with and without the right image.
 
     Pseudo-queries only describe what was detected, whereas people also ask for what the detector
     missed. So the target is removed from the regions for a share `undetected` of the phrases. For
@@ -132,12 +150,15 @@ def calibrate(
     ----------
     matcher : Matcher
         Its scores are calibrated.
-    store : RegionStore
+    store : Regions
         Reads the regions.
-    keys : sequence of (shard, row)
-        ``keys[i]`` is the address of image i.
+    keys : sequence of n (shard, row)
+        ``keys[i]`` is the address of image i; all are in the largest gallery. Images that the
+        matcher was not trained on give honest probabilities.
     examples : Examples
-        Phrases; those without a box are not used.
+        Phrases to search for; some are drawn, each once.
+    descriptions : sequence of n sequences of str
+        What is known about each image, in words: all its phrases, and captions if there are any.
     seed : int
         Seed of the draws.
     undetected : float
@@ -148,71 +169,57 @@ def calibrate(
     Calibration or None
         None if there are fewer than two images, or none can be fitted.
     """
-    located = np.flatnonzero(examples.located)
-    random = np.random.default_rng(seed)
-    chosen = examples.take(random.permutation(located)[:_MAX_EXAMPLES])
-    images = np.unique(chosen.image)
-    if len(images) < 2:
+    if len(keys) < 2 or not len(examples):
         return None
-    place = np.searchsorted(images, chosen.image)
-    steps = random.integers(1, len(images), len(chosen))
-    other_images = images[(place + steps) % len(images)]
-    removed = random.random(len(chosen)) < undetected
-    own_scores, iou = best_region_scores(matcher, store, keys, chosen, chosen.image, removed)
-    nothing_removed = np.zeros(len(chosen), bool)
-    other_scores, _ = best_region_scores(
-        matcher, store, keys, chosen, other_images, nothing_removed
-    )
-    scores = np.concatenate([own_scores, other_scores])
-    correct = np.concatenate([iou >= _CORRECT_IOU, np.zeros(len(other_scores), bool)])
-    return fit_calibration(scores, correct)
+    queries = gallery_queries(store, keys, examples, descriptions, undetected, seed)
+    hits = search_galleries(matcher, store, keys, queries, gallery_sizes(len(keys)), seed)
+    return fit_calibration(hits)
 
 
-def best_region_scores(
-    matcher: Matcher,
-    store: RegionStore,
+def descriptions_in(examples: Examples, images: int) -> list[list[str]]:
+    """Return the phrases of each image, for `images` images."""
+    found: list[list[str]] = [[] for _ in range(images)]
+    for phrase, image in zip(examples.phrase.tolist(), examples.image.tolist(), strict=True):
+        found[image].append(examples.phrases.texts[phrase])
+    return found
+
+
+def gallery_queries(
+    store: Regions,
     keys: Sequence[RowKey],
     examples: Examples,
-    images: npt.NDArray[np.int64],
-    undetected: npt.NDArray[np.bool_],
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Return score and IoU of the best region for each phrase in the image paired with it.
+    descriptions: Sequence[Sequence[str]],
+    undetected: float,
+    seed: int,
+) -> GalleryQueries:
+    """Draw phrases to search for, and say which images show what they describe.
 
-    Parameters
-    ----------
-    matcher : Matcher
-        Scores the regions.
-    store : RegionStore
-        Reads the regions.
-    keys : sequence of (shard, row)
-        ``keys[i]`` is the address of image i.
-    examples : Examples
-        e phrases with boxes.
-    images : int64 array of shape (e,)
-        Image paired with each phrase.
-    undetected : bool array of shape (e,)
-        Whether to remove the regions that match the phrase's box, as if the detector had missed
-        the target.
-
-    Returns
-    -------
-    scores, iou : float32 arrays of shape (e,)
-        The IoU is 0 if the image is not the phrase's own.
+    Parameters are those of :func:`calibrate`.
     """
-    scores = np.empty(len(examples), np.float32)
-    best_iou = np.zeros(len(examples), np.float32)
-    for row, image in enumerate(images.tolist()):
-        table = store.gather([keys[image]])
-        iou = np.zeros(len(table), np.float32)
-        if examples.image[row] == image:
-            target = examples.boxes[row] * np.tile(table.boxes[0, 2:], 2)
-            iou = pairwise_iou(target[None], table.boxes)[0]
-        if undetected[row]:
-            kept = iou < _CORRECT_IOU
-            kept[0] = True  # the whole image
-            table, iou = table.of_one_image(kept), iou[kept]
-        phrase = examples.phrases[examples.phrase[[row]]]
-        region_scores = score(matcher, phrase, table)[0]
-        best = int(region_scores.argmax())
-        scores[row], best_iou[row] = region_scores[best], iou[best]
-    return scores, best_iou
+    random = np.random.default_rng(seed)
+    targets: dict[tuple[int, int], list[npt.NDArray[np.float32]]] = {}
+    for row, located in enumerate(examples.located.tolist()):
+        boxes = targets.setdefault((int(examples.phrase[row]), int(examples.image[row])), [])
+        if located:
+            boxes.append(examples.boxes[row])
+    pairs = list(targets)
+    drawn = [pairs[place] for place in random.permutation(len(pairs)).tolist()]
+    chosen = list({phrase: (phrase, own) for phrase, own in drawn}.values())[:_MAX_PHRASES]
+    phrases = examples.phrases[np.array([phrase for phrase, _ in chosen], np.int64)]
+    return GalleryQueries(
+        phrases=phrases,
+        own=np.array([own for _, own in chosen], np.int64),
+        boxes=[np.array(targets[pair], np.float32).reshape(-1, 4) for pair in chosen],
+        relevance=relevance(phrases.texts, descriptions, _detected_classes(store, keys)),
+        undetected=random.random(len(chosen)) < undetected,
+    )
+
+
+def _detected_classes(store: Regions, keys: Sequence[RowKey]) -> list[set[str]]:
+    """Return the classes that the detector is fairly sure to have found in each image."""
+    found = []
+    for key in keys:
+        table = store.gather([key])
+        rows = np.flatnonzero(table.scores[1:] >= _FAIRLY_SURE) + 1
+        found.append({table.label(row) for row in rows.tolist()})
+    return found

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from ..core.errors import ModelError, StoreError
 from ..core.phrases import Phrases
 from ..core.region_table import RegionTable
+from .calibration import Calibration, Probabilities
 from .matcher import Matcher
 
 __all__ = ["probabilities", "score", "score_pairs"]
@@ -47,15 +48,30 @@ def score_pairs(
 
 
 def probabilities(
-    matcher: Matcher, scores: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float32] | None:
-    """Return a matcher's probabilities of scores, or None if it has none.
+    matcher: Matcher, scores: npt.NDArray[np.float32], images: int = 1
+) -> Probabilities | None:
+    """Return the probabilities of hits, or None if the matcher has none.
+
+    A matcher with an attribute `calibration` has both. Otherwise its method `probabilities` gives
+    the probability of the box, and nothing more is known of the image.
+
+    Parameters
+    ----------
+    matcher : Matcher
+        Gave the scores.
+    scores : float32 array of shape (..., m)
+        Along the last axis, the best score of each candidate image for one phrase.
+    images : int
+        Number of images that were searched, at least m.
 
     Raises
     ------
     ModelError
         If they are not numbers between 0 and 1, one for each score.
     """
+    calibration = getattr(matcher, "calibration", None)
+    if isinstance(calibration, Calibration):
+        return calibration(scores, images)
     found = matcher.probabilities(scores)
     if found is None:
         return None
@@ -64,7 +80,7 @@ def probabilities(
         raise ModelError(
             f"the matcher {matcher.name!r} must return a probability between 0 and 1 for each score"
         )
-    return found
+    return Probabilities(found, found)
 
 
 def _checked(

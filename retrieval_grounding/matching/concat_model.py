@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from .batch import ImageBatch
-from .model import MatcherConfig, MatcherModel
+from .config import MatcherConfig
+from .model import MatcherModel
 from .phrase_batch import PhraseBatch
 
 __all__ = ["ConcatModel"]

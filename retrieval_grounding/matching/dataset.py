@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -92,6 +92,17 @@ class Examples:
             return self
         times = np.floor(self.weight + random.random(len(self))).astype(np.int64)
         return self.take(np.repeat(np.arange(len(self)), times))
+
+    def of_images(self, images: npt.NDArray[np.int64]) -> Examples:
+        """Return the examples about some images, which are numbered in the order of `images`.
+
+        Parameters
+        ----------
+        images : int64 array
+            Ascending.
+        """
+        taken = self.take(np.isin(self.image, images))
+        return replace(taken, image=np.searchsorted(images, taken.image))
 
 
 def batches_by_image(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,18 +20,18 @@ from ..models.encoder import Encoder
 from ..storage.region_store import RegionStore
 from ..storage.rows import LiveRow
 from .batch import RegionTensors
-from .calibrate import UNDETECTED, calibrate
+from .calibrate import UNDETECTED, calibrate, descriptions_in
 from .choice import choose, compare_all
 from .comparison import Comparison
+from .config import MatcherConfig
 from .contrasts import add_contrasts
 from .cosine_scale import stored_cosine_scale
 from .dataset import Examples
+from .fit_result import Fit
 from .held_out import HeldOut
-from .history import TrainingHistory
 from .interpolation import networks_on_the_way
 from .label_matcher import label_matcher
 from .matcher import CosineMatcher, Matcher
-from .model import MatcherConfig
 from .names import BUNDLED, COSINE, COSINE_LABEL
 from .networks import make_model
 from .options import TrainingOptions
@@ -46,7 +46,7 @@ from .trainer import train_model
 from .training_images import TrainingImages
 from .vocabulary import frequent_words
 
-__all__ = ["MIN_IMAGES", "Fit", "fit_matcher"]
+__all__ = ["MIN_IMAGES", "fit_matcher"]
 
 
 MIN_IMAGES = 10
@@ -55,84 +55,6 @@ MIN_IMAGES = 10
 _MIN_WORD_COUNT = 8
 _MAX_WORDS = 4000
 _NONE: Mapping[str, Matcher] = MappingProxyType({})
-
-
-@dataclass(frozen=True)
-class Fit:
-    """A fitted matcher and how it was trained.
-
-    Parameters
-    ----------
-    matcher : TrainedMatcher
-        The network. Calibrated if the held-out images allow it, unless something is combined with
-        it.
-    history : TrainingHistory
-        The learning curve.
-    images, expressions : int
-        How many were used, held-out ones included.
-    resident : bool
-        Whether all regions stayed on the device.
-    stored : StoredMatcher
-        The network with what is combined with it: what is written into the index.
-    share : float
-        How far the network is from the one that it started from, to where training ended.
-    comparisons : sequence of Comparison
-        The stored matcher and others on held-out expressions: the one in use before, and every
-        simpler one.
-    problem : str
-        Why the matcher should not be used: training diverged, or ended worse than what there was.
-        Empty if it should.
-    name : str
-        What it is called in the index; empty if it is not there.
-    installed : bool
-        Whether the index uses the matcher now.
-    notes : sequence of str
-        What to know about the figures.
-    """
-
-    matcher: TrainedMatcher
-    history: TrainingHistory
-    images: int
-    expressions: int
-    resident: bool
-    stored: StoredMatcher
-    share: float = 1.0
-    comparisons: Sequence[Comparison] = ()
-    problem: str = ""
-    name: str = ""
-    installed: bool = False
-    notes: Sequence[str] = field(default=(), repr=False)
-
-    @property
-    def reason(self) -> str:
-        """Why the index does not use the matcher, in one sentence; empty if it does."""
-        if not self.problem:
-            return ""
-        text = "is not installed" if not self.name else f"is kept as {self.name}, but not used"
-        return f"the trained matcher {text}: {self.problem}"
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values, for JSON."""
-        best, calibration = self.history.best, self.stored.calibration
-        return {
-            "name": self.name or None,
-            "kind": self.matcher.config.kind,
-            "recipe": self.stored.recipe.describe(self.matcher.config.kind),
-            "share": self.share,
-            "images": self.images,
-            "expressions": self.expressions,
-            "epochs": len(self.history.epochs),
-            "best_epoch": None if best is None else best.number,
-            "validation_acc@0.5": None if best is None else best.accuracy,
-            "validation_mean_iou": None if best is None else best.mean_iou,
-            "validation_mean_reciprocal_rank": None if best is None else best.reciprocal_rank,
-            "calibration": None if calibration is None else calibration.as_dict(),
-            "resident": self.resident,
-            "installed": self.installed,
-            "reason": self.reason or None,
-            "held_out": [comparison.as_dict() for comparison in self.comparisons],
-            "notes": list(self.notes),
-        }
 
 
 def fit_matcher(
@@ -253,7 +175,17 @@ def fit_matcher(
     if history.diverged is None:
         try:
             decided = _decide(
-                matcher, start, store, keys, split, rivals, in_use, rows, options, undetected
+                matcher,
+                start,
+                store,
+                keys,
+                examples,
+                split,
+                rivals,
+                in_use,
+                rows,
+                options,
+                undetected,
             )
             stored, share, comparisons, more_notes = decided
             notes += more_notes
@@ -280,6 +212,7 @@ def _decide(
     start: TrainedMatcher | None,
     store: RegionStore,
     keys: Sequence[RowKey],
+    examples: Examples,
     split: Split,
     rivals: Mapping[str, Matcher],
     in_use: str | None,
@@ -316,12 +249,14 @@ def _decide(
         for name in left_out
     ]
     stored = StoredMatcher(matcher, choice.candidate.recipe)
-    if not stored.recipe.anchor:  # an anchor has its own calibration
+    if stored.recipe.anchor != BUNDLED:  # that has its own calibration
+        unseen = np.unique(split.held_out.image)
         calibration = calibrate(
             stored.prepared(),
             store,
-            keys,
-            parts[1],
+            [keys[image] for image in unseen.tolist()],
+            parts[1].of_images(unseen),
+            descriptions_in(examples.of_images(unseen), len(unseen)),
             options.seed,
             undetected=undetected if generated else 0.0,
         )

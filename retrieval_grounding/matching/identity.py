@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from ..core.version import __version__
+from .config import MATCHER_FORMAT
 from .dataset import COLUMNS, PHRASE_COLUMNS, Examples
-from .model import MATCHER_FORMAT, MatcherModel
+from .model import MatcherModel
 from .options import TrainingOptions
 
 __all__ = ["training_identity"]

@@ -86,7 +86,7 @@ class LabelMatcher:
 
     def probabilities(self, scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32] | None:
         """Return calibrated probabilities of scores, or None without a calibration."""
-        return None if self.calibration is None else self.calibration(scores)
+        return None if self.calibration is None else self.calibration(scores[..., None]).box[..., 0]
 
 
 def label_matcher(store: RegionStore, keys: Iterable[RowKey]) -> LabelMatcher:

@@ -5,84 +5,43 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..core.errors import GroundingError, ModelError, StoreError
+from ..core.errors import ModelError, StoreError
 from ..models.encoder import Fingerprint
 from ..storage.catalog import Catalog
 from ..storage.region_store import RegionStore
 from .bundled import bundled_matcher
 from .calibrate import read_cosine_calibration
+from .collection import with_own_calibration
 from .cosine_scale import stored_cosine_scale
+from .entries import refuse_link
 from .install import chosen_matcher, recorded_checksums
 from .label_matcher import label_matcher
 from .matcher import CosineMatcher, Matcher
-from .names import BUNDLED, COSINE, COSINE_LABEL, EARLIER, FOLDER, matcher_files, own_names
+from .matcher_header import DamagedMatcherError
+from .names import BUNDLED, COSINE, COSINE_LABEL, EARLIER, matcher_files, own_names
 
 if TYPE_CHECKING:
     from .stored import StoredMatcher
 
 __all__ = [
-    "MatcherEntry",
     "default_matcher",
     "is_network",
     "load_index_matcher",
     "load_named_matcher",
-    "matcher_entries",
-    "matcher_in_use",
 ]
 
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class MatcherEntry:
-    """A matcher that an index can use.
-
-    Parameters
-    ----------
-    name : str
-        What ``query --matcher`` takes.
-    kind : str
-        ``"cosine"``, ``"cosine+label"``, or the kind of network, ``"residual"`` or ``"concat"``,
-        with what it is combined with.
-    in_use : bool
-        Whether queries use it unless they name another one.
-    trained_on : str
-        The training data, in words for people.
-    problem : str
-        Why it cannot be used; empty if it can.
-    """
-
-    name: str
-    kind: str
-    in_use: bool
-    trained_on: str = ""
-    problem: str = ""
-
-
-def matcher_in_use(catalog: Catalog, encoder: Fingerprint) -> str:
-    """Return the name of the matcher that an index uses unless a query names another one.
-
-    Without a choice it is ``matcher.safetensors`` if the index has that file, else the bundled one,
-    else cosine.
-    """
-    chosen = chosen_matcher(catalog)
-    if chosen is not None:
-        return chosen
-    if os.path.lexists(catalog.directory / matcher_files(EARLIER)[0]):
-        return EARLIER
-    return BUNDLED if bundled_matcher(encoder, "cpu") else COSINE
-
-
 def load_index_matcher(catalog: Catalog, encoder: Fingerprint, device: str) -> Matcher:
-    """Return the matcher that an index uses; see :func:`matcher_in_use`.
+    """Return the matcher that an index uses; see :func:`.entries.matcher_in_use`.
 
-    If the index's own matcher is damaged, a warning is logged and the bundled one or cosine is
-    returned.
+    Its probabilities are those that were fitted to the collection, if there are any. If the index's
+    own matcher is damaged, a warning is logged and the bundled one or cosine is returned.
 
     Parameters
     ----------
@@ -98,8 +57,6 @@ def load_index_matcher(catalog: Catalog, encoder: Fingerprint, device: str) -> M
     ModelError
         If the index's matcher was trained for a different encoder or by a different release.
     """
-    from .matcher_file import DamagedMatcherError
-
     while True:
         before = chosen_matcher(catalog), recorded_checksums(catalog)
         name = before[0] or EARLIER
@@ -107,11 +64,13 @@ def load_index_matcher(catalog: Catalog, encoder: Fingerprint, device: str) -> M
             return default_matcher(encoder, device, catalog)
         damage: BaseException | None
         try:
-            return _load(catalog, name, encoder, device)
+            matcher = _load(catalog, name, encoder, device)
         except DamagedMatcherError as error:
             damage = error.__cause__
         except (StoreError, OSError) as error:  # it is a link, a folder, a pipe, or out of reach
             damage = error
+        else:
+            return with_own_calibration(catalog, matcher)
         if (chosen_matcher(catalog), recorded_checksums(catalog)) == before:
             break  # else a training has just replaced the file
     best = default_matcher(encoder, device, catalog)
@@ -147,14 +106,14 @@ def load_named_matcher(catalog: Catalog, name: str, encoder: Fingerprint, device
         If there is something else in the place of its file.
     """
     if name not in (COSINE, COSINE_LABEL, BUNDLED):
-        _refuse_link(catalog.directory / FOLDER)
+        refuse_link(catalog)
     own = own_names(catalog.directory)
     if name not in (COSINE, COSINE_LABEL, BUNDLED, *own):
         raise ModelError(
             f"{catalog.directory} has no matcher {name!r}; it has "
             f"{', '.join([*own, BUNDLED, COSINE, COSINE_LABEL])}"
         )
-    return _load(catalog, name, encoder, device)
+    return with_own_calibration(catalog, _load(catalog, name, encoder, device))
 
 
 def _load(catalog: Catalog, name: str, encoder: Fingerprint, device: str) -> Matcher:
@@ -182,13 +141,13 @@ def default_matcher(encoder: Fingerprint, device: str, catalog: Catalog | None =
     device : str
         Where the matcher runs.
     catalog : Catalog, optional
-        An index, which may have a calibration of cosine.
+        An index, which may have probabilities of its own.
     """
-    bundled = bundled_matcher(encoder, device)
-    if bundled is not None:
-        return bundled
-    _log.info("no trained matcher fits embeddings of %s; regions are ranked by cosine", encoder)
-    return CosineMatcher(None if catalog is None else read_cosine_calibration(catalog))
+    matcher: Matcher | None = bundled_matcher(encoder, device)
+    if matcher is None:
+        _log.info("no trained matcher fits embeddings of %s; regions are ranked by cosine", encoder)
+        matcher = CosineMatcher(None if catalog is None else read_cosine_calibration(catalog))
+    return matcher if catalog is None else with_own_calibration(catalog, matcher)
 
 
 def is_network(matcher: Matcher) -> bool:
@@ -198,38 +157,10 @@ def is_network(matcher: Matcher) -> bool:
     return isinstance(matcher, TrainedMatcher)
 
 
-def matcher_entries(catalog: Catalog, encoder: Fingerprint) -> list[MatcherEntry]:
-    """Return the matchers that an index can use: its own first, by name."""
-    in_use = matcher_in_use(catalog, encoder)
-    entries = []
-    own = own_names(catalog.directory)
-    gone = {in_use} - {*own, BUNDLED, COSINE, COSINE_LABEL}  # in use, and not a regular file
-    for name in sorted({*own, *gone}):
-        try:
-            matcher = _load_own(catalog, name, encoder, "cpu")
-        except GroundingError as error:
-            entries.append(MatcherEntry(name, "", name == in_use, problem=str(error)))
-        else:
-            entries.append(_entry(name, matcher, name == in_use))
-    bundled = bundled_matcher(encoder, "cpu")
-    if bundled is not None:
-        kind, trained_on = str(bundled.config.kind), bundled.trained_on
-        entries.append(MatcherEntry(BUNDLED, kind, in_use == BUNDLED, trained_on))
-    elif in_use == BUNDLED:
-        entries.append(MatcherEntry(BUNDLED, "", True, problem="it fits only nano's encoder"))
-    built_in = [MatcherEntry(name, name, in_use == name) for name in (COSINE, COSINE_LABEL)]
-    return [*entries, *built_in]
-
-
-def _entry(name: str, matcher: StoredMatcher, in_use: bool) -> MatcherEntry:
-    kind = matcher.recipe.describe(matcher.network.config.kind)
-    return MatcherEntry(name, kind, in_use, matcher.network.trained_on)
-
-
 def _load_own(catalog: Catalog, name: str, encoder: Fingerprint, device: str) -> StoredMatcher:
     from .stored import load_stored
 
-    _refuse_link(catalog.directory / FOLDER)
+    refuse_link(catalog)
     file = matcher_files(name)[0]
     checksums = recorded_checksums(catalog).get(file, ())
     matcher = load_stored(catalog.directory / file, device, checksums)
@@ -240,8 +171,3 @@ def _load_own(catalog: Catalog, name: str, encoder: Fingerprint, device: str) ->
     with contextlib.closing(RegionStore(catalog)) as store:
         scale = stored_cosine_scale(store, keys)
     return replace(matcher, network=matcher.network.for_encoder(encoder, scale))
-
-
-def _refuse_link(folder: Path) -> None:
-    if folder.is_symlink():
-        raise StoreError(f"{folder} is a link, but the matchers of an index are inside its folder")

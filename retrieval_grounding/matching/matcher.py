@@ -153,4 +153,4 @@ class CosineMatcher:
 
     def probabilities(self, scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32] | None:
         """Return calibrated probabilities of cosines, or None without a calibration."""
-        return None if self.calibration is None else self.calibration(scores)
+        return None if self.calibration is None else self.calibration(scores[..., None]).box[..., 0]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,59 +10,7 @@ from torch import nn
 from .batch import ImageBatch
 from .phrase_batch import PhraseBatch
 
-__all__ = ["MATCHER_FORMAT", "MatcherConfig", "MatcherModel"]
-
-
-MATCHER_FORMAT = 3
-"""Version of matcher files and of the networks that they hold."""
-
-_MAX_SIZE = 1 << 16
-
-
-@dataclass(frozen=True)
-class MatcherConfig:
-    """What determines a network's shape.
-
-    Parameters
-    ----------
-    kind : str
-        ``"residual"`` or ``"concat"``.
-    dimension : int
-        Length of the embeddings that the network looks into; 0 for a network that sees only how
-        similar they are, which any encoder's embeddings serve.
-    words : int
-        Size of the vocabulary.
-    width : int
-        Hidden units, an even number.
-    """
-
-    kind: Literal["residual", "concat"]
-    dimension: int
-    words: int
-    width: int = 64
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values, for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, value: Any) -> MatcherConfig:
-        """Return the configuration of :meth:`as_dict`.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If a value is missing, of a wrong type or impossible.
-        """
-        config = cls(**value)
-        sizes = (config.dimension, config.words, config.width)
-        if config.kind not in ("residual", "concat") or any(
-            type(size) is not int for size in sizes
-        ):
-            raise TypeError(f"its configuration is {value}")
-        if min(sizes) < 0 or max(sizes) > _MAX_SIZE:
-            raise ValueError(f"its configuration is {value}")
-        return config
+__all__ = ["MatcherModel"]
 
 
 class MatcherModel(nn.Module):

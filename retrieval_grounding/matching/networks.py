@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .concat_model import ConcatModel
-from .model import MatcherConfig, MatcherModel
+from .config import MatcherConfig
+from .model import MatcherModel
 from .residual_model import ResidualModel
 
 __all__ = ["make_model"]

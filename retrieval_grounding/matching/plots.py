@@ -1,12 +1,17 @@
-"""The plot of a learning curve."""
+"""The plot of a learning curve, and what a training looks like in a notebook."""
 
 from __future__ import annotations
 
+import base64
+import html
 import io
+from collections.abc import Sequence
 
+from ..core.html_table import table_html
+from .comparison import Comparison
 from .history import TrainingHistory
 
-__all__ = ["plot_history"]
+__all__ = ["fit_html", "plot_history"]
 
 
 def plot_history(history: TrainingHistory) -> bytes:
@@ -32,3 +37,24 @@ def plot_history(history: TrainingHistory) -> bytes:
     file = io.BytesIO()
     FigureCanvasAgg(figure).print_figure(file, format="png", dpi=120)
     return file.getvalue()
+
+
+def fit_html(
+    history: TrainingHistory, comparisons: Sequence[Comparison], remarks: Sequence[str]
+) -> str:
+    """Return a training as HTML: remarks, held-out figures, and the learning curve."""
+    shown = [f"<p>{html.escape(text)}</p>" for text in remarks]
+    if comparisons:
+        header = ("held out", "expressions", "mean IoU", "Acc@0.5")
+        first = comparisons[0]
+        rows = [("this matcher", first.expressions, first.mean_iou, first.accuracy)]
+        rows += [(c.name, c.expressions, c.other_mean_iou, c.other_accuracy) for c in comparisons]
+        cells = [(name, f"{n:,}", f"{iou:.3f}", f"{acc:.3f}") for name, n, iou, acc in rows]
+        shown.append(table_html(header, cells))
+    if history.epochs:
+        curve = base64.b64encode(plot_history(history)).decode("ascii")
+        alt = "losses and validation accuracy by epoch"
+        shown.append(
+            f'<img src="data:image/png;base64,{curve}" alt="{alt}" style="max-width: 100%">'
+        )
+    return "\n".join(shown)

@@ -14,8 +14,9 @@ from torch.nn import functional
 from ..core.colors import COLORS
 from .attention import RelationAttention
 from .batch import ImageBatch
+from .config import MatcherConfig
 from .geometry import POSITION_FEATURES, position_features, relation_features
-from .model import MatcherConfig, MatcherModel
+from .model import MatcherModel
 from .noun_ranks import RANK_FEATURES, NounRanks
 from .phrase_batch import PhraseBatch
 from .similarities import SIMILARITY_FEATURES, SimilarityScale

@@ -31,7 +31,7 @@ class StoredMatcher:
     recipe : Recipe
         What is combined with it.
     calibration : Calibration or None
-        Of the combination, unless an anchor has its own.
+        Of the combination; None if that is anchored to the bundled matcher, which has its own.
     """
 
     network: TrainedMatcher
@@ -52,12 +52,12 @@ class StoredMatcher:
 
 def load_stored(path: Path, device: str, checksums: Collection[str] = ()) -> StoredMatcher:
     """Read a matcher; see :meth:`.trained.TrainedMatcher.load` for parameters and errors."""
-    stored = read_matcher_file(path, checksums)
-    network = TrainedMatcher.of_file(stored, device, path)
-    if stored.recipe is None:
+    header, model = read_matcher_file(path, checksums)
+    network = TrainedMatcher.of_file(header, model, device, path)
+    if header.recipe is None:
         return StoredMatcher(network, Recipe())
     # The probabilities in the file are those of the combination's scores.
-    return StoredMatcher(replace(network, calibration=None), stored.recipe, stored.calibration)
+    return StoredMatcher(replace(network, calibration=None), header.recipe, header.calibration)
 
 
 def prepare(
@@ -72,9 +72,8 @@ def prepare(
     """
     inner: Matcher = network
     if recipe.weight:
-        inner = BlendMatcher(
-            network, recipe.label_matcher, recipe.weight, recipe.spreads, calibration
-        )
+        label, own = recipe.label_matcher, None if recipe.anchor else calibration
+        inner = BlendMatcher(network, label, recipe.weight, recipe.spreads, own)
     if not recipe.anchor:
         return inner
     anchor: Matcher | None = recipe.label_matcher
@@ -85,7 +84,8 @@ def prepare(
             f"the matcher needs the bundled one, which does not fit {network.encoder}; train it "
             "again with 'retrieval-grounding train'"
         )
-    return AnchoredMatcher(anchor, inner, recipe.anchor_spreads)
+    calibration = calibration or getattr(anchor, "calibration", None)
+    return AnchoredMatcher(anchor, inner, recipe.anchor_spreads, calibration)
 
 
 def network_of(matcher: Matcher | None) -> TrainedMatcher | None:

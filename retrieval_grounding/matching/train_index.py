@@ -14,9 +14,10 @@ from ..storage.catalog import Catalog
 from ..storage.region_store import RegionStore
 from .bundled import bundled_matcher
 from .calibrate import UNDETECTED
-from .fit import MIN_IMAGES, Fit, fit_matcher
+from .entries import matcher_in_use
+from .fit import MIN_IMAGES, fit_matcher
+from .fit_result import Fit
 from .install import CHECKPOINT_FILE, install_files
-from .load import matcher_in_use
 from .matcher import Matcher
 from .names import BUNDLED, COSINE, COSINE_LABEL, check_name, matcher_files, own_names
 from .options import TrainingOptions

@@ -13,7 +13,6 @@ import numpy.typing as npt
 import torch
 from safetensors.torch import save
 
-from ..core.errors import ModelError
 from ..core.phrases import Phrases
 from ..core.region_table import RegionTable
 from ..core.strict_json import json_text
@@ -22,15 +21,17 @@ from ..models.encoder import Fingerprint
 from ..storage.files import atomic_write_bytes
 from .batch import ImageBatch, RegionTensors
 from .calibration import Calibration
+from .config import MATCHER_FORMAT, MatcherConfig
 from .grouping import group_images
-from .matcher_file import DamagedMatcherError, MatcherFile, read_matcher_file
-from .model import MATCHER_FORMAT, MatcherConfig, MatcherModel
+from .matcher_file import read_matcher_file
+from .matcher_header import MatcherHeader, check_encoder
+from .model import MatcherModel
 from .phrase_batch import PhraseBatch, make_phrase_batch
 from .residual_model import set_cosine_scale
 from .training_images import TrainingImages
 from .vocabulary import number_words
 
-__all__ = ["DamagedMatcherError", "TrainedMatcher"]
+__all__ = ["TrainedMatcher"]
 
 
 _PAIRS_PER_PASS = 256
@@ -74,8 +75,8 @@ class TrainedMatcher:
 
     @property
     def name(self) -> str:
-        """Name in tables: ``"matcher"``, or the network's kind if it is not the residual one."""
-        return "matcher" if self.config.kind == "residual" else self.config.kind
+        """Name in tables; see :class:`.config.MatcherConfig`."""
+        return self.config.name
 
     @property
     def device(self) -> torch.device:
@@ -131,7 +132,7 @@ class TrainedMatcher:
 
     def probabilities(self, scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32] | None:
         """Return calibrated probabilities of scores, or None without a calibration."""
-        return None if self.calibration is None else self.calibration(scores)
+        return None if self.calibration is None else self.calibration(scores[..., None]).box[..., 0]
 
     @property
     def any_encoder(self) -> bool:
@@ -176,11 +177,7 @@ class TrainedMatcher:
         ModelError
             If `encoder` is not the one that it was trained with, and it needs that one.
         """
-        if not self.any_encoder and not self.encoder.matches(encoder):
-            raise ModelError(
-                f"the matcher was trained on embeddings of {self.encoder}, but these are of "
-                f"{encoder}; train it again with 'retrieval-grounding train'"
-            )
+        check_encoder(self.config, self.encoder, encoder)
 
     def save(self, path: Path) -> None:
         """Write the matcher in one atomic step; see :meth:`as_bytes`."""
@@ -232,19 +229,21 @@ class TrainedMatcher:
         StoreError
             If it is not a regular file.
         """
-        return cls.of_file(read_matcher_file(path, checksums), device, path)
+        return cls.of_file(*read_matcher_file(path, checksums), device, path)
 
     @classmethod
-    def of_file(cls, stored: MatcherFile, device: str, path: Path) -> TrainedMatcher:
+    def of_file(
+        cls, header: MatcherHeader, model: MatcherModel, device: str, path: Path
+    ) -> TrainedMatcher:
         """Return the network of a file that has been read."""
         return cls(
-            stored.model.to(device),
-            stored.config,
-            stored.vocabulary,
-            stored.encoder,
-            stored.calibration,
-            stored.trained_on,
-            stored.images,
+            model.to(device),
+            header.config,
+            header.vocabulary,
+            header.encoder,
+            header.calibration,
+            header.trained_on,
+            header.images,
             path,
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -13,11 +13,13 @@ from PIL import Image
 from ..core.fork import ForkSafeLock
 from ..core.phrases import clean_phrase
 from ..core.regions import Regions
-from .clip_weights import hash_weights, load_open_clip
+from .clip_towers import load_towers
 from .cpu_pool import cpu_pool
 from .device import resolve_device
 from .encoder import Fingerprint, FloatArray
 from .gpu_resize import resample, upload
+from .image_tower import ImageTower
+from .text_tower import knows_a_word
 
 if TYPE_CHECKING:
     import torch
@@ -31,15 +33,8 @@ _CROPS_ON_GPU = 256
 _CROPS_PER_THREAD = 4
 """The activations of so few stay in the cache; 64 at once are a quarter slower."""
 
-_CROPS_WORTH_CONVERTING = 64
-"""Each batch of a build has more; for one photograph, conversion costs more than it saves."""
-
 _CACHED_PHRASES = 1 << 16
-_SHORTEST_STEM = 3
 _FEW_PHRASES = 4
-_FUNCTION_WORDS = frozenset(
-    "a an and are at by for from in is it of on or that the to with".split()
-)
 _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
@@ -69,31 +64,34 @@ class OpenClipEncoder:
 
         self.device = resolve_device(device)
         self._half = self.device.startswith("cuda")
-        model, self._tokenize = load_open_clip(spec)
-        config = model.visual.preprocess_cfg
-        size = config["size"]
-        self.input_size: int = int(np.max(size))
+        towers = load_towers(spec, self.device)
+        config = towers.preprocessing
+        self.input_size: int = int(np.max(config["size"]))
         named = config["interpolation"]
         self._interpolation = named if named in _RESAMPLING else "bicubic"
         self._mean = torch.tensor(config["mean"], device=self.device).view(1, 3, 1, 1)
         self._std = torch.tensor(config["std"], device=self.device).view(1, 3, 1, 1)
         self.fingerprint = Fingerprint(
             spec,
-            hash_weights(model),
-            f"squash {self.input_size} {config['interpolation']} "
+            towers.weights,
+            f"squash {self.input_size} {named} "
             f"mean {_join(config['mean'])} std {_join(config['std'])}",
         )
-        model.eval()
-        if self.device == "cpu":
-            from .fuse_bn import fuse_batch_norm
-
-            model.visual = fuse_batch_norm(model.visual, self._example())
-        self._model = model.to(self.device).to(memory_format=torch.channels_last)
+        self._text = towers.text
+        self._tower = ImageTower(towers.load_image_tower, self.input_size, self.device)
         self._phrases: OrderedDict[str, FloatArray] = OrderedDict()
         self._lock = ForkSafeLock()
-        self._tower: Any = self._model.visual
-        self._converted = False
         self.dimension = len(self.encode_phrases(["a"])[0])
+
+    def load_image_tower(self) -> None:
+        """Load what embeds regions, which otherwise happens when the first are embedded.
+
+        Raises
+        ------
+        ModelError
+            If it cannot be loaded.
+        """
+        self._tower.load()
 
     def encode_regions(
         self, images: Sequence[Image.Image], regions: Sequence[Regions]
@@ -115,9 +113,10 @@ class OpenClipEncoder:
         count = sum(map(len, regions))
         if not count:
             return np.zeros((0, self.dimension), np.float32)
+        self._tower.load()  # here, since inference mode would mark its weights
         if self._half:
             return self._encode_on_gpu(images, regions)
-        self._convert_for(count)
+        self._tower.convert_for(count)
         crops: list[_Crop] = [
             (image, (box[0], box[1], box[2], box[3]))
             for image, own in zip(images, regions, strict=True)
@@ -144,8 +143,7 @@ class OpenClipEncoder:
         with torch.inference_mode():
             batch = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.device).float()
             batch = self._normalized(batch)
-            embeddings = torch.nn.functional.normalize(self._tower(batch), dim=-1)
-            result: FloatArray = embeddings.cpu().numpy()
+            result: FloatArray = self._tower(batch).cpu().numpy()
         return result
 
     def _encode_on_gpu(
@@ -164,10 +162,7 @@ class OpenClipEncoder:
                 if sum(map(len, pending)) >= _CROPS_ON_GPU or number == len(images):
                     for batch in torch.split(torch.cat(pending), _CROPS_ON_GPU):
                         channels_last = batch.contiguous(memory_format=torch.channels_last)
-                        output = self._model.encode_image(
-                            self._normalized(channels_last), normalize=True
-                        )
-                        parts.append(output.float())
+                        parts.append(self._tower(self._normalized(channels_last)).float())
                     pending = []
             result: FloatArray = torch.cat(parts).cpu().numpy()
         return result
@@ -179,35 +174,10 @@ class OpenClipEncoder:
     @property
     def library(self) -> str:
         """Name of the library that runs the image tower in a build."""
-        from .openvino import has_openvino
-
-        failed = self._converted and self._tower is self._model.visual
-        runs = has_openvino() and self.device == "cpu" and not failed
-        return "OpenVINO" if runs else "PyTorch"
-
-    def _example(self) -> torch.Tensor:
-        import torch
-
-        shape = (1, 3, self.input_size, self.input_size)
-        return torch.linspace(-1, 1, int(np.prod(shape))).view(shape)
-
-    def _convert_for(self, count: int) -> None:
-        """Convert the tower to OpenVINO if that is installed and `count` crops are worth it."""
-        if self._converted or self.device != "cpu" or count < _CROPS_WORTH_CONVERTING:
-            return
-        from .openvino import has_openvino, openvino_tower
-
-        with self._lock:
-            if not self._converted and has_openvino():
-                tower = openvino_tower(self._model.visual, self._example(), cpu_pool().size)
-                self._tower = tower or self._tower
-            self._converted = True
+        return self._tower.library
 
     def knows(self, phrase: str) -> bool:
         """Return whether the tokenizer knows a word of a phrase, function words aside.
-
-        A word piece tokenizer spells a word that it does not know, letter by letter at worst, or
-        replaces it. Tokenizers of bytes have no unknown words.
 
         Examples
         --------
@@ -215,22 +185,7 @@ class OpenClipEncoder:
         >>> [nano.knows(phrase) for phrase in ("a red bus", "der bus", "xxxx", "собака", "the")]
         [True, True, False, False, False]
         """
-        tokenizer: Any = getattr(self._tokenize, "tokenizer", None)
-        if getattr(tokenizer, "unk_token", None) is None:
-            return True
-        words: list[list[str]] = []
-        for piece in tokenizer.tokenize(phrase):
-            if piece.startswith("##") and words:
-                words[-1].append(piece)
-            else:
-                words.append([piece])
-        return any(
-            pieces[0] != tokenizer.unk_token
-            and pieces[0] not in _FUNCTION_WORDS
-            and any(character.isalnum() for character in pieces[0])
-            and (len(pieces) == 1 or len(pieces[0]) >= _SHORTEST_STEM)
-            for pieces in words
-        )
+        return knows_a_word(self._text, phrase)
 
     def encode_phrases(self, phrases: Sequence[str]) -> FloatArray:
         """Embed phrases; recent ones come from a cache.
@@ -264,8 +219,7 @@ class OpenClipEncoder:
         parts = []
         with torch.inference_mode(), torch.autocast("cuda", torch.float16, enabled=self._half):
             for start in range(0, len(phrases), 256):
-                tokens = self._tokenize(phrases[start : start + 256]).to(self.device)
-                parts.append(self._model.encode_text(tokens, normalize=True).float().cpu())
+                parts.append(self._text.embed(phrases[start : start + 256]).float().cpu())
         embeddings: FloatArray = torch.cat(parts).numpy()
         return embeddings
 

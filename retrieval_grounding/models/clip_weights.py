@@ -8,7 +8,7 @@ import hashlib
 import importlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -160,10 +160,16 @@ def _explain(spec: str, error: Exception) -> str:
     return f"the CLIP model {spec} could not be loaded: {first_line[:200]}"
 
 
-def hash_weights(model: Any) -> str:
-    """Return a hash of all parameters and buffers of a model, 16 hexadecimal digits."""
+def hash_weights(weights: Iterable[tuple[str, Any]]) -> str:
+    """Return a hash of all parameters and buffers of a model, 16 hexadecimal digits.
+
+    Parameters
+    ----------
+    weights : iterable of (str, tensor)
+        The items of the model's ``state_dict()``, sorted by name.
+    """
     digest = hashlib.blake2b(digest_size=8)
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in weights:
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.contiguous().cpu().numpy().tobytes())
+        digest.update(tensor.contiguous().cpu().flatten().numpy())
     return digest.hexdigest()

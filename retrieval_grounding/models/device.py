@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ..core.errors import ModelError
@@ -26,6 +29,8 @@ def resolve_device(device: str = "auto") -> str:
     ModelError
         If `device` is malformed or names a GPU that this machine does not have.
     """
+    if device == "cpu" or (device == "auto" and not _may_have_gpu()):
+        return "cpu"
     import torch
 
     if device == "auto":
@@ -43,6 +48,22 @@ def resolve_device(device: str = "auto") -> str:
     if kind != "cpu" and not _AVAILABLE[kind](torch):
         raise ModelError(f"PyTorch finds no device for {device!r} on this machine; use cpu")
     return device
+
+
+def _may_have_gpu() -> bool:
+    """Return False if there is certainly no GPU that ``"auto"`` would choose.
+
+    Importing PyTorch to ask takes longer than most of what users do with an index.
+    """
+    if "torch" in sys.modules or sys.platform not in ("linux", "win32"):
+        return True
+    if Path("/dev/kfd").exists():  # AMD's driver, which PyTorch also calls CUDA
+        return True
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def describe_devices(detector: Any, encoder: Any) -> str:

@@ -11,11 +11,13 @@ from ..core.phrases import Phrases
 from ..core.region_table import RegionTable
 from ..core.types import RowKey
 from ..storage.catalog import Catalog
+from ..storage.filters import SqlCondition
 from ..storage.region_store import RegionStore
 from ..storage.rows import ImageRow
+from .selecting import Selected
 from .snapshot import Snapshot
 
-__all__ = ["Candidates", "find_candidates"]
+__all__ = ["Candidates", "find_candidates", "find_images"]
 
 
 @dataclass(frozen=True)
@@ -64,37 +66,58 @@ def find_candidates(
     phrases: Phrases,
     count: int,
     exact: bool,
+    selected: Selected | None = None,
 ) -> Candidates | None:
     """Return `count` candidate images for each phrase, or None if `snapshot` is out of date.
+
+    With `selected`, only images with a region that filters allow are candidates.
 
     Raises
     ------
     StoreError
         If a shard cannot be opened.
     """
+    found = find_images(catalog, snapshot, phrases, count, exact, selected)
+    if found is None:
+        return None
+    by_phrase, images = found
+    keys = [key for own in by_phrase for key in own]
+    if keys:
+        first_ids = [store.region_id(key, 0) for key in keys]
+        return Candidates(by_phrase, images, store.gather(keys), first_ids)
+    if catalog.generation != snapshot.generation:
+        return None
+    return Candidates(by_phrase, {}, None, [])
+
+
+def find_images(
+    catalog: Catalog,
+    snapshot: Snapshot,
+    phrases: Phrases,
+    count: int,
+    exact: bool,
+    selected: Selected | None = None,
+) -> tuple[list[list[RowKey]], dict[RowKey, list[ImageRow]]] | None:
+    """Return the candidates of each phrase and their images; see :func:`find_candidates`."""
+    selection = None if selected is None else selected.regions
+    condition = None if selected is None else selected.condition
     by_phrase: list[list[RowKey]] = [[] for _ in phrases.texts]
     images: dict[RowKey, list[ImageRow]] = {}
     pending, wider = list(range(len(phrases))), 1
     while pending:
         # The nearest regions may be of few images, so the search widens until there are enough.
         nearest, complete = snapshot.vectors.nearest(
-            phrases.embeddings[pending], count, wider=wider, exact=exact
+            phrases.embeddings[pending], count, wider=wider, exact=exact, selection=selection
         )
         keys = [_image_keys(snapshot, ids) for ids in nearest]
         with catalog.reading():
             if catalog.generation != snapshot.generation:
                 return None
             for phrase, near in zip(pending, keys, strict=True):
-                by_phrase[phrase] = _keys_in_use(catalog, near, count, images)
+                by_phrase[phrase] = _keys_in_use(catalog, near, count, images, condition)
         pending = [] if complete else [p for p in pending if len(by_phrase[p]) < count]
         wider *= 4
-    found = [key for keys in by_phrase for key in keys]
-    if found:
-        first_ids = [store.region_id(key, 0) for key in found]
-        return Candidates(by_phrase, images, store.gather(found), first_ids)
-    if catalog.generation != snapshot.generation:
-        return None
-    return Candidates(by_phrase, {}, None, [])
+    return by_phrase, images
 
 
 def _image_keys(snapshot: Snapshot, ids: npt.NDArray[np.int64]) -> list[RowKey]:
@@ -104,12 +127,16 @@ def _image_keys(snapshot: Snapshot, ids: npt.NDArray[np.int64]) -> list[RowKey]:
 
 
 def _keys_in_use(
-    catalog: Catalog, keys: list[RowKey], count: int, images: dict[RowKey, list[ImageRow]]
+    catalog: Catalog,
+    keys: list[RowKey],
+    count: int,
+    images: dict[RowKey, list[ImageRow]],
+    condition: SqlCondition | None,
 ) -> list[RowKey]:
     """Return the first `count` keys that images point to, and add those images to `images`."""
     used: list[RowKey] = []
     while keys and len(used) < count:
         batch, keys = keys[: count - len(used)], keys[count - len(used) :]
-        images |= catalog.images_at([key for key in batch if key not in images])
+        images |= catalog.images_at([key for key in batch if key not in images], condition)
         used += [key for key in batch if key in images]
     return used

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,16 +14,17 @@ from ..core.errors import GroundingError
 from ..core.hits import Hit
 from ..core.output_file import write_output
 from ..core.types import PathLike
+from ..data.image_source import ImageSource
 from ..data.images import load_image
 from .fonts import font_for, missing_characters
 
-__all__ = ["draw_boxes", "draw_hits", "save_picture"]
+__all__ = ["COLORS", "draw_boxes", "draw_hits", "save_picture"]
 
-# White text is readable on all of them. A single hit gets the first, red.
-_COLORS = (
+COLORS = (
     (230, 30, 90), (0, 105, 215), (0, 130, 60), (200, 85, 0), (130, 60, 200), (0, 125, 140),
     (140, 90, 30), (90, 90, 90),
 )  # fmt: skip
+"""RGB colors of hits, on which white text is readable. A single hit gets the first, red."""
 
 _LARGEST_SIDES = {
     "JPEG": 65_500, "MPO": 65_500, "GIF": 65_535, "WEBP": 16_383, "AVIF": 32_768, "ICO": 256,
@@ -31,7 +33,9 @@ _LARGEST_SIDES = {
 
 
 def draw_boxes(
-    image: Image.Image, boxes: Sequence[tuple[Sequence[float], tuple[int, int, int]]]
+    image: Image.Image,
+    boxes: Sequence[tuple[Sequence[float], tuple[int, int, int]]],
+    line: int | None = None,
 ) -> Image.Image:
     """Return a copy of an upright RGB image with boxes drawn on it.
 
@@ -41,11 +45,13 @@ def draw_boxes(
         Upright, RGB.
     boxes : sequence of (box, color)
         Corners ``x1, y1, x2, y2`` in pixels, and an RGB color. Later boxes are drawn on top.
+    line : int, optional
+        Width of the lines in pixels; follows from the size of the image if left out.
     """
     canvas = image.copy()
     draw = ImageDraw.Draw(canvas)
     for box, color in boxes:
-        draw.rectangle(tuple(box), outline=color, width=_line_width(image))
+        draw.rectangle(tuple(box), outline=color, width=line or _line_width(image))
     return canvas
 
 
@@ -54,7 +60,7 @@ def draw_hits(image: Image.Image, hits: Sequence[Hit]) -> Image.Image:
 
     Each hit has its own color. The box of the first hit is on top; captions do not overlap.
     """
-    colored = list(zip(hits, itertools.cycle(_COLORS), strict=False))
+    colored = list(zip(hits, itertools.cycle(COLORS), strict=False))
     canvas = draw_boxes(image, [(hit.box, color) for hit, color in reversed(colored)])
     draw = ImageDraw.Draw(canvas)
     line = _line_width(image)
@@ -79,13 +85,14 @@ def draw_hits(image: Image.Image, hits: Sequence[Hit]) -> Image.Image:
     return canvas
 
 
-def save_picture(image: PathLike, hits: Sequence[Hit], path: PathLike) -> list[str]:
+def save_picture(image: ImageSource, hits: Sequence[Hit], path: PathLike) -> list[str]:
     """Write a copy of an image with the boxes of its hits drawn on it.
 
     Parameters
     ----------
-    image : path
-        The image. If the hits come from an index, it must still be the file that was indexed.
+    image : path, URL, bytes, file, PIL image or array
+        The image, as for :func:`load_image`. If the hits come from an index, it must still be the
+        file that was indexed.
     hits : sequence of Hit
         What to draw; may be empty.
     path : path
@@ -132,7 +139,9 @@ def save_picture(image: PathLike, hits: Sequence[Hit], path: PathLike) -> list[s
     return [f"no installed font has {missing}; it is drawn as boxes"] if missing else []
 
 
-def _is_same_file(image: PathLike, target: Path) -> bool:
+def _is_same_file(image: ImageSource, target: Path) -> bool:
+    if not isinstance(image, (str, os.PathLike)):
+        return False
     try:
         return target.samefile(image)
     except OSError:  # one of them does not exist

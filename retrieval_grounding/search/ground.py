@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
+from functools import partial
 from typing import overload
 
 import numpy as np
@@ -10,9 +11,10 @@ import numpy as np
 from ..core.colors import region_colors
 from ..core.hits import Hit
 from ..core.phrases import clean_phrase
+from ..core.query.value import Query
 from ..core.region_table import RegionTable
-from ..core.types import PathLike
-from ..data.images import load_image
+from ..data.image_source import ImageSource, address_of
+from ..data.images import load_with_hash
 from ..indexing.model_spec import new_spec
 from ..matching.embed import embed_phrases
 from ..matching.load import default_matcher
@@ -21,6 +23,9 @@ from ..models.detector import Detector, DetectorSettings
 from ..models.device import resolve_device
 from ..models.encoder import Encoder
 from ..models.presets import DEFAULT_PRESET
+from .calibrated_on import describe_calibration
+from .explain import Asked, Explainer
+from .hits import Hits
 from .rank import rank_regions
 from .unknown import discount_unknown
 
@@ -29,7 +34,7 @@ __all__ = ["ground"]
 
 @overload
 def ground(
-    image: PathLike,
+    image: ImageSource,
     phrases: str,
     *,
     preset: str = ...,
@@ -42,7 +47,7 @@ def ground(
 
 @overload
 def ground(
-    image: PathLike,
+    image: ImageSource,
     phrases: list[str] | tuple[str, ...],
     *,
     preset: str = ...,
@@ -50,11 +55,11 @@ def ground(
     clip: str | Encoder | None = ...,
     settings: DetectorSettings | None = ...,
     device: str = ...,
-) -> list[Hit]: ...
+) -> Hits: ...
 
 
 def ground(
-    image: PathLike,
+    image: ImageSource,
     phrases: str | list[str] | tuple[str, ...],
     *,
     preset: str = DEFAULT_PRESET,
@@ -62,13 +67,13 @@ def ground(
     clip: str | Encoder | None = None,
     settings: DetectorSettings | None = None,
     device: str = "auto",
-) -> Hit | list[Hit]:
+) -> Hit | Hits:
     """Find the region of one image that a phrase refers to, without an index.
 
     Parameters
     ----------
-    image : path
-        An image file. EXIF rotation is applied.
+    image : path, URL, bytes, file, PIL image or array
+        An image, as for :func:`load_image`. EXIF rotation is applied.
     phrases : str, or list or tuple of str
         What to find.
     preset : str
@@ -83,7 +88,7 @@ def ground(
 
     Returns
     -------
-    Hit or list of Hit
+    Hit or Hits
         The best region, or a list with one hit for each phrase if `phrases` is a list or tuple.
         An empty list gives an empty list. If no region fits, the best one is returned all
         the same; check its probability.
@@ -113,9 +118,9 @@ def ground(
     ('a wall', 'whole image', (0.0, 0.0, 320.0, 240.0))
     """
     cleaned = [clean_phrase(p) for p in ([phrases] if isinstance(phrases, str) else phrases)]
-    pixels = load_image(image)
+    pixels, content_hash = load_with_hash(image)
     if not cleaned:
-        return []
+        return Hits()
     models = new_spec(preset, detector, clip, settings).load(device)
     encoder = models.encoder
     [regions] = detect_regions(models.detector, [pixels])
@@ -132,6 +137,17 @@ def ground(
     )
     queries = embed_phrases(encoder, cleaned)
     matcher = default_matcher(encoder.fingerprint, resolve_device(device))
-    ranked = rank_regions(queries, str(Path(image).absolute()), table, matcher, top=1)
-    hits = [best for [best] in discount_unknown(encoder, cleaned, ranked)]
+    ranked = rank_regions(queries, address_of(image, content_hash), table, matcher, top=1)
+    best = [found for [found] in discount_unknown(encoder, cleaned, ranked)]
+    calibrated_on = describe_calibration(None, matcher)
+    hits = Hits()
+    for number, hit in enumerate(best):
+        asked = Asked(
+            Query(cleaned[number]), queries[number : number + 1], (), matcher, calibrated_on
+        )
+        hits.append(replace(hit, explainer=Explainer(asked, partial(_row_of, table))))
     return hits[0] if isinstance(phrases, str) else hits
+
+
+def _row_of(table: RegionTable, hit: Hit) -> tuple[RegionTable, int]:
+    return table, int(np.flatnonzero((table.boxes == np.array(hit.box, np.float32)).all(1))[0])

@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from PIL import Image
 
 from ..core.errors import GroundingError, ImageError
-from ..core.groups import shown_label
 from ..core.hits import Hit
 from ..core.output_file import check_suffix, write_output
+from ..core.text import counted
 from ..core.types import PathLike
-from ..data.images import load_image
-from .draw import draw_hits
+from .page_photos import Mark, data_url, page_photos, phrase_colors
+from .templating import as_html, render
 
 __all__ = ["embed_image", "missing_image", "render_html", "write_html"]
 
-_NOTHING = "<p>Nothing was found.</p>"
-_PAGE_IMAGE_SIDE = 640
+_REPORT_PIXELS = 640 * 640
+_TITLE_PHRASES = 3
+_FEW = 6  # hits up to which pictures are larger
 
-_STYLE = """
-:root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif; }
-body { margin: 2rem auto; max-width: 80rem; padding: 0 1rem; }
-h2 { margin: 2rem 0 .5rem; font-weight: 600; }
-.hits { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(16rem, 1fr)); }
-figure { margin: 0; }
-img { width: 100%; height: 15rem; object-fit: contain; background: #8881; border-radius: .4rem; }
-figcaption { font-size: .85rem; overflow-wrap: anywhere; }
-b { font-variant-numeric: tabular-nums; }
-.missing { height: 15rem; display: grid; place-content: center; background: #8882; }
-"""
+
+@dataclass(frozen=True)
+class _Section:
+    """A phrase and its hits."""
+
+    phrase: str
+    color: str
+    hits: list[Mark]
 
 
 def render_html(
@@ -40,11 +38,13 @@ def render_html(
     path: PathLike,
     title: str | None = None,
     phrases: Sequence[str] | None = None,
+    picture: Callable[[Hit], tuple[Image.Image, Hit]] | None = None,
 ) -> None:
     """Write one HTML page that shows hits by phrase.
 
-    The photographs are embedded, scaled down to 640 pixels, so the page needs no other file. If a
-    photograph is missing or has changed since it was indexed, the page shows the reason instead.
+    The page needs no other file and no network. Each photograph is embedded once, scaled down, and
+    opens large with the boxes of all its hits; it has a link to the file. If a photograph is
+    missing or has changed since it was indexed, the page shows the reason instead.
 
     Parameters
     ----------
@@ -57,6 +57,9 @@ def render_html(
     phrases : sequence of str, optional
         The phrases of the query. The page then also names those without hits. Defaults to the
         phrases of the hits.
+    picture : callable, optional
+        Returns the picture of a hit, and the hit in its pixels: :meth:`Index.picture`, which also
+        knows the thumbnails that an index keeps. Defaults to the photograph itself.
 
     Raises
     ------
@@ -79,15 +82,27 @@ def render_html(
                 f"a page shows a flat list of hits, and this one has a {type(hit).__name__}; for "
                 "several phrases, join their lists"
             )
+    check_suffix(path, "text/html")
     shown = list(dict.fromkeys([*(phrases or ()), *(hit.phrase for hit in hits)]))
-    title = title or ", ".join(shown) or "retrieval_grounding"
-    sections = [] if shown else [_NOTHING]
-    for phrase in shown:
-        figures = "\n".join(_figure(hit) for hit in hits if hit.phrase == phrase)
-        heading = "" if phrase == title else f"<h2>{html.escape(phrase)}</h2>\n"
-        found = f'<div class="hits">\n{figures}\n</div>' if figures else _NOTHING
-        sections.append(heading + found)
-    write_html(path, title, "\n".join(sections))
+    colors = phrase_colors(shown)
+    ordered = [hit for phrase in shown for hit in hits if hit.phrase == phrase]
+    photos = page_photos(ordered, colors, picture)
+    marks = {path: iter(photo.marks) for path, photo in photos.items()}  # in the order of the hits
+    sections = [
+        _Section(p, colors[p], [next(marks[hit.image]) for hit in ordered if hit.phrase == p])
+        for p in shown
+    ]
+    page = render(
+        "hits.html",
+        title=title or _title(shown),
+        summary=_summary(len(hits), len(photos)),
+        sections=sections,
+        few=len(hits) <= _FEW,
+        photos=photos,
+        readable=[photo for photo in photos.values() if photo.source],
+        probabilities=any(hit.probability is not None for hit in hits),
+    )
+    write_output(path, page.encode("utf-8", "replace"))
 
 
 def write_html(path: PathLike, title: str, body: str, style: str = "") -> None:
@@ -109,24 +124,14 @@ def write_html(path: PathLike, title: str, body: str, style: str = "") -> None:
     GroundingError
         If the file cannot be written, or its suffix stands for a different format.
     """
-    page = (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(title)}</title>\n<style>{_STYLE}{style}</style>\n</head>\n"
-        f"<body>\n<h1>{html.escape(title)}</h1>\n{body}\n</body>\n</html>\n"
-    )
+    page = render("report.html", title=title, body=as_html(body), style=as_html(style))
     check_suffix(path, "text/html")
     write_output(path, page.encode("utf-8", "replace"))
 
 
 def embed_image(image: Image.Image, alt: str) -> str:
     """Return an ``<img>`` element with the picture embedded, scaled down if it is large."""
-    small = image.copy()
-    small.thumbnail((_PAGE_IMAGE_SIDE, _PAGE_IMAGE_SIDE))
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=85)
-    data = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return f'<img src="data:image/jpeg;base64,{data}" alt="{html.escape(alt)}">'
+    return f'<img src="{data_url(image, _REPORT_PIXELS)}" alt="{html.escape(alt)}">'
 
 
 def missing_image(error: ImageError) -> str:
@@ -134,15 +139,13 @@ def missing_image(error: ImageError) -> str:
     return f'<div class="missing">{html.escape(error.reason)}</div>'
 
 
-def _figure(hit: Hit) -> str:
-    caption = (
-        f"<b>{hit.certainty}</b> {html.escape(shown_label(hit.label))}<br>{html.escape(hit.image)}"
-    )
-    return f"<figure>\n{_picture(hit)}\n<figcaption>{caption}</figcaption>\n</figure>"
+def _title(phrases: Sequence[str]) -> str:
+    more = len(phrases) - _TITLE_PHRASES
+    if len(phrases) == 1:
+        return phrases[0]
+    listed = ", ".join(textwrap.shorten(p, 40, placeholder="…") for p in phrases[:_TITLE_PHRASES])
+    return f"{listed} and {more} more" if more > 0 else listed or "retrieval_grounding"
 
 
-def _picture(hit: Hit) -> str:
-    try:
-        return embed_image(draw_hits(load_image(hit.image, hit.content_hash), [hit]), hit.phrase)
-    except ImageError as error:
-        return missing_image(error)
+def _summary(hits: int, photos: int) -> str:
+    return f"{counted(hits, 'hit')} in {counted(photos, 'photograph')}" if hits else ""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..core.errors import GroundingError, StoreError
 from ..core.fork import renew_after_fork
@@ -18,19 +20,18 @@ from ..indexing.model_spec import (
     encoder_fingerprint,
     load_index_encoder,
 )
+from ..matching.entries import matcher_entries
 from ..matching.install import chosen_matcher
-from ..matching.load import (
-    is_network,
-    load_index_matcher,
-    load_named_matcher,
-    matcher_entries,
-)
+from ..matching.load import is_network, load_index_matcher, load_named_matcher
 from ..matching.matcher import Matcher
 from ..matching.names import COSINE, COSINE_LABEL, EARLIER, matcher_files
 from ..models.device import resolve_device
 from ..models.encoder import Encoder
 from ..storage.catalog import Catalog
 from .retriever import Retriever
+
+if TYPE_CHECKING:
+    from ..data.decoder import Decoder
 
 __all__ = ["OpenedIndex"]
 
@@ -78,6 +79,8 @@ class OpenedIndex:
         self.closed = False
         self._inherited: list[Catalog | None] = []
         self._forked_with_gpu = False
+        self._decoder: Decoder | None = None
+        self._end_decoder: Callable[[], object] = _nothing
         self.encoder_name: str | None = None
         if isinstance(encoder, (str, os.PathLike)):  # absolute before the current folder changes
             self.encoder_name = absolute_model(os.fspath(encoder))
@@ -99,6 +102,7 @@ class OpenedIndex:
         self._retriever = Lazy(lambda: Retriever(self.catalog, self.device))
 
     def _renew(self) -> None:
+        self._decoder, self._end_decoder = None, _nothing  # those of the parent
         # SQLite forbids a child even to close what its parent opened, so it is kept unused.
         self._inherited.append(self._catalog.peek())
         cuda = getattr(sys.modules.get("torch"), "cuda", None)
@@ -173,25 +177,32 @@ class OpenedIndex:
         blend = (used.name, COSINE_LABEL) if is_network(used) else None
         return others | concat | {used.name: used}, blend
 
-    def use_matcher(self, matcher: Matcher) -> None:
-        """Use a matcher that has just been stored in the index; the caller holds its lock."""
-        with self._matcher_lock:
-            self._matcher = (self._matcher_state(), matcher)
-
     def _matcher_state(self) -> object:
-        chosen = chosen_matcher(self.catalog)
+        catalog = self.catalog
+        chosen, own = chosen_matcher(catalog), catalog.setting("calibrations")
         file = matcher_files(chosen or EARLIER)[0]
         try:
             status = os.stat(self.directory / file)  # noqa: PTH116 - for every query
         except OSError:
-            return chosen, self.catalog.setting("cosine_calibration")
-        return chosen, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+            return chosen, catalog.setting("cosine_calibration"), own
+        return chosen, own, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
     @property
     def retriever(self) -> Retriever:
         """What answers phrases."""
         _ = self.catalog  # refuses a closed index
         return self._retriever.get()
+
+    @property
+    def decoder(self) -> Decoder:
+        """A process that decodes images to add; it starts with the first one."""
+        _ = self.catalog  # refuses a closed index
+        if self._decoder is None:
+            from ..data.decoder import Decoder  # queries decode nothing
+
+            self._decoder = Decoder()
+            self._end_decoder = weakref.finalize(self, _close, self._decoder, os.getpid())
+        return self._decoder
 
     def close_deleted_shards(self) -> None:
         """Close the shards that a writer of this process has just deleted."""
@@ -206,5 +217,16 @@ class OpenedIndex:
             retriever.close()
         if catalog is not None:
             catalog.close()
+        self._end_decoder()
+        self._decoder = None
         self._retriever = Lazy(lambda: Retriever(self.catalog, self.device))
         self._matcher = None
+
+
+def _nothing() -> None:
+    pass
+
+
+def _close(decoder: Decoder, process: int) -> None:
+    if os.getpid() == process:  # a forked child has a copy of it, but not the right to end it
+        decoder.close()

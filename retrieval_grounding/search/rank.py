@@ -12,6 +12,7 @@ from ..core.hits import Hit
 from ..core.phrases import Phrases
 from ..core.region_table import RegionTable
 from ..matching import checks
+from ..matching.calibration import Probabilities
 from ..matching.matcher import Matcher
 
 __all__ = ["best_regions", "filter_by_probability", "make_hit", "rank_regions"]
@@ -46,32 +47,42 @@ def make_hit(
     regions: RegionTable,
     row: int,
     scores: npt.NDArray[np.float32],
-    probabilities: npt.NDArray[np.float32] | None,
+    probabilities: Probabilities | None,
     *,
     region_id: int | None = None,
     content_hash: str | None = None,
 ) -> Hit:
     """Return the hit for one row of `regions`; `scores` and `probabilities` have the same rows."""
     x1, y1, x2, y2 = regions.boxes[row].tolist()
+    image_number = int(np.searchsorted(regions.offsets, row, side="right")) - 1
+    _, _, width, height = regions.boxes[regions.offsets[image_number]].tolist()  # the whole image
     return Hit(
         phrase=phrase,
         image=image,
         box=(x1, y1, x2, y2),
         score=float(scores[row]),
-        probability=None if probabilities is None else float(probabilities[row]),
+        probability=None if probabilities is None else float(probabilities.box[row]),
         label=regions.label(row),
         region_id=region_id,
         content_hash=content_hash,
+        label_score=float(regions.scores[row]),
+        image_size=(round(width), round(height)),
+        image_probability=None if probabilities is None else float(probabilities.image[row]),
     )
 
 
 def rank_regions(
     phrases: Phrases, image: str, regions: RegionTable, matcher: Matcher, top: int
 ) -> list[list[Hit]]:
-    """Return the `top` best regions of the one image in `regions`, for each phrase."""
+    """Return the `top` best regions of the one image in `regions`, for each phrase.
+
+    The probabilities are those of a collection of one image.
+    """
     ranked = []
     for phrase, scores in zip(phrases.texts, checks.score(matcher, phrases, regions), strict=True):
-        probabilities = checks.probabilities(matcher, scores)
+        probabilities = checks.probabilities(matcher, scores[:, None], 1)
+        if probabilities is not None:
+            probabilities = Probabilities(*(column[:, 0] for column in probabilities))
         rows = np.argsort(-scores, kind="stable")[:top].tolist()
         ranked.append(
             [make_hit(phrase, image, regions, row, scores, probabilities) for row in rows]
@@ -79,8 +90,10 @@ def rank_regions(
     return ranked
 
 
-def filter_by_probability(hits: list[Hit], minimum: float) -> list[Hit]:
-    """Return the hits with a probability of at least `minimum`; 0 keeps all.
+def filter_by_probability(hits: list[Hit], minimum: float | None) -> list[Hit]:
+    """Return the hits whose image matches with a probability of at least `minimum`; 0 keeps all.
+
+    None stands for the default minimum, and keeps hits without probabilities.
 
     Raises
     ------
@@ -88,16 +101,18 @@ def filter_by_probability(hits: list[Hit], minimum: float) -> list[Hit]:
         If `minimum` is not between 0 and 1, or the hits have no probabilities because the matcher
         is not calibrated.
     """
+    if minimum is None:
+        return [hit for hit in hits if hit.matches]
     if not 0 <= minimum <= 1:
         raise GroundingError(f"the minimum probability must be between 0 and 1, not {minimum}")
     if not minimum:
         return hits
-    if any(hit.probability is None for hit in hits):
+    if any(hit.presence is None for hit in hits):
         raise GroundingError(
             "these hits have no probabilities, because no calibrated matcher fits this encoder; "
             "train one with 'retrieval-grounding train'"
         )
-    kept = [hit for hit in hits if hit.probability is not None and hit.probability >= minimum]
+    kept = [hit for hit in hits if hit.presence is not None and hit.presence >= minimum]
     if len(kept) < len(hits):
         logger.debug(
             "dropped %d of %d hits for %r: less probable than %g",

@@ -10,12 +10,16 @@ import numpy as np
 from ..core.errors import StoreError
 from ..core.hits import Hit
 from ..core.phrases import Phrases
+from ..core.region_table import RegionTable
 from ..core.threads import WORTH_THREADS, single_thread
 from ..matching import checks
 from ..matching.matcher import Matcher
 from ..storage.catalog import Catalog
 from ..storage.region_store import RegionStore
+from ..storage.shards import ShardReader
 from .candidates import Candidates, find_candidates
+from .confidence import best_probabilities
+from .pool import Pool, PoolRequest, gather_pool
 from .rank import best_regions, make_hit
 from .snapshot import Snapshot, SnapshotCache
 
@@ -82,6 +86,16 @@ class Retriever:
                 hits += self._rank(part, found, matcher, top, skip_missing)
         return hits
 
+    @property
+    def store(self) -> RegionStore:
+        """What reads regions."""
+        return self._store
+
+    @property
+    def has_metadata(self) -> bool:
+        """Whether an image of the index has an id or metadata."""
+        return self.snapshot().has_metadata
+
     def snapshot(self) -> Snapshot:
         """Return the newest snapshot of the index."""
         return self._snapshots.latest()
@@ -108,6 +122,53 @@ class Retriever:
         assert found is not None  # the catalog cannot change inside the block
         return found
 
+    def open_shard(self, number: int) -> ShardReader:
+        """Return the reader of a shard of the newest snapshot."""
+        self._snapshots.latest()
+        return self._store.open_shard(number)
+
+    def pool(self, request: PoolRequest) -> Pool | None:
+        """Return the images that a query looks at, or None if there are none.
+
+        It restarts like :meth:`candidates`.
+        """
+        for _ in range(_ATTEMPTS):
+            snapshot = self.snapshot()
+            try:
+                found = gather_pool(self._catalog, self._store, snapshot, request)
+            except StoreError:  # a shard may have been compacted away before it was opened
+                if self._catalog.generation == snapshot.generation:
+                    raise
+                found = None
+            if found is not None:
+                return found or None
+            logger.debug("search restarted: the index changed during the search")
+        with self._snapshots.held() as snapshot:
+            found = gather_pool(self._catalog, self._store, snapshot, request)
+        assert found is not None  # the catalog cannot change inside the block
+        return found or None
+
+    def regions_of(self, hit: Hit) -> tuple[RegionTable, int]:
+        """Return the regions of a hit's image, and which of them is the hit.
+
+        Raises
+        ------
+        StoreError
+            If the image has been removed from the index, or its region has moved.
+        """
+        gone = StoreError(f"the index has changed, and {hit.image} with it; ask the query again")
+        if hit.content_hash is None or hit.region_id is None:
+            raise gone
+        with self._catalog.reading():
+            found = self._catalog.content_rows(hit.content_hash)
+            self._store.refresh()
+        for _, key in found:
+            regions = self._store.gather([key])
+            row = hit.region_id - self._store.region_id(key, 0)
+            if 0 <= row < len(regions):
+                return regions, row
+        raise gone
+
     def close(self) -> None:
         """Close the shards."""
         self._store.close()
@@ -124,8 +185,9 @@ class Retriever:
         if regions is None:
             return [[] for _ in phrases.texts]
         scores = checks.score_pairs(matcher, phrases, regions, candidates.phrase_rows)
-        probabilities = checks.probabilities(matcher, scores)
         best = best_regions(scores, regions.offsets)
+        searched = self.snapshot().images
+        probabilities = best_probabilities(matcher, scores, best, candidates.positions(), searched)
         keys, starts = candidates.keys, regions.offsets.tolist()
         ranked = []
         for phrase, positions in zip(phrases.texts, candidates.positions(), strict=True):

@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..core.text import counted
@@ -18,6 +18,7 @@ from ..storage.vectors.gpu import copy_to_gpus, gpu_numbers
 from ..storage.vectors.load import load_vectors
 from ..storage.vectors.metadata import VectorMetadata, read_metadata
 from ..storage.vectors.search import VectorSearch
+from .selecting import Selections
 
 __all__ = ["Snapshot", "SnapshotCache"]
 
@@ -38,8 +39,14 @@ class Snapshot:
         How the index was built.
     unindexed_shards : int
         Shards that `index` lacks, whose regions are compared one by one.
+    images : int
+        Number of images in the collection.
     gpus : int
         Number of GPUs that hold the index.
+    has_metadata : bool
+        Whether an image has an id or metadata.
+    selections : Selections
+        What filters allow.
     """
 
     generation: int
@@ -47,7 +54,10 @@ class Snapshot:
     index: FaissIndex | None
     metadata: VectorMetadata
     unindexed_shards: int
+    images: int
     gpus: int = 0
+    has_metadata: bool = False
+    selections: Selections = field(default_factory=Selections, compare=False)
 
     @property
     def device(self) -> str:
@@ -100,6 +110,8 @@ class SnapshotCache:
                 metadata = read_metadata(self._catalog)
                 state = self._catalog.state()
                 generation = self._catalog.generation
+                images = self._catalog.image_count()
+                described = self._catalog.has_metadata()
                 self._store.refresh()
                 files = self._store.files
             metadata = replace(metadata, shards=tuple(n for n in metadata.shards if n in files))
@@ -107,7 +119,9 @@ class SnapshotCache:
             covered = metadata.shards if index is not None else ()
             vectors = VectorSearch(files, self._store.open_shard, index, covered, metadata.tuning)
             unindexed = len(files.keys() - set(covered))
-            newest = Snapshot(generation, vectors, index, metadata, unindexed, gpus)
+            newest = Snapshot(
+                generation, vectors, index, metadata, unindexed, images, gpus, described
+            )
             self._newest, self._state = newest, (state, self._unusable_file(newest))
             return newest
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
+from ..core.photo import Photo
 from ..core.reports import SkippedFile
 from ..core.types import RowKey
-from .open_catalog import OpenCatalog
+from .filters import SqlCondition
+from .metadata import MetadataTables
 from .rows import MAX_SIDE, ImageRow, KnownFile, LiveRow, NewShard, StoredImage
 
 __all__ = ["Catalog"]
@@ -19,10 +21,11 @@ __all__ = ["Catalog"]
 _MAX_SHARD = (1 << 31) - 1  # region ids have 32 bits for it, and are signed
 _SHARD_FILE = re.compile(r"[A-Za-z0-9_-]{1,100}\.h5")
 _ROWS_PER_QUERY = 400  # older releases of SQLite allow 999 variables, two for each row
+_ALL = SqlCondition("1", ())
 _LIVE = "EXISTS (SELECT 1 FROM images i WHERE i.shard = r.shard AND i.row = r.row)"
 
 
-class Catalog(OpenCatalog):
+class Catalog(MetadataTables):
     """The catalog of an index, with its tables of images, shards and skipped files.
 
     The tables are described in ``docs/index-format.md``. Writing happens in short transactions,
@@ -46,6 +49,12 @@ class Catalog(OpenCatalog):
             live = count(f"SELECT COALESCE(SUM(regions), 0) FROM shard_rows r WHERE {_LIVE}")
             stored = count("SELECT COALESCE(SUM(regions), 0) FROM shards")
         return counts | {"regions": live, "unused_regions": stored - live}
+
+    def image_count(self) -> int:
+        """Return how many images the index holds; several with the same content count as one."""
+        return self._database.count(
+            "SELECT COALESCE(SUM(1), 0) FROM (SELECT DISTINCT shard, row FROM images)"
+        )
 
     def known_files(self) -> dict[str, KnownFile]:
         """Return every image's file as it was when it was indexed, by path."""
@@ -112,12 +121,38 @@ class Catalog(OpenCatalog):
             raise self._database.damaged("the number of the next shard is out of range")
         return int(used) + 1
 
+    def shard_images(self) -> dict[int, int]:
+        """Return how many rows every shard stores, used or not, by its number."""
+        query = "SELECT id, images FROM shards ORDER BY id"
+        return dict(self._database.select((int, int), query))
+
+    def known_file(self, path: str) -> KnownFile | None:
+        """Return the file of one image as it was when it was indexed."""
+        query = "SELECT size, mtime_ns, shard, row FROM images WHERE path = ?"
+        rows = self._database.select((int, int, int, int), query, path)
+        return KnownFile(*rows[0]) if rows else None
+
+    def row_of_content(self, content_hash: str) -> RowKey | None:
+        """Return the row that has the regions of a content, as :meth:`rows_by_content` does."""
+        query = (
+            "SELECT shard, row FROM shard_rows WHERE content_hash = ? ORDER BY shard DESC, row DESC"
+        )
+        rows = self._database.select((int, int), f"{query} LIMIT 1", content_hash)
+        return (rows[0][0], rows[0][1]) if rows else None
+
     def live_rows(self, shard: int) -> list[LiveRow]:
         """Return the rows of a shard that images use, in order."""
+        return self._rows(f"shard = ? AND {_LIVE}", shard)
+
+    def stored_rows(self, shard: int) -> list[LiveRow]:
+        """Return all rows of a shard, used or not, in order."""
+        return self._rows("shard = ?", shard)
+
+    def _rows(self, condition: str, shard: int) -> list[LiveRow]:
         rows = self._database.select(
             (int, int, str, int, int, int, int, str),
             "SELECT shard, row, content_hash, width, height, first_region, regions, checksum "
-            f"FROM shard_rows r WHERE shard = ? AND {_LIVE} ORDER BY row",
+            f"FROM shard_rows r WHERE {condition} ORDER BY row",
             shard,
         )
         return [LiveRow(*row) for row in rows]
@@ -131,8 +166,14 @@ class Catalog(OpenCatalog):
         )
         return {number: (regions, used, live) for number, regions, used, live in rows}
 
-    def images_at(self, keys: Sequence[RowKey]) -> dict[RowKey, list[ImageRow]]:
-        """Return the images that use some rows, by row and sorted by path; omit unused rows."""
+    def images_at(
+        self, keys: Sequence[RowKey], condition: SqlCondition | None = None
+    ) -> dict[RowKey, list[ImageRow]]:
+        """Return the images that use some rows, by row and sorted by path; omit unused rows.
+
+        With `condition`, other images are left out, too.
+        """
+        wanted, effort = condition or _ALL, 1 if condition is None else condition.effort
         found: dict[RowKey, list[ImageRow]] = {}
         for start in range(0, len(keys), _ROWS_PER_QUERY):
             part = keys[start : start + _ROWS_PER_QUERY]
@@ -143,12 +184,36 @@ class Catalog(OpenCatalog):
                 "SELECT path, width, height, shard, row, content_hash FROM wanted "
                 # CROSS JOIN fixes the order, so each row is looked up by its key.
                 "CROSS JOIN images USING (shard, row) CROSS JOIN shard_rows USING (shard, row) "
-                "ORDER BY path",
+                f"WHERE {wanted.sql} ORDER BY path",
                 *(number for key in part for number in key),
+                *wanted.values,
+                effort=effort,
             )
             for image in self._image_rows(rows):
                 found.setdefault((image.shard, image.row), []).append(image)
         return found
+
+    def rows_with(self, condition: SqlCondition | None) -> list[RowKey]:
+        """Return the rows that images use of which a condition holds; each once, in order."""
+        wanted = condition or _ALL
+        rows = self._database.select(
+            (int, int),
+            "SELECT shard, row FROM images JOIN shard_rows USING (shard, row) "
+            f"WHERE {wanted.sql} GROUP BY shard, row ORDER BY shard, row",
+            *wanted.values,
+            effort=wanted.effort,
+        )
+        return [(shard, row) for shard, row in rows]
+
+    def content_rows(self, prefix: str) -> list[tuple[str, RowKey]]:
+        """Return at most two contents in use whose hashes begin with `prefix`, with a row each."""
+        rows = self._database.select(
+            (str, int, int),
+            "SELECT content_hash, MAX(shard), row FROM shard_rows r WHERE content_hash >= ? "
+            f"AND content_hash < ? AND {_LIVE} GROUP BY content_hash LIMIT 2",
+            prefix, prefix + "g",
+        )  # fmt: skip
+        return [(content_hash, (shard, row)) for content_hash, shard, row in rows]
 
     def images(self) -> Iterator[ImageRow]:
         """Return an iterator over all images, by path."""
@@ -168,6 +233,8 @@ class Catalog(OpenCatalog):
         touched: Sequence[StoredImage] = (),
         removed: Iterable[str] = (),
         skipped: Iterable[SkippedFile] = (),
+        moves: Sequence[tuple[str, str]] = (),
+        photos: Mapping[str, Photo] | None = None,
     ) -> None:
         """Commit a shard and changes of images in one transaction.
 
@@ -183,15 +250,21 @@ class Catalog(OpenCatalog):
             Paths to forget, of images and of skipped files.
         skipped : iterable of SkippedFile
             Files that cannot be indexed; images of the same paths are forgotten.
+        moves : sequence of (str, str)
+            New and old paths of images that were moved; their ids and metadata follow.
+        photos : mapping of str to Photo, optional
+            What photographs say, by content hash.
         """
         gone = [(path,) for path in removed]
         unusable = list(skipped)
-        if not (shard or images or touched or gone or unusable):
+        if not (shard or images or touched or gone or unusable or photos):
             return
         change = self._database.change
         with self._database.writing():
             if shard is not None:
                 self._insert_shard(shard)
+            self._follow_moves(moves)
+            self._insert_photos(photos or {})
             forgotten = change("DELETE FROM images WHERE path = ?", gone)
             change("DELETE FROM skipped WHERE path = ?", gone)
             change("INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?, ?)", images)
@@ -205,7 +278,8 @@ class Catalog(OpenCatalog):
                 "INSERT OR REPLACE INTO skipped VALUES (?, ?, ?, ?, ?)",
                 [(f.path, f.size, f.mtime_ns, f.reason, f.detail) for f in unusable],
             )
-            if shard is not None or images or forgotten:
+            self._forget_metadata([*gone, *((file.path,) for file in unusable)])
+            if shard is not None or images or forgotten or photos:
                 self._advance_generation()
 
     def replace_rows(
@@ -236,11 +310,17 @@ class Catalog(OpenCatalog):
                 [(*new, *old) for old, new in moves],
             )
             files = self.shard_files()
-            used = self._database.select((int,), "SELECT DISTINCT shard FROM images")
-            in_use = {number for (number,) in used}
-            forgotten = sorted(files.keys() & set(dropped) - in_use)
+            used = "SELECT EXISTS (SELECT 1 FROM images WHERE shard = ?)"
+            candidates = sorted(files.keys() & set(dropped))
+            forgotten = [n for n in candidates if not self._database.count(used, n)]
             change("DELETE FROM shard_rows WHERE shard = ?", [(number,) for number in forgotten])
             change("DELETE FROM shards WHERE id = ?", [(number,) for number in forgotten])
+            if forgotten:
+                change(
+                    "DELETE FROM photos WHERE content_hash NOT IN "
+                    "(SELECT content_hash FROM shard_rows)",
+                    [()],
+                )
             self._advance_generation()
         return [files[number] for number in forgotten]
 
@@ -256,7 +336,7 @@ class Catalog(OpenCatalog):
             problems.append(f"{count} images point to rows that no shard has")
         if count := len(execute("PRAGMA foreign_key_check(shard_rows)")):
             problems.append(f"{count} rows belong to no shard")
-        return problems
+        return problems + self.metadata_problems()
 
     def _image_rows(self, rows: Iterable[Sequence[Any]]) -> list[ImageRow]:
         images = [ImageRow(*row) for row in rows]
@@ -284,8 +364,3 @@ class Catalog(OpenCatalog):
                 for number, (row, first) in enumerate(zip(shard.rows, firsts, strict=True))
             ],
         )  # fmt: skip
-
-    def _advance_generation(self) -> None:
-        self._database.change(
-            "UPDATE settings SET value = CAST(value AS INTEGER) + 1 WHERE key = 'generation'", [()]
-        )

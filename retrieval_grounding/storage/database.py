@@ -52,11 +52,18 @@ class Database:
     def __init__(
         self, path: Path, *, writable: bool, before_commit: Callable[[], None] | None = None
     ) -> None:
+        self._path = path
         self._directory = path.parent
         self._writable = writable
         self._before_commit = before_commit
         self._limits = QueryLimits(path)
         self._lock = HeldOverForks()  # SQLite's locks cannot be inherited
+        self._copied: tuple[int, ...] | None = None
+        self._on_change: Callable[[], None] | None = None
+        self._open()
+
+    def _open(self) -> None:
+        path, writable = self._path, self._writable
         # Readers also need write access, to roll back the journal of a killed writer.
         mode = "rw" if writable or os.access(path, os.W_OK) else "ro"
         with self._reporting("opened"):
@@ -97,12 +104,34 @@ class Database:
             temporary.replace(path)
             sync_folder(path.parent)
 
-    def migrate(self, version: int) -> None:
-        """Bring the tables from `version` to the current format; a reader migrates a copy."""
+    def migrate(self, version: int, on_change: Callable[[], None]) -> None:
+        """Bring the tables from `version` to the current format; a reader migrates a copy.
+
+        Once the file changes, a reader opens it again and calls `on_change`, which may migrate it.
+        """
         with self._reporting("migrated"):
             self._limits.restart(_MIGRATION_STATEMENTS)
+            self._copied = None if self._writable else self._file_state()
+            self._on_change = on_change
             self._connection = migrate(self._connection, version, in_place=self._writable)
             self._restrict()
+
+    def _follow(self) -> None:
+        """Open the file again if this is a migrated copy, and a writer has changed the file."""
+        if self._copied is None or self._connection.in_transaction:
+            return
+        if self._file_state() != self._copied and self._on_change is not None:
+            self._copied = None
+            self._connection.close()
+            self._open()
+            self._on_change()
+
+    def _file_state(self) -> tuple[int, ...]:
+        try:
+            status = self._path.stat()
+        except OSError:  # opening it reports the reason
+            return ()
+        return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
     def close(self) -> None:
         """Close the file; later calls raise :class:`StoreError`."""
@@ -119,6 +148,7 @@ class Database:
             if self._connection.in_transaction:
                 yield
                 return
+            self._follow()
             with self._reporting("read"):
                 self._connection.execute("BEGIN")
             try:
@@ -134,15 +164,18 @@ class Database:
             if self._before_commit is not None:
                 self._before_commit()
 
-    def execute(self, query: str, *values: object) -> list[Any]:
-        """Run one statement and return its rows."""
+    def execute(self, query: str, *values: object, effort: int = 1) -> list[Any]:
+        """Run one statement and return its rows; it may take `effort` times the usual steps."""
         with self._lock, self._reporting("read"):
-            self._limits.restart()
+            self._follow()
+            self._limits.restart(effort)
             return self._limits.fetch(self._connection.execute(query, values))
 
-    def select(self, types: Sequence[type], query: str, *values: object) -> list[Any]:
+    def select(
+        self, types: Sequence[type], query: str, *values: object, effort: int = 1
+    ) -> list[Any]:
         """Return rows whose columns have the given types, which SQLite does not enforce."""
-        rows = self.execute(query, *values)
+        rows = self.execute(query, *values, effort=effort)
         for column, expected in enumerate(types):
             if any(type(row[column]) is not expected for row in rows):
                 raise self.damaged("a column holds values of a different type")

@@ -107,7 +107,8 @@ def writer_lock(directory: Path, timeout: float = 0.0) -> Iterator[WriterLock]:
         started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         claim = {"process": os.getpid(), "host": socket.gethostname(), "started": started}
         with as_store_error(holder):
-            atomic_write_bytes(holder, json.dumps(claim).encode())
+            # After a power failure, nobody holds the lock that the note is about.
+            atomic_write_bytes(holder, json.dumps(claim).encode(), durable=False)
         yield held
     finally:
         if held.intact:  # else the note is another writer's

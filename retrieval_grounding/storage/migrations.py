@@ -5,13 +5,22 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 
+from .schema import ADDED_IN_VERSION_2
+
 __all__ = ["FORMAT_VERSION", "MIGRATIONS", "migrate"]
 
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """The version that this release writes; it reads all versions up to it."""
 
-MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {}
+
+def _add_metadata(connection: sqlite3.Connection) -> None:
+    """Add tables for photographs, ids and metadata, which are empty until a build fills them."""
+    for statement in ADDED_IN_VERSION_2:
+        connection.execute(statement)
+
+
+MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {1: _add_metadata}
 """By version: the function that migrates its catalog to the next version.
 
 It runs inside a transaction, must not commit, and must not change the shards: these are immutable,

@@ -66,6 +66,11 @@ class OpenCatalog:
                 "folder; put them there"
             )
         self._database = Database(path, writable=writable, before_commit=self.check_lock)
+        self._check_format()
+
+    def _check_format(self) -> None:
+        """Refuse a catalog that this release cannot read, and migrate an older one."""
+        directory = self.directory
         version = self.setting("format_version") if self._database.has_settings else None
         if version is not None and version > FORMAT_VERSION:
             raise StoreError(
@@ -77,7 +82,7 @@ class OpenCatalog:
         if version is None:
             raise self._database.damaged("it has no format version")
         if version < FORMAT_VERSION:
-            self._database.migrate(version)
+            self._database.migrate(version, self._check_format)
 
     @classmethod
     def create(

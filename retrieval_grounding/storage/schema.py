@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["OLDER_SCHEMAS", "SCHEMA"]
+__all__ = ["ADDED_IN_VERSION_2", "OLDER_SCHEMAS", "SCHEMA"]
 
 
 # A file is recognized by the very text of these statements, so even their layout must not change
@@ -10,7 +10,7 @@ __all__ = ["OLDER_SCHEMAS", "SCHEMA"]
 #
 # A rollback journal instead of a write-ahead log, which needs shared memory (missing on network
 # folders) and write access even for readers.
-SCHEMA = """
+_VERSION_1 = """
 PRAGMA journal_mode = DELETE;
 CREATE TABLE settings (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE shards (
@@ -50,5 +50,34 @@ CREATE TABLE skipped (
 );
 """
 
-OLDER_SCHEMAS: tuple[str, ...] = ()
+ADDED_IN_VERSION_2 = (
+    """
+CREATE TABLE photos (
+    content_hash TEXT PRIMARY KEY,
+    taken TEXT NOT NULL,
+    camera TEXT NOT NULL,
+    gps INTEGER NOT NULL,
+    looks TEXT NOT NULL
+) WITHOUT ROWID""",
+    """
+CREATE TABLE image_ids (
+    path TEXT PRIMARY KEY REFERENCES images (path),
+    id TEXT NOT NULL UNIQUE
+) WITHOUT ROWID""",
+    """
+CREATE TABLE columns (name TEXT PRIMARY KEY, type TEXT NOT NULL) WITHOUT ROWID""",
+    """
+CREATE TABLE metadata (
+    path TEXT NOT NULL REFERENCES images (path),
+    name TEXT NOT NULL REFERENCES columns (name),
+    value NOT NULL,
+    PRIMARY KEY (path, name)
+) WITHOUT ROWID""",
+)
+"""What the migration from version 1 executes, one statement after the other."""
+
+SCHEMA = ";".join((_VERSION_1.strip().removesuffix(";"), *ADDED_IN_VERSION_2)) + ";"
+"""The tables of the current format."""
+
+OLDER_SCHEMAS: tuple[str, ...] = (_VERSION_1,)
 """The tables of older formats, as they were created then."""

@@ -80,5 +80,9 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "encoder_fingerprint": _is_texts,
     "detector_settings": _is_detector_settings,
     "cosine_calibration": lambda value: value is None or _is_numbers(value),
+    "thumbnails": lambda value: value is None or type(value) is bool,
+    "calibrations": lambda value: (
+        value is None or (_is_small(value) and all(map(_is_numbers, value.values())))
+    ),
     "vectors": lambda value: value is None or isinstance(value, dict),
 }

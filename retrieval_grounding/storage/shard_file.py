@@ -34,8 +34,8 @@ _TYPES = COLUMNS | {
     "image_sizes": "i4",
     "label_names": "S",
 }
-_OPTIONAL = {"content_hashes": "S"}
-"""Which shards of the first releases lack."""
+_OPTIONAL = {"content_hashes": "S", "thumbnails": "u1", "thumbnail_ends": "i8"}
+"""Which shards of the first releases lack, and those of an index that keeps no thumbnails."""
 
 
 @dataclass(frozen=True)

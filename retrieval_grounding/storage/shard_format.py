@@ -58,6 +58,8 @@ class ImageRecord:
         Unit-length vectors; stored as float16.
     colors : uint8 array of shape (len(regions), 11)
         From :func:`retrieval_grounding.core.colors.region_colors`.
+    thumbnail : bytes
+        A small JPEG of the image; empty if none is kept.
     """
 
     content_hash: str
@@ -66,6 +68,7 @@ class ImageRecord:
     regions: Regions
     embeddings: npt.NDArray[np.floating[Any]]
     colors: npt.NDArray[np.uint8]
+    thumbnail: bytes = b""
 
 
 def write_shard(
@@ -131,7 +134,8 @@ def write_shard(
             "image_sizes": sizes,
             # Only for an index that has lost its catalog.
             "content_hashes": np.array([record.content_hash.encode() for record in records]),
-        },
+        }
+        | _thumbnails(records),
         {
             "format_version": FORMAT_VERSION,
             "detector": np.bytes_(detector.encode()),
@@ -148,12 +152,28 @@ def write_shard(
             record.width,
             record.height,
             counts[row],
-            row_checksum(columns, slice(*offsets[row : row + 2]), sizes[row], names, vectors),
+            row_checksum(
+                columns,
+                slice(*offsets[row : row + 2]),
+                sizes[row],
+                names,
+                vectors,
+                record.thumbnail,
+            ),
         )
         for row, record in enumerate(records)
     ]
     checksum = hashlib.blake2b(image, digest_size=16).hexdigest()
     return NewShard(number, path.name, checksum, rows)
+
+
+def _thumbnails(records: Sequence[ImageRecord]) -> dict[str, npt.NDArray[Any]]:
+    """Return the datasets of the thumbnails, or none if none is kept."""
+    joined = b"".join(record.thumbnail for record in records)
+    if not joined:
+        return {}
+    ends = np.cumsum([len(record.thumbnail) for record in records], dtype=np.int64)
+    return {"thumbnails": np.frombuffer(joined, np.uint8), "thumbnail_ends": ends}
 
 
 def _check_limits(regions: int, names: Sequence[str]) -> None:
@@ -193,12 +213,14 @@ def row_checksum(
     size: npt.NDArray[np.int32],
     names: Sequence[str],
     vectors: npt.NDArray[np.float16],
+    thumbnail: bytes = b"",
 ) -> str:
-    """Return the BLAKE2b-128 checksum of an image's size, regions, labels and label embeddings."""
+    """Return the BLAKE2b-128 checksum of an image's size, regions, labels and thumbnail."""
     digest = hashlib.blake2b(np.asarray(size, "<i4").tobytes(), digest_size=16)
     for name, dtype in COLUMNS.items():
         if name != "labels":
             digest.update(columns[name][rows].astype("<" + dtype).tobytes())
     for code in columns["labels"][rows].tolist():
         digest.update(names[code].encode() + b"\0" + vectors[code].astype("<f2").tobytes())
+    digest.update(thumbnail)
     return digest.hexdigest()

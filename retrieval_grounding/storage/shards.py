@@ -156,12 +156,22 @@ class ShardReader:
         rows = self.image_slice(row)
         width, height = self.image_sizes[row].tolist()
         embeddings, colors = self.embeddings[rows], self.colors[rows]
-        return ImageRecord(content_hash, width, height, self.regions(row), embeddings, colors)
+        regions, thumbnail = self.regions(row), self.thumbnail(row)
+        return ImageRecord(content_hash, width, height, regions, embeddings, colors, thumbnail)
+
+    def thumbnail(self, row: int) -> bytes:
+        """Return a small JPEG of image `row`; empty if none is kept."""
+        ends = self._columns.get("thumbnail_ends")
+        if ends is None:
+            return b""
+        start, stop = int(ends[row - 1]) if row else 0, int(ends[row])
+        return self._columns["thumbnails"][start:stop].tobytes()
 
     def row_checksum(self, row: int) -> str:
         """Return the checksum of everything that this reader returns for image `row`."""
         rows, size = self.image_slice(row), self.image_sizes[row]
-        return row_checksum(self._columns, rows, size, self.label_names, self.label_embeddings)
+        names, vectors = self.label_names, self.label_embeddings
+        return row_checksum(self._columns, rows, size, names, vectors, self.thumbnail(row))
 
     def _check_values(self) -> None:
         """Raise :class:`ValueError` if reading rows could fail or go beyond the arrays."""
@@ -172,6 +182,12 @@ class ShardReader:
             raise ValueError("the size of an image is out of range")
         if not 0 <= self.labels.min() <= self.labels.max() < len(self.label_names):
             raise ValueError("a region's label has no name")
+        if "thumbnail_ends" in self._columns:
+            ends = self._columns["thumbnail_ends"]
+            if ends[0] < 0 or ends[-1] != len(self._columns["thumbnails"]):
+                raise ValueError("the thumbnails have another length than their images say")
+            if (np.diff(ends) < 0).any():
+                raise ValueError("the thumbnails are not in order")
         if not np.isfinite(self.label_embeddings).all():
             raise ValueError("a label's embedding is not finite")
 
@@ -204,6 +220,10 @@ def _check_shapes(columns: dict[str, npt.NDArray[Any]], dimension: int) -> None:
     }
     if "content_hashes" in columns:  # shards of the first releases lack them
         shapes["content_hashes"] = (images,)
+    if ("thumbnails" in columns) != ("thumbnail_ends" in columns):
+        raise ValueError("thumbnails are incomplete")
+    if "thumbnails" in columns:
+        shapes |= {"thumbnails": (columns["thumbnails"].size,), "thumbnail_ends": (images,)}
     for name, shape in shapes.items():
         found = columns[name].shape
         if found != shape:

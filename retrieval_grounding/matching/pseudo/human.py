@@ -104,8 +104,8 @@ def placed_phrases(
     >>> for placed in placed_phrases(["a man in red", "a tall man"], boxes, [], Random(1), 3):
     ...     print(placed.row, placed.kind, placed.phrase)
     1 side right tall man
-    0 side the person on left
-    0 side one to the left of another one
+    0 side left side man
+    0 side the man that is on the left
     """
     parts = [parse_phrase(description) for description in descriptions]
     known = [(row, p) for row, p in enumerate(parts) if p.named and not p.negated]

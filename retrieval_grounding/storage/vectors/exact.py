@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from ..region_ids import region_ids, split_region_ids
 from ..shards import ShardReader
+from .selection import Selection
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["ShardVectors", "top_k"]
 
@@ -50,19 +54,24 @@ class ShardVectors:
                 rows = np.arange(start, stop, dtype=np.int64)
                 yield _float32(stored[start:stop]), region_ids(number, rows)
 
-    def search(self, queries: Floats, k: int) -> tuple[Floats, Ids]:
+    def search(
+        self, queries: Floats, k: int, selection: Selection | None = None
+    ) -> tuple[Floats, Ids]:
         """Return the `k` best region ids for each query; see :class:`VectorIndex`.
 
-        Every row is read. Equal scores are ordered by id.
+        Every row is read, or every row of `selection`. Equal scores are ordered by id.
 
         Raises
         ------
         StoreError
             If a shard is missing or damaged, or embeddings are not finite.
         """
+        import torch
+
         matrix = torch.from_numpy(np.ascontiguousarray(queries))
         best = [_TopK(k) for _ in queries]
-        for block, ids in self.blocks():
+        blocks = self.blocks() if selection is None else self._selected_blocks(selection)
+        for block, ids in blocks:
             scores = (matrix @ torch.from_numpy(block).T).numpy()
             if not np.isfinite(scores).all():
                 shard = int(split_region_ids(ids[:1])[0][0])
@@ -76,6 +85,16 @@ class ShardVectors:
             np.array([scores[:width] for scores, _ in found], np.float32).reshape(shape),
             np.array([ids[:width] for _, ids in found], np.int64).reshape(shape),
         )
+
+    def _selected_blocks(self, selection: Selection) -> Iterator[tuple[Floats, Ids]]:
+        """Yield the selected embeddings and their ids in blocks, ids ascending."""
+        ids = selection.ids
+        for start in range(0, len(ids), _BLOCK_ROWS):
+            rows, known = self._gather(ids[start : start + _BLOCK_ROWS])
+            if known.all():
+                yield rows.numpy(), ids[start : start + _BLOCK_ROWS]
+            elif known.any():  # a part of the shards is searched elsewhere
+                yield rows.numpy()[known], ids[start : start + _BLOCK_ROWS][known]
 
     def score(self, queries: Floats, ids: Ids) -> Floats:
         """Return the exact scores of regions, a different set of regions for each query.
@@ -99,6 +118,8 @@ class ShardVectors:
 
     def _score_together(self, queries: Floats, ids: Ids) -> Floats:
         """Return what :meth:`score` does, reading each region once for all queries."""
+        import torch
+
         scores = np.full(ids.shape, -np.inf, np.float32)
         unique, inverse = np.unique(ids, return_inverse=True)
         inverse = inverse.reshape(ids.shape)
@@ -140,6 +161,8 @@ class ShardVectors:
 
     def _gather(self, ids: Ids) -> tuple[torch.Tensor, npt.NDArray[np.bool_]]:
         """Return the rows of ascending ids, and which of the ids exist."""
+        import torch
+
         shards, rows = split_region_ids(ids)
         known = np.zeros(len(ids), bool)
         gathered: npt.NDArray[np.float16] | None = None
@@ -209,6 +232,8 @@ def _by_shard(shards: npt.NDArray[np.int64]) -> Iterator[tuple[int, slice | Ids]
 
 
 def _float32(rows: npt.NDArray[np.float16]) -> Floats:
+    import torch
+
     # Copied first, because PyTorch warns about read-only arrays such as mapped ones.
     converted: Floats = torch.from_numpy(np.array(rows)).float().numpy()
     return converted

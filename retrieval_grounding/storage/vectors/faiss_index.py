@@ -19,6 +19,7 @@ from ..files import atomic_path
 from ..region_ids import region_ids
 from .kinds import Kind
 from .search_parameters import SearchParameters
+from .selection import Selection
 
 __all__ = ["FaissIndex", "import_faiss"]
 
@@ -49,12 +50,15 @@ class FaissIndex:
         How far :meth:`search` goes by default; ignored by the exact kind.
     keep_alive : tuple
         Objects that the FAISS index uses but does not own.
+    selects : bool
+        Whether :meth:`search` can be restricted to a selection; indexes on GPUs cannot.
     """
 
     def __init__(self, kind: Kind, index: Any) -> None:
         self.kind = kind
         self.parameters = SearchParameters()
         self.keep_alive: tuple[Any, ...] = ()
+        self.selects = True
         self._index = index
 
     @classmethod
@@ -170,6 +174,7 @@ class FaissIndex:
         queries: npt.NDArray[np.float32],
         k: int,
         parameters: SearchParameters | None = None,
+        selection: Selection | None = None,
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
         """Return the `k` best region ids for each query; see :class:`VectorIndex`.
 
@@ -181,11 +186,13 @@ class FaissIndex:
             Regions per query.
         parameters : SearchParameters, optional
             Overrides the attribute.
+        selection : Selection, optional
+            Regions to which the search is restricted.
         """
         if not len(self):
             return np.zeros((len(queries), 0), np.float32), np.zeros((len(queries), 0), np.int64)
         k, parameters = min(k, len(self)), parameters or self.parameters
-        faiss_parameters = self._faiss_parameters(parameters, k)
+        faiss_parameters = self._faiss_parameters(parameters, k, selection)
         with _few_threads(len(queries)):
             scores, ids = self._index.search(
                 np.ascontiguousarray(queries), k, params=faiss_parameters
@@ -193,16 +200,36 @@ class FaissIndex:
         scores[ids < 0] = -np.inf
         return scores, ids
 
-    def _faiss_parameters(self, parameters: SearchParameters, k: int) -> Any:
+    def _faiss_parameters(
+        self, parameters: SearchParameters, k: int, selection: Selection | None
+    ) -> Any:
         faiss = import_faiss()
+        chosen = {} if selection is None else {"sel": _selector(selection)}
         if self.kind == "ivf":
-            return faiss.SearchParametersIVF(nprobe=min(parameters.nprobe, self.lists))
+            nprobe = min(parameters.nprobe, self.lists)
+            return faiss.SearchParametersIVF(nprobe=nprobe, **chosen)
         if self.kind == "hnsw":
-            return faiss.SearchParametersHNSW(efSearch=max(parameters.ef_search, k))
-        return None
+            return faiss.SearchParametersHNSW(efSearch=max(parameters.ef_search, k), **chosen)
+        return faiss.SearchParameters(**chosen) if chosen else None
 
     def __len__(self) -> int:
         return int(self._index.ntotal)
+
+
+def _selector(selection: Selection) -> Any:
+    """Return FAISS's form of a selection; it holds the smaller part of the regions.
+
+    Regions of shards that the selection does not know may pass, so callers drop what it lacks.
+    """
+    cache = selection.faiss_cache
+    if "selector" not in cache:
+        faiss = import_faiss()
+        excluded = selection.excluded_ids
+        if len(excluded) < len(selection):
+            cache["selector"] = faiss.IDSelectorNot(faiss.IDSelectorBatch(excluded))
+        else:
+            cache["selector"] = faiss.IDSelectorBatch(selection.ids)
+    return cache["selector"]
 
 
 @contextlib.contextmanager

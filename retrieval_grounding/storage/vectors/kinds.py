@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-import psutil
-
 from ...core.errors import GroundingError
 
 __all__ = ["KINDS", "REQUESTS", "Kind", "RequestedKind", "check_kind", "choose_kind", "list_count"]
@@ -77,11 +75,17 @@ def choose_kind(
     """
     if requested != "auto":
         return requested
-    total = psutil.virtual_memory().total if memory is None else memory
+    total = _memory() if memory is None else memory
     max_bytes = min(_MAX_FLAT_BYTES, int(total * _MAX_FLAT_SHARE_OF_MEMORY))
     counted = 2 * regions if current == "ivf" else regions
     small = counted <= _MAX_FLAT_REGIONS and counted * dimension * 2 <= max_bytes
     return "flat" if small else "ivf"
+
+
+def _memory() -> int:
+    import psutil  # readers of an index need no kind to be chosen
+
+    return int(psutil.virtual_memory().total)
 
 
 def list_count(regions: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection
 
 import numpy as np
@@ -13,12 +14,24 @@ from .exact import ShardVectors, top_k
 from .faiss_index import FaissIndex
 from .metadata import Tuning
 from .search_parameters import SearchParameters
+from .selection import Selection
 from .tuning import CANDIDATES
 
 __all__ = ["VectorSearch"]
 
 
 _FLAT_REGIONS_PER_IMAGE = 4
+_FEW_REGIONS = 1 << 14
+"""Comparing so many takes no longer than a search in inverted lists with a selector."""
+
+_MIN_SHARE_TO_SIFT = 0.05
+"""FAISS asks its selector about every code, in a hash table. Leaving out regions afterwards is
+faster, unless most are left out; a search that must go on uses the selector."""
+
+_SIFTED = 1.1
+
+_MIN_SHARE_OF_A_GRAPH = 0.1
+_WIDENING = 0.3
 _EXACT_REGIONS_PER_IMAGE = 16  # returning more regions costs less than searching again
 
 
@@ -62,6 +75,7 @@ class VectorSearch:
         *,
         wider: int = 1,
         exact: bool = False,
+        selection: Selection | None = None,
     ) -> tuple[list[npt.NDArray[np.int64]], bool]:
         """Return the ids of the nearest regions, best first, for each query.
 
@@ -75,6 +89,8 @@ class VectorSearch:
             Factor by which to search further than usual.
         exact : bool
             Compare every region, whatever the kind of the index.
+        selection : Selection, optional
+            Find only regions of it.
 
         Returns
         -------
@@ -86,13 +102,15 @@ class VectorSearch:
         StoreError
             If a shard is missing or damaged, or vectors are not finite.
         """
-        if exact or self._index is None:
+        if exact or self._index is None or self._is_small(selection):
             k = _EXACT_REGIONS_PER_IMAGE * images * wider
-            _, ids = self.shard_vectors.search(queries, k)
+            _, ids = self.shard_vectors.search(queries, k, selection)
             return list(ids), ids.shape[1] < k
-        k, scores, ids, complete = self._search_index(self._index, queries, images, wider)
+        k, scores, ids, complete = self._search_index(
+            self._index, queries, images, wider, selection
+        )
         if self._unindexed.numbers:
-            more_scores, more_ids = self._unindexed.search(queries, k)
+            more_scores, more_ids = self._unindexed.search(queries, k, selection)
             scores = np.concatenate([scores, more_scores], axis=1)
             ids = np.concatenate([ids, more_ids], axis=1)
             complete &= more_ids.shape[1] < k
@@ -102,24 +120,62 @@ class VectorSearch:
             nearest.append(top_k(query_scores[known], query_ids[known], k)[1])
         return nearest, complete
 
+    def _is_small(self, selection: Selection | None) -> bool:
+        """Return whether comparing every selected region is better than asking the index."""
+        if selection is None or self._index is None:
+            return False
+        if not self._index.selects:
+            return True
+        # A graph leads nowhere if most of its nodes are left out.
+        narrow = self._index.kind == "hnsw" and selection.share < _MIN_SHARE_OF_A_GRAPH
+        return narrow or len(selection) <= _FEW_REGIONS
+
     def _search_index(
-        self, index: FaissIndex, queries: npt.NDArray[np.float32], images: int, wider: int
+        self,
+        index: FaissIndex,
+        queries: npt.NDArray[np.float32],
+        images: int,
+        wider: int,
+        selection: Selection | None,
     ) -> tuple[int, npt.NDArray[np.float32], npt.NDArray[np.int64], bool]:
         """Return k, the scores and ids of k regions per query, and whether these are all."""
         parameters, per_image = SearchParameters(), _FLAT_REGIONS_PER_IMAGE
         if self._tuning is not None:
             # Tuned for the usual number of images; finding more takes a wider search.
-            factor = wider * -(-images // CANDIDATES)
+            factor: float = wider * -(-images // CANDIDATES)
+            if selection is not None:  # the nearest regions are in more of the lists
+                factor /= selection.share**_WIDENING
             parameters = self._tuning.parameters.scaled(factor)
             per_image = self._tuning.refine_factor
         k = per_image * images * wider
-        scores, ids = index.search(queries, k, parameters)
-        if index.kind == "flat" and not np.isfinite(scores).all():
+        searched = k
+        if selection is None:
+            scores, ids = index.search(queries, k, parameters)
+        elif wider == 1 and index.kind != "hnsw" and selection.share >= _MIN_SHARE_TO_SIFT:
+            searched = math.ceil(_SIFTED * k / selection.share)
+            scores, ids = _sifted(*index.search(queries, searched, parameters), selection, k)
+        else:
+            scores, ids = index.search(queries, k, parameters, selection)
+            scores[~selection.contains(ids.ravel()).reshape(ids.shape)] = -np.inf
+        sound = np.isfinite(scores) if selection is None else ~np.isnan(scores)
+        if index.kind == "flat" and not sound.all():
             raise StoreError(
                 "vectors of the vector index are not finite; run 'retrieval-grounding verify INDEX "
                 "--repair'"
             )
         if index.kind != "flat":
-            scores = self.shard_vectors.score(queries, ids)
+            scores = self.shard_vectors.score(queries, np.where(np.isfinite(scores), ids, -1))
         all_lists = index.kind != "ivf" or parameters.nprobe >= index.lists
-        return k, scores, ids, k >= len(index) and all_lists
+        restricted = selection is not None and searched == k
+        available = len(selection) if selection is not None and restricted else len(index)
+        return k, scores, ids, searched >= available and all_lists
+
+
+def _sifted(
+    scores: npt.NDArray[np.float32], ids: npt.NDArray[np.int64], selection: Selection, k: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """Return the first `k` selected regions of each query; the others get minus infinity."""
+    kept = selection.contains(ids.ravel()).reshape(ids.shape)
+    scores = np.where(kept, scores, np.float32(-np.inf))
+    order = np.argsort(~kept, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(scores, order, axis=1), np.take_along_axis(ids, order, axis=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from .kinds import Kind
@@ -33,6 +34,6 @@ class SearchParameters:
         """Return the parameter that `kind` uses."""
         return self.ef_search if kind == "hnsw" else self.nprobe
 
-    def scaled(self, factor: int) -> SearchParameters:
+    def scaled(self, factor: float) -> SearchParameters:
         """Return parameters for a search that goes `factor` times as far."""
-        return SearchParameters(self.nprobe * factor, self.ef_search * factor)
+        return SearchParameters(math.ceil(self.nprobe * factor), math.ceil(self.ef_search * factor))

@@ -29,7 +29,13 @@ from .load import load_vectors, vectors_path
 from .metadata import VECTORS_FILES, Tuning, VectorMetadata, read_metadata, write_metadata
 from .tuning import tune
 
-__all__ = ["PhraseSource", "reason_to_reindex", "rebuild_vectors", "sync_vectors"]
+__all__ = [
+    "PhraseSource",
+    "lacks_many_regions",
+    "reason_to_reindex",
+    "rebuild_vectors",
+    "sync_vectors",
+]
 
 
 PhraseSource = Callable[[], npt.NDArray[np.float32]]
@@ -42,6 +48,8 @@ _MAX_GROWTH_UNTIL_TUNING = 1.2
 _MAX_GROWTH_UNTIL_TRAINING = 4
 _RECALL_TOLERANCE = 0.01
 _MAX_LABEL_SHARDS = 20
+_MAX_UNINDEXED = 20_000
+_MAX_UNINDEXED_SHARE = 0.05
 
 
 def sync_vectors(
@@ -64,6 +72,16 @@ def sync_vectors(
         _delete_others(catalog.directory, metadata.file)
         return
     _VectorWriter(catalog, metadata, phrases, progress).run()
+
+
+def lacks_many_regions(catalog: Catalog) -> bool:
+    """Return whether the vector index lacks so many regions that it is worth writing it again.
+
+    Until then, queries compare these regions one by one.
+    """
+    indexed, regions = set(read_metadata(catalog).shards), catalog.shard_regions()
+    missing = sum(count for number, count in regions.items() if number not in indexed)
+    return missing > max(_MAX_UNINDEXED, _MAX_UNINDEXED_SHARE * sum(regions.values()))
 
 
 def rebuild_vectors(

@@ -1,0 +1,1 @@
+"""Hits as tables, as data sets of other tools, and as files in a folder."""
