@@ -58,7 +58,7 @@ class StoredMatcher:
     ) -> StoredMatcher:
         """Return the matcher for embeddings of an encoder.
 
-        What is blended in is taken to spread as cosines do, to regions and to labels. Parameters and
+        What is blended in is taken to spread as cosines do, to regions and labels. Parameters and
         errors are those of :meth:`.trained.TrainedMatcher.for_encoder`.
         """
         network = self.network.for_encoder(encoder, scale)
