@@ -27,9 +27,6 @@ _LARGEST = 3.0
 _JUDGED = 5.0
 """The change for a region that somebody has judged, in the same units."""
 
-_DISLIKE = 0.5
-"""Weight of what was disliked beside what was liked: what a phrase is not says less."""
-
 _PRIOR_THUMBS = 1.0
 """One thumb counts half of what many of the same kind do."""
 
@@ -101,7 +98,10 @@ class Shift:
         cosines = (sample @ sample.T)[~np.eye(len(sample), dtype=bool)]
         spread = max(float(cosines.std()) if len(cosines) else 0.0, _LEAST_SPREAD)
         direction = np.zeros(sample.shape[1], np.float32)
-        for regions, own, sign in ((liked, weights[0], 1.0), (disliked, weights[1], -_DISLIKE)):
+        # What was disliked counts by the share of thumbs that are up. If everything was, the
+        # direction away from it is just that away from what the phrase says.
+        share = float(weights[0].sum() / max(weights[0].sum() + weights[1].sum(), 1e-9))
+        for regions, own, sign in ((liked, weights[0], 1.0), (disliked, weights[1], -share)):
             direction += sign * (own @ (regions - center)) / (own.sum() + _PRIOR_THUMBS)
         direction *= np.float32(_STRENGTH * unit / spread)
         along = float((sample @ direction).std())
