@@ -197,13 +197,13 @@ def test_phrases_that_say_different_things_are_never_near(one, other, near, same
     liked=st.integers(0, 3),
     disliked=st.integers(0, 3),
     seed=st.integers(0, 99),
-    unit=st.floats(0, 10),
+    spread=st.floats(0, 10),
 )
-def test_the_change_is_bounded_and_a_matter_of_the_region_alone(liked, disliked, seed, unit):
+def test_the_change_is_bounded_and_a_matter_of_the_region_alone(liked, disliked, seed, spread):
     rng = np.random.default_rng(seed)
     regions = rng.normal(size=(9, 5)).astype(np.float32)
     regions /= np.linalg.norm(regions, axis=1, keepdims=True)
-    shift = Shift.of(regions[:liked], regions[4 : 4 + disliked], regions, unit=unit)
+    shift = Shift.of(regions[:liked], regions[4 : 4 + disliked], regions, spread)
     change = shift.change(regions)
     assert np.isfinite(change).all() and np.abs(change).max() <= shift.largest + 1e-6
     np.testing.assert_allclose(shift.change(regions[2:7]), change[2:7], atol=1e-5)
@@ -215,7 +215,7 @@ def test_the_change_is_bounded_and_a_matter_of_the_region_alone(liked, disliked,
 
 def test_a_matcher_that_listens_leaves_other_phrases_to_its_base():
     regions = np.eye(3, dtype=np.float32)
-    shift = Shift.of(regions[:1], regions[1:2], regions, unit=1.0)
+    shift = Shift.of(regions[:1], regions[1:2], regions, spread=1.0)
     listening = FeedbackMatcher(rg.CosineMatcher(), {"a dog": shift}, regions)
     phrases = Phrases(["a cat"], regions[:1])
     assert listening.sought(phrases) is phrases

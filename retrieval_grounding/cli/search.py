@@ -89,7 +89,7 @@ def query(
     diverse: Diverse = False,
     explain: Annotated[bool, typer.Option("--explain", help="Say why each hit was found.")] = False,
     feedback: Annotated[
-        bool, typer.Option("--feedback/--no-feedback", help="Use the thumbs that people gave, or not.")
+        bool, typer.Option("--feedback/--no-feedback", help="Use thumbs that people gave, or not.")
     ] = True,
     exact: Annotated[
         bool, typer.Option("--exact", help="Compare every region with each phrase.")

@@ -114,7 +114,7 @@ class Calibration:
             Number of images in the collection, at least m.
         """
         grown = math.log10(max(images, 1))
-        slope = self.slope_among(images)
+        slope = max(self.slope + self.growth * grown, _LEAST_SLOPE * self.slope)
         logits = (
             slope * scores.astype(np.float64)
             + self.size * grown
@@ -127,11 +127,6 @@ class Calibration:
             return Probabilities(image.astype(np.float32), image.astype(np.float32))
         box = image * _sigmoid(self.box_slope * scores.astype(np.float64) + self.box_intercept)
         return Probabilities(image.astype(np.float32), box.astype(np.float32))
-
-    def slope_among(self, images: int) -> float:
-        """Return the change of the log odds with the score in a collection of some size."""
-        grown = math.log10(max(images, 1))
-        return max(self.slope + self.growth * grown, _LEAST_SLOPE * self.slope)
 
     def as_dict(self) -> dict[str, float | None]:
         """Return plain values, for JSON."""

@@ -18,13 +18,13 @@ __all__ = ["FeedbackMatcher", "Shift"]
 
 FloatArray = npt.NDArray[np.float32]
 
-_STRENGTH = 1.0
-"""Weight of likeness, in units of a phrase's scores; see scripts/measure_feedback.py."""
+_STRENGTH = 0.5
+"""Weight of likeness, in spreads of a phrase's scores; see scripts/measure_feedback.py."""
 
-_LARGEST = 3.0
+_LARGEST = 1.5
 """The largest change by likeness, in the same units."""
 
-_JUDGED = 5.0
+_JUDGED = 2.5
 """The change for a region that somebody has judged, in the same units."""
 
 _PRIOR_THUMBS = 1.0
@@ -76,7 +76,7 @@ class Shift:
         liked: FloatArray,
         disliked: FloatArray,
         sample: FloatArray,
-        unit: float,
+        spread: float,
         weights: tuple[FloatArray, FloatArray] | None = None,
     ) -> Shift:
         """Return what thumbs mean.
@@ -87,8 +87,8 @@ class Shift:
             Embeddings of regions, of unit length.
         sample : float32 array of shape (n, d)
             Some regions of the collection: what they have in common says nothing.
-        unit : float
-            How far scores of the phrase are apart that differ clearly.
+        spread : float
+            Standard deviation of the phrase's scores over these.
         weights : tuple of float32 arrays of shape (a,) and (b,), optional
             Between 0 and 1: less for thumbs for a phrase that is only near the one that was asked.
         """
@@ -96,22 +96,22 @@ class Shift:
             weights = np.ones(len(liked), np.float32), np.ones(len(disliked), np.float32)
         center = sample.mean(axis=0)
         cosines = (sample @ sample.T)[~np.eye(len(sample), dtype=bool)]
-        spread = max(float(cosines.std()) if len(cosines) else 0.0, _LEAST_SPREAD)
+        usual = max(float(cosines.std()) if len(cosines) else 0.0, _LEAST_SPREAD)
         direction = np.zeros(sample.shape[1], np.float32)
         # What was disliked counts by the share of thumbs that are up. If everything was, the
         # direction away from it is just that away from what the phrase says.
         share = float(weights[0].sum() / max(weights[0].sum() + weights[1].sum(), 1e-9))
         for regions, own, sign in ((liked, weights[0], 1.0), (disliked, weights[1], -share)):
             direction += sign * (own @ (regions - center)) / (own.sum() + _PRIOR_THUMBS)
-        direction *= np.float32(_STRENGTH * unit / spread)
+        direction *= np.float32(_STRENGTH * spread / usual)
         along = float((sample @ direction).std())
         return cls(
             judged=np.concatenate([liked, disliked]).astype(np.float32),
-            changes=np.concatenate([weights[0], -weights[1]]) * np.float32(_JUDGED * unit),
+            changes=np.concatenate([weights[0], -weights[1]]) * np.float32(_JUDGED * spread),
             direction=direction.astype(np.float32),
             center=float(center @ direction),
-            largest=_JUDGED * unit,
-            by_likeness=_LARGEST * unit,
+            largest=_JUDGED * spread,
+            by_likeness=_LARGEST * spread,
             pull=_PULL / along if len(liked) and along > 0 else 0.0,
         )
 
@@ -159,9 +159,9 @@ class FeedbackMatcher:
     --------
     >>> from retrieval_grounding.matching.matcher import CosineMatcher
     >>> regions = np.eye(4, dtype=np.float32)
-    >>> shift = Shift.of(regions[:1], regions[1:2], regions, unit=0.1)
-    >>> shift.change(regions[:2]).round(2).tolist()
-    [0.5, -0.5]
+    >>> shift = Shift.of(regions[:1], regions[1:2], regions, spread=0.1)
+    >>> shift.change(regions[:2]).tolist()
+    [0.25, -0.25]
     >>> FeedbackMatcher(CosineMatcher(), {"a dog": shift}, regions).name
     'cosine'
     """

@@ -9,12 +9,10 @@ import numpy.typing as npt
 
 from ..core.feedback import FeedbackEntry
 from ..core.fork import ForkSafeLock
-from ..core.phrases import Phrases
 from ..core.query.value import Query
 from ..core.region_table import RegionTable
 from ..core.regions import pairwise_iou
 from ..matching import checks
-from ..matching.calibration import Calibration
 from ..matching.embed import embed_phrases
 from ..matching.feedback_matcher import FeedbackMatcher, Shift
 from ..matching.matcher import Matcher
@@ -31,8 +29,9 @@ FloatArray = npt.NDArray[np.float32]
 _SAME_REGION = 0.5
 _NEAR_WEIGHT = 0.5
 _MAX_THUMBS = 64  # of a phrase that count: the latest
-_SAMPLE_IMAGES = 128
-_SAMPLE_REGIONS = 1000
+_MAX_KEPT = 4096
+_SAMPLE_IMAGES = 64
+"""Whose regions say what is usual, and how far scores are apart."""
 
 
 class Listener:
@@ -47,10 +46,14 @@ class Listener:
     def __init__(self, file: FeedbackFile) -> None:
         self._file = file
         self._lock = ForkSafeLock()
-        self._state: object = None
-        self._regions: dict[str, FloatArray | None] = {}
         self._texts: dict[str, FloatArray] = {}
-        self._sample: FloatArray | None = None
+        self._forget(None)
+
+    def _forget(self, state: object) -> None:
+        self._state = state
+        self._sample: RegionTable | None = None
+        self._embeddings = np.zeros((0, 1), np.float32)
+        self._shifts: dict[str, tuple[Matcher, Shift | None]] = {}
 
     def listening(
         self, matcher: Matcher, queries: Sequence[Query], retriever: Retriever, encoder: Encoder
@@ -65,22 +68,24 @@ class Listener:
         StoreError
             If the file of thumbs cannot be read.
         """
-        if self._file.state() is None:
+        stored = self._file.state()
+        if stored is None:
             return matcher
         entries = list(self._file.read().entries.values())
         texts = dict.fromkeys(text for query in queries for text in _texts_of(query))
         with self._lock:
-            state = retriever.snapshot().generation
-            if state != self._state:  # regions may have moved, and the sample is of others
-                self._state, self._regions, self._sample = state, {}, None
-            shifts = {
-                text: shift
-                for text in texts
-                if (near := self._near(text, entries, encoder))
-                and (shift := self._shift(text, near, matcher, retriever, encoder))
-            }
-            sample = self._sampled(retriever) if shifts else None
-        return matcher if sample is None else FeedbackMatcher(matcher, shifts, sample)
+            state = stored, retriever.snapshot().generation
+            if state != self._state:
+                self._forget(state)
+                self._sample = retriever.sample(_SAMPLE_IMAGES)
+                if self._sample is not None:
+                    self._embeddings = self._sample.embeddings.astype(np.float32)
+            shifts = {}
+            for text in texts:
+                near = self._near(text, entries, encoder)
+                if near and (shift := self._known_shift(text, near, matcher, retriever, encoder)):
+                    shifts[text] = shift
+            return FeedbackMatcher(matcher, shifts, self._embeddings) if shifts else matcher
 
     def _near(
         self, text: str, entries: Sequence[FeedbackEntry], encoder: Encoder
@@ -104,9 +109,27 @@ class Listener:
         return found[-_MAX_THUMBS:]
 
     def _embed(self, texts: Sequence[str], encoder: Encoder) -> None:
+        if len(self._texts) > _MAX_KEPT:
+            self._texts.clear()
         new = [text for text in dict.fromkeys(texts) if text not in self._texts]
         if new:
             self._texts |= dict(zip(new, encode_phrases(encoder, new), strict=True))
+
+    def _known_shift(
+        self,
+        text: str,
+        near: Sequence[tuple[FeedbackEntry, float]],
+        matcher: Matcher,
+        retriever: Retriever,
+        encoder: Encoder,
+    ) -> Shift | None:
+        known = self._shifts.get(text)
+        if known is None or known[0] is not matcher:
+            if len(self._shifts) >= _MAX_KEPT:
+                self._shifts.clear()
+            known = matcher, self._shift(text, near, matcher, retriever, encoder)
+            self._shifts[text] = known
+        return known[1]
 
     def _shift(
         self,
@@ -117,35 +140,18 @@ class Listener:
         encoder: Encoder,
     ) -> Shift | None:
         judged: dict[str, list[tuple[FloatArray, float]]] = {"up": [], "down": []}
-        tables: list[RegionTable] = []
         for entry, weight in near:
-            region = self._region(entry, retriever)
+            table = retriever.regions_of_content(entry.content_hash)
+            region = None if table is None else _region_at(table, entry)
             if region is not None:
                 judged[entry.verdict].append((region, weight))
-                if len(tables) < 1 and not isinstance(_calibration(matcher), Calibration):
-                    table = retriever.regions_of_content(entry.content_hash)
-                    tables += [] if table is None else [table]
-        if not judged["up"] and not judged["down"]:
+        if self._sample is None or not (judged["up"] or judged["down"]):
             return None
-        unit = _unit(matcher, embed_phrases(encoder, [text]), tables, retriever.snapshot().images)
+        scores = checks.score(matcher, embed_phrases(encoder, [text]), self._sample)
         liked, weights = _stacked(judged["up"], encoder.dimension)
         disliked, other_weights = _stacked(judged["down"], encoder.dimension)
-        sample = self._sampled(retriever)
-        return Shift.of(liked, disliked, sample, unit, (weights, other_weights))
-
-    def _region(self, entry: FeedbackEntry, retriever: Retriever) -> FloatArray | None:
-        """Return the embedding of the region that a thumb is about, if there is one."""
-        if entry.id not in self._regions:
-            table = retriever.regions_of_content(entry.content_hash)
-            self._regions[entry.id] = None if table is None else _region_at(table, entry)
-        return self._regions[entry.id]
-
-    def _sampled(self, retriever: Retriever) -> FloatArray:
-        """Return some regions of the index."""
-        if self._sample is None:
-            stored = retriever.sample(_SAMPLE_IMAGES)
-            self._sample = stored[:: max(1, len(stored) // _SAMPLE_REGIONS)].astype(np.float32)
-        return self._sample
+        both = weights, other_weights
+        return Shift.of(liked, disliked, self._embeddings, float(scores.std()), both)
 
 
 def _texts_of(query: Query) -> list[str]:
@@ -168,19 +174,3 @@ def _stacked(
 ) -> tuple[FloatArray, FloatArray]:
     regions = np.array([region for region, _ in judged], np.float32).reshape(-1, dimension)
     return regions, np.array([weight for _, weight in judged], np.float32)
-
-
-def _calibration(matcher: Matcher) -> object:
-    return getattr(matcher, "calibration", None)
-
-
-def _unit(matcher: Matcher, phrase: Phrases, tables: Sequence[RegionTable], images: int) -> float:
-    """Return by how much the score changes that changes the odds by a factor of e.
-
-    Without a calibration it is the spread of the scores in an image that was judged.
-    """
-    calibration = _calibration(matcher)
-    if isinstance(calibration, Calibration):
-        return 1 / calibration.slope_among(images)
-    spreads = [float(checks.score(matcher, phrase, table).std()) for table in tables]
-    return max(spreads, default=0.0)

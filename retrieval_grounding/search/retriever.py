@@ -6,7 +6,6 @@ import contextlib
 import logging
 
 import numpy as np
-import numpy.typing as npt
 
 from ..core.errors import StoreError
 from ..core.hits import Hit
@@ -180,8 +179,8 @@ class Retriever:
         keys = [key for known, key in found if known == content_hash]
         return self._store.gather(keys[:1]) if keys else None
 
-    def sample(self, images: int) -> npt.NDArray[np.float16]:
-        """Return embeddings of the regions of some images, evenly spread over the shards."""
+    def sample(self, images: int) -> RegionTable | None:
+        """Return the regions of some images, evenly spread over the shards; None without any."""
         with self._catalog.reading():
             counts = self._catalog.shard_images()
             self._store.refresh()
@@ -193,7 +192,7 @@ class Retriever:
             (numbers[shard], int(place - ends[shard] + counts[numbers[shard]]))
             for place, shard in zip(chosen.tolist(), shards.tolist(), strict=True)
         ]
-        return self._store.gather(keys).embeddings if keys else np.zeros((0, 1), np.float16)
+        return self._store.gather(keys) if keys else None
 
     def close(self) -> None:
         """Close the shards."""
