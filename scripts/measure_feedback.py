@@ -1,8 +1,7 @@
 """Measure what five thumbs for a phrase do, on images that nobody has judged, and to other phrases.
 
 For each phrase that several images show, these images are divided. On one half, the best hits get
-thumbs by what people have drawn. The phrase is searched for again in the other half, whose images
-are not near-duplicates of the first. BoxRecall@10 is the share of the boxes that could be among
+thumbs by what people have drawn. The phrase is searched for again, and the other half measured. BoxRecall@10 is the share of the boxes that could be among
 the first ten hits and are. Then the thumbs are undone.
 
     python scripts/measure_feedback.py --data ../shared --work /tmp/feedback
@@ -200,8 +199,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared"))
     parser.add_argument("--work", type=Path, required=True, help="where indexes are kept")
     parser.add_argument("--thumbs", type=int, default=5)
-    parser.add_argument("--scenes", type=int, default=300)
-    parser.add_argument("--least", type=int, default=6, help="images that show a phrase, at least")
+    parser.add_argument("--scenes", type=int, default=200)
+    parser.add_argument("--least", type=int, default=4, help="images that show a phrase, at least")
     parser.add_argument("--most", type=int, default=60, help="phrases, at most")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=["photographs", "drawn"])
