@@ -13,13 +13,13 @@ import numpy.typing as npt
 from ..core.photo import Photo
 from ..core.query.text import Grouping
 
-__all__ = ["Face", "Group", "fold", "most_diverse"]
+__all__ = ["NEAR_BITS", "NEAR_COSINE", "Face", "Group", "fold", "most_diverse"]
 
 
 Relation = Literal["near", "burst"]
 
-_NEAR_BITS = 10
-_NEAR_COSINE = 0.94
+NEAR_BITS = 10
+NEAR_COSINE = 0.94
 _NEAR_COSINE_ALONE = 0.985
 _BURST_SECONDS = 10
 _BURST_COSINE = 0.85
@@ -84,7 +84,7 @@ def _relation(first: Face, second: Face) -> Relation | None:
     cosine = float(first.embedding @ second.embedding)
     if first.photo.looks and second.photo.looks:
         bits = (int(first.photo.looks, 16) ^ int(second.photo.looks, 16)).bit_count()
-        if bits <= _NEAR_BITS and cosine >= _NEAR_COSINE:
+        if bits <= NEAR_BITS and cosine >= NEAR_COSINE:
             return "near"
     elif cosine >= _NEAR_COSINE_ALONE:
         return "near"
