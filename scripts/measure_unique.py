@@ -22,7 +22,7 @@ from rich.table import Table
 
 import retrieval_grounding as rg
 from retrieval_grounding.data.photo import perceptual_hash
-from retrieval_grounding.search.grouping import NEAR_BITS, NEAR_COSINE
+from retrieval_grounding.search.grouping import is_near
 from retrieval_grounding.storage.catalog import Catalog
 from retrieval_grounding.storage.region_store import RegionStore
 
@@ -138,7 +138,7 @@ def main() -> None:
         found = encoder.encode_regions(copies, whole)
         cosines = (found * wholes[: len(copies)]).sum(axis=1)
         bits = different(np.array([*map(bits_of, copies)], np.uint64), hashes[: len(copies)])
-        near = float(((bits <= NEAR_BITS) & (cosines >= NEAR_COSINE)).mean())
+        near = float(np.mean([*map(is_near, bits.tolist(), cosines.tolist())]))
         table.add_row(
             name, f"{np.median(bits):.0f}", f"{np.percentile(bits, 95):.0f}",
             f"{np.median(cosines):.3f}", f"{np.percentile(cosines, 5):.3f}", f"{near:.0%}",
@@ -148,9 +148,9 @@ def main() -> None:
     bits = different(hashes[first], hashes[second])
     console = Console(width=140)
     console.print(table)
-    columns = [0.85, 0.9, 0.92, 0.94, 0.96, 0.98]
+    columns = [-1.0, 0.6, 0.7, 0.8, 0.9, 0.94, 0.96]
     pairs = Table("bits at most", *(f"cosine ≥ {cosine}" for cosine in columns))
-    for most in (6, 8, 10, 12, 16, 64):
+    for most in (6, 8, 10, 12, 16, 20, 24, 64):
         counts = [int(((bits <= most) & (cosines >= cosine)).sum()) for cosine in columns]
         pairs.add_row(str(most), *map(str, counts))
     console.print(f"pairs of different photographs, of {len(first):,}:")

@@ -13,13 +13,15 @@ import numpy.typing as npt
 from ..core.photo import Photo
 from ..core.query.text import Grouping
 
-__all__ = ["NEAR_BITS", "NEAR_COSINE", "Face", "Group", "fold", "most_diverse"]
+__all__ = ["Face", "Group", "fold", "is_near", "most_diverse"]
 
 
 Relation = Literal["near", "burst"]
 
-NEAR_BITS = 10
-NEAR_COSINE = 0.94
+_NEAR = ((10, 0.7), (20, 0.94))
+"""Bits that may differ, and the cosine that it takes then; docs/performance.md has the measurement.
+Resized copies keep the hash, cropped ones the cosine."""
+
 _NEAR_COSINE_ALONE = 0.985
 _BURST_SECONDS = 10
 _BURST_COSINE = 0.85
@@ -84,7 +86,7 @@ def _relation(first: Face, second: Face) -> Relation | None:
     cosine = float(first.embedding @ second.embedding)
     if first.photo.looks and second.photo.looks:
         bits = (int(first.photo.looks, 16) ^ int(second.photo.looks, 16)).bit_count()
-        if bits <= NEAR_BITS and cosine >= NEAR_COSINE:
+        if is_near(bits, cosine):
             return "near"
     elif cosine >= _NEAR_COSINE_ALONE:
         return "near"
@@ -94,6 +96,15 @@ def _relation(first: Face, second: Face) -> Relation | None:
         return None
     apart = datetime.fromisoformat(first.photo.taken) - datetime.fromisoformat(second.photo.taken)
     return "burst" if abs(apart.total_seconds()) <= _BURST_SECONDS else None
+
+
+def is_near(bits: int, cosine: float) -> bool:
+    """Return whether two images are near-duplicates, by their hashes' difference and their cosine.
+
+    >>> is_near(2, 0.8), is_near(2, 0.6), is_near(17, 0.96)
+    (True, False, True)
+    """
+    return any(bits <= most and cosine >= least for most, least in _NEAR)
 
 
 def most_diverse(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from ..core.addresses import link_to
 from ..core.errors import ImageError
 from ..core.groups import shown_label
 from ..core.hits import Hit
@@ -111,9 +112,8 @@ class Photo:
 
     @property
     def link(self) -> str:
-        """A URL of the file, only for content that was checked; empty if there is none."""
-        path = Path(self.path)
-        return path.as_uri() if self.source and path.is_absolute() else ""
+        """A URL of the file or its archive, if the picture is shown; empty if there is none."""
+        return link_to(self.path) if self.source else ""
 
     @property
     def ratio(self) -> float:
