@@ -26,6 +26,7 @@ _SURE = 0.5  # a detector's score from which its label is shown
 _PAGE_PIXELS = 60_000_000  # of all pictures of a page, about 20 MB
 _PHOTO_PIXELS = 1600 * 1200
 _WIDEST, _TALLEST = 2.4, 0.6  # ratios of width to height that a card may have
+_LINE, _NAME = 5.0, 60.0  # about what a name takes, as percentages of the photograph
 _LONG_WORK = 20  # photographs from which progress is shown
 
 
@@ -64,6 +65,15 @@ class Mark:
     def above(self) -> bool:
         """Whether the name has room above the box."""
         return self.y > 8
+
+    @property
+    def line(self) -> float:
+        """Where its name is, from above."""
+        return self.y + _LINE * (-self.row - 1 if self.above else self.row)
+
+    def covers(self, other: Mark) -> bool:
+        """Return whether its name may lie on another mark's."""
+        return abs(self.line - other.line) < _LINE and abs(self.x - other.x) < _NAME
 
     @property
     def side(self) -> str:
@@ -209,8 +219,8 @@ def _photo(
         y1, y2 = (value * first.box[3] / hits[0].box[3] for value in hit.box[1::2])
         mark.x, mark.width = _percent(x1, image.width), _percent(x2 - x1, image.width)
         mark.y, mark.height = _percent(y1, image.height), _percent(y2 - y1, image.height)
-        near = (abs(m.x - mark.x) < 30 and abs(m.y - mark.y) < 6 for m in marks[:index])
-        mark.row = sum(near)
+        while any(map(mark.covers, marks[:index])):
+            mark.row += 1
     return photo
 
 
