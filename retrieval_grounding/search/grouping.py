@@ -18,7 +18,7 @@ __all__ = ["Face", "Group", "fold", "is_near", "most_diverse"]
 
 Relation = Literal["near", "burst"]
 
-_NEAR = ((10, 0.7), (20, 0.94))
+_NEAR = ((10, 0.75), (20, 0.94))
 """Bits that may differ, and the cosine that it takes then; docs/performance.md has the measurement.
 Resized copies keep the hash, cropped ones the cosine."""
 
