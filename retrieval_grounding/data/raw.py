@@ -68,7 +68,8 @@ def raw_preview(data: bytes) -> bytes:
         With the reason ``raw-not-supported`` if LibRaw does not know the camera, or there is no
         preview, ``out-of-memory``, and ``corrupt`` if the file is damaged.
     """
-    import rawpy  # imported for the first such image
+    import numpy as np  # imported for the first such image
+    import rawpy
 
     try:
         with rawpy.imread(io.BytesIO(data)) as raw:
@@ -86,7 +87,7 @@ def raw_preview(data: bytes) -> bytes:
     if preview.format == rawpy.ThumbFormat.JPEG:
         return bytes(preview.data)
     file = io.BytesIO()
-    Image.fromarray(preview.data).save(file, "PNG", compress_level=1)
+    Image.fromarray(np.asarray(preview.data)).save(file, "PNG", compress_level=1)
     return file.getvalue()
 
 
