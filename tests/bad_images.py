@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from raw_files import dng
 
 INDEXED = frozenset(("indexed",))
 CUT = frozenset(("truncated", "corrupt", "not-an-image"))
@@ -59,6 +60,7 @@ def sound_images() -> dict[str, bytes]:
             found[name] = encoded(noise, kind)
     with zipfile.ZipFile(Path(__file__).parent / "fixtures" / "heic.zip") as heic:
         found["heic"] = heic.read("large.heic")  # no library that is installed writes it
+    found["dng"] = dng(encoded(noise, "JPEG", quality=92), noise.size)
     return found
 
 

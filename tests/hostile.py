@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python tests/hostile.py --group catalog
 
-Each case is used in a child process of its own (query, info, verify, remove, build), which may run
+Each case is used in a child process of its own (query, ask, info, verify, …), which may run
 for 5 seconds and take 1 GiB. The result is printed as JSON lines: the case, and for each use what
 it ended with. (FAISS's threads do not survive a fork, hence the variable.)
 """
@@ -44,9 +44,21 @@ from retrieval_grounding.storage.vectors.faiss_index import FaissIndex, import_f
 SECONDS = 5
 WAITING_SECONDS = 60
 MEMORY = 1 << 30
-USES = ("query", "info", "verify", "remove", "build")
+USES = ("query", "ask", "info", "verify", "remove", "build")
 OPTIONS = rg.BuildOptions(batch_images=2, shard_images=2, workers=1, progress=False)
 MODELS = {"detector": SquareDetector(), "clip": ColorEncoder()}
+FACTS = """path,id,price,shop,seen,sold
+photos/0.png,first,3,a shop,2024-05-01,true
+photos/1.png,second,19,another shop,2024-05-02,false
+photos/2.png,third,40,a shop,2024-06-01,true
+"""
+QUERIES = (
+    rg.Query("red", filters=rg.Filters(where="price < 20 and shop like 'a%'")),
+    rg.Query("red", filters=rg.Filters(where="not (sold = true or seen = '2024-05')")),
+    rg.Query("red", filters=rg.Filters(since="2020", until="2100", where="camera is null")),
+    rg.Query("red", filters=rg.Filters(where="id != 'first' and gps = false and date > '2000'")),
+    rg.Query("red", unique="bursts", diverse=True),
+)
 
 Change = Callable[[Path, Path], object]
 """Changes the index (first folder); the second folder is outside of it."""
@@ -94,6 +106,16 @@ def vectors_setting(**changes: object) -> Change:
 def vectors_of(index: Path) -> Path:
     [path] = index.glob("vectors*.faiss")
     return path
+
+
+def photos_say(column: str, expression: str) -> Change:
+    return sql(f"UPDATE photos SET {column} = {expression}")
+
+
+def facts_say(table: str, column: str, expression: str, name: str = "price") -> Change:
+    """Change what is said about one image, in a table of ids or metadata."""
+    which = f" AND name = '{name}'" if table == "metadata" else ""
+    return sql(f"UPDATE {table} SET {column} = {expression} WHERE path LIKE '%0.png'{which}")
 
 
 def replaced_by(name: str, kind: str) -> Change:
@@ -483,6 +505,64 @@ CASES: dict[str, dict[str, Change]] = {
         "sums overflow": sql("UPDATE shards SET regions = 9223372036854775807"),
         "a row claims all regions": sql("UPDATE shard_rows SET regions = 1 << 40"),
     },
+    "metadata": {
+        "dates are nonsense": photos_say("taken", "'somewhen'"),
+        "dates do not exist": photos_say("taken", "'2024-02-30T00:00:00'"),
+        "dates are long": photos_say("taken", "printf('%.*c', 3000000, '9')"),
+        "dates are bytes": photos_say("taken", "x'00ff'"),
+        "dates have control characters": photos_say("taken", "'2024-05' || char(0, 10, 27)"),
+        "cameras are long": photos_say("camera", "printf('%.*c', 3000000, 'x')"),
+        "cameras have control characters": photos_say("camera", r"char(27) || '[31m' || char(7)"),
+        "places are text": photos_say("gps", "'here'"),
+        "places are huge": photos_say("gps", "9223372036854775807"),
+        "looks are no number": photos_say("looks", "'no number'"),
+        "looks are long": photos_say("looks", "printf('%.*c', 3000000, 'f')"),
+        "looks are negative": photos_say("looks", "'-1'"),
+        "looks are of other digits": photos_say("looks", "'٣٣٣٣'"),
+        "looks are bytes": photos_say("looks", "x'ff'"),
+        "nothing is said of photographs": sql("DELETE FROM photos"),
+        "other photographs are described": sql(
+            "INSERT INTO photos VALUES (printf('%064d', 1), '', '', 0, '')",
+            "INSERT INTO photos VALUES ('../../x' || char(10), '', '', 0, '')",
+        ),
+        "an id is long": facts_say("image_ids", "id", "printf('%.*c', 3000000, 'x')"),
+        "an id has control characters": facts_say("image_ids", "id", "'a' || char(10, 27, 8)"),
+        "an id has a zero byte": facts_say("image_ids", "id", "'a' || char(0) || 'b'"),
+        "an id is bytes": facts_say("image_ids", "id", "x'ff'"),
+        "an id is of no image": facts_say("image_ids", "path", "'/nowhere.png'"),
+        "a column is of an unknown type": sql("UPDATE columns SET type = 'blob'"),
+        "a column is of a different type": sql("UPDATE columns SET type = 'date'"),
+        "a column is called like one that every index has": sql(
+            "INSERT INTO columns VALUES ('path', 'integer'), ('gps', 'text'), ('date', 'number')"
+        ),
+        "a column has a hostile name": sql(
+            "INSERT INTO columns VALUES ('x'' OR 1 --`\"' || char(10, 27), 'text')"
+        ),
+        "a column has a long name": sql(
+            "INSERT INTO columns VALUES (printf('%.*c', 3000000, 'x'), 'text')"
+        ),
+        "there are many columns": sql(
+            "INSERT INTO columns WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n "
+            "WHERE i < 100000) SELECT 'column ' || i, 'text' FROM n"
+        ),
+        "a value is of a column that is not there": sql("DELETE FROM columns WHERE name = 'price'"),
+        "a value is of an image that is not there": facts_say("metadata", "path", "'/nowhere.png'"),
+        "a number is text": facts_say("metadata", "value", "'many'"),
+        "a number is bytes": facts_say("metadata", "value", "x'ff'"),
+        "a number is infinite": facts_say("metadata", "value", "9e999"),
+        "a number is a fraction": facts_say("metadata", "value", "0.5"),
+        "a text is long": facts_say("metadata", "value", "printf('%.*c', 3000000, 'x')", "shop"),
+        "a text has control characters": facts_say(
+            "metadata", "value", "char(10, 27, 8) || '[31m'", "shop"
+        ),
+        "a text has a zero byte": facts_say("metadata", "value", "char(0)", "shop"),
+        "a date is nonsense": facts_say("metadata", "value", "'soon'", "seen"),
+        "a truth is 7": facts_say("metadata", "value", "7", "sold"),
+        "metadata are a view": rebuilt_table(
+            "metadata", "CREATE VIEW metadata AS SELECT * FROM {other}"
+        ),
+        "ids are gone": sql("DROP TABLE image_ids"),
+    },
     "shards": {
         **{f"shard is a {kind}": replaced_by(SHARD, kind) for kind in SPECIAL},
         "shards are a link": replaced_by("shards", "link"),
@@ -636,6 +716,11 @@ def use(index: Path, how: str, photos: Path, new: Path) -> object:
     if how == "query":
         found = opened.query(["red", "blue"], top=5)
         return [[(Path(h.image).name, h.box, round(h.score, 3)) for h in hits] for hits in found]
+    if how == "ask":
+        found = opened.query(QUERIES, top=5)
+        told = [[(Path(h.image).name, h.id, h.metadata, len(h.similar)) for h in f] for f in found]
+        json.dumps(told, allow_nan=False)
+        return told
     if how == "info":
         facts = opened.info()
         json.dumps(facts, allow_nan=False)
@@ -692,7 +777,8 @@ def run(folder: Path, group: str, names: list[str]) -> Iterator[dict[str, object
     draw_squares(new / "new.png", {"blue": (0, 0, 30, 9)})
 
     def prepare() -> Iterator[tuple[str, object]]:
-        rg.build(photos, sound, options=OPTIONS, **MODELS)
+        (folder / "facts.csv").write_text(FACTS)
+        rg.build(photos, sound, metadata=folder / "facts.csv", options=OPTIONS, **MODELS)
         yield "done", True
 
     import_heavy_modules()

@@ -94,7 +94,9 @@ def test_members_are_indexed_and_stay_addressable(archive, build, tmp_path):
     assert rg.ground(hit.image, "green", detector=SquareDetector(), clip=ColorEncoder()).image
     page = tmp_path / "page.html"
     rg.render_html([hit], page)
-    assert "data:image/jpeg" in page.read_text(encoding="utf-8")
+    source = page.read_text(encoding="utf-8")
+    assert "data:image/jpeg" in source
+    assert f'href="{archive.as_uri()}"' in source  # nothing opens the member itself
     assert not index.verify().faults
     assert {p.name for p in tmp_path.iterdir()} == {archive.name, "index", "page.html"}
 

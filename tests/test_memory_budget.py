@@ -21,6 +21,7 @@ import pytest
 from bad_images import png_claiming, sound_images
 from fakes import SquareDetector, draw_squares
 from PIL import Image
+from raw_files import dng
 from typer.testing import CliRunner
 
 import retrieval_grounding as rg
@@ -50,6 +51,8 @@ def flat_png(path: Path, width: int, height: int) -> Path:
 def encoded(kind: str, side: int = 1600, **options: object) -> bytes:
     if kind == "HEIF":
         return sound_images()["heic"]
+    if kind == "DNG":
+        return dng(encoded("JPEG", side), (side, side))
     small = np.random.default_rng(0).integers(0, 255, (side // 8, side // 8, 4), np.uint8)
     image = Image.fromarray(small).resize((side, side))
     mode = options.pop("mode", "RGB")
@@ -69,7 +72,7 @@ import re, sys
 sys.path[:] = sys.argv[2:]
 from retrieval_grounding.data.images import decode_with_notes, load_plugins
 load_plugins()
-import numpy, pi_heif.as_plugin
+import numpy, pi_heif.as_plugin, rawpy
 def read(key):
     return int(re.search(key + r":\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
 data = open(sys.argv[1], "rb").read()
@@ -100,6 +103,7 @@ FORMATS = {
     "JPEG 2000": ("JPEG2000", {"mode": "RGBA"}),
     "AVIF": ("AVIF", {"speed": 10, "mode": "RGBA"}),
     "HEIF": ("HEIF", {}),
+    "camera raw": ("DNG", {}),
 }
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 
 import retrieval_grounding as rg
 from retrieval_grounding.core.query.filters import Filters
+from retrieval_grounding.data.metadata_file import read_metadata_file
 from retrieval_grounding.storage.filters import compile_filters
 
 QUIET = rg.BuildOptions(progress=False, workers=1, shard_images=3)
@@ -281,11 +282,10 @@ def test_bad_metadata_is_refused_before_anything_is_built(folder, tmp_path, name
 
 
 def test_parquet_is_read_with_its_types(folder, tmp_path):
-    pyarrow = pytest.importorskip("pyarrow")
-    from pyarrow import parquet
+    import polars
 
-    table = pyarrow.table({"id": ["first", "third"], "price": [1, None], "new": [True, False]})
-    parquet.write_table(table, tmp_path / "about.parquet")
+    table = polars.DataFrame({"id": ["first", "third"], "price": [1, None], "new": [True, False]})
+    table.write_parquet(tmp_path / "about.parquet")
     target = tmp_path / "index"
     rg.build(folder, target, options=QUIET, metadata=folder / "about.csv", **MODELS)
     about = tmp_path / "about.parquet"
@@ -293,6 +293,17 @@ def test_parquet_is_read_with_its_types(folder, tmp_path):
     hits = {hit.id: hit.metadata for hit in index.query("red")}
     assert (hits["first"]["price"], hits["first"]["new"]) == (1.0, True)
     assert "price" not in hits["third"]
+
+
+@pytest.mark.parametrize("cut", [0, 4, 40, -9, -1])
+def test_damaged_parquet_is_one_sentence(tmp_path, cut):
+    import polars
+
+    polars.DataFrame({"id": ["first"], "price": [1]}).write_parquet(tmp_path / "a.parquet")
+    data = (tmp_path / "a.parquet").read_bytes()
+    (tmp_path / "a.parquet").write_bytes(data[:cut])
+    with pytest.raises(rg.MetadataError, match="not a Parquet file"):
+        read_metadata_file(tmp_path / "a.parquet")
 
 
 # Dates, cameras, groups

@@ -17,6 +17,7 @@ from PIL import Image
 
 import retrieval_grounding as rg
 from retrieval_grounding import GroundingError, Hit, render_html
+from retrieval_grounding.core.addresses import link_to
 from retrieval_grounding.search.draw import draw_hits, save_picture
 from retrieval_grounding.search.fonts import missing_characters
 
@@ -254,6 +255,26 @@ def test_the_photograph_is_linked_unless_it_is_not_the_one_that_was_indexed(hit,
         render_html(found, tmp_path / "page.html")
         source, _ = page_of(tmp_path / "page.html")
         assert (f'href="{Path(hit.image).as_uri()}"' in source) == linked
+
+
+@pytest.mark.parametrize(
+    ("address", "link"),
+    [
+        (
+            "https://example.org/a%20b.jpg?size=2&x=(1)",
+            "https://example.org/a%20b.jpg?size=2&x=(1)",
+        ),
+        ("HTTP://example.org/a.jpg", "HTTP://example.org/a.jpg"),
+        ('https://example.org/" onclick="x', ""),
+        ("https://example.org/\x1b\\evil", ""),
+        ("javascript://example.org/%0aalert(1)", ""),
+        ("s3://bucket/a.jpg", ""),
+        ("content:0123", ""),
+        ("a.jpg", ""),
+    ],
+)
+def test_only_what_can_be_opened_is_linked(address, link):
+    assert link_to(address) == link
 
 
 def test_many_photographs_make_smaller_pictures(tmp_path):

@@ -7,7 +7,9 @@ import pytest
 
 from retrieval_grounding.storage.region_ids import region_ids
 from retrieval_grounding.storage.vectors.faiss_index import FaissIndex
+from retrieval_grounding.storage.vectors.numbering import Numbering
 from retrieval_grounding.storage.vectors.search import VectorSearch
+from retrieval_grounding.storage.vectors.search_parameters import SearchParameters
 from retrieval_grounding.storage.vectors.selection import Selection
 
 SHARDS, ROWS, DIMENSION = 20, 2000, 16
@@ -20,6 +22,7 @@ def stored() -> tuple[np.ndarray, np.ndarray, FaissIndex]:
     ids = np.concatenate([region_ids(n, np.arange(ROWS)) for n in range(1, SHARDS + 1)])
     index = FaissIndex.create("flat", DIMENSION)
     index.add(rows, ids)
+    index.prepare_selections()
     return rows, ids, index
 
 
@@ -42,14 +45,15 @@ def test_the_nearest_selected_regions_are_found(stored, share, wider):
     assert selection_of(mask).contains(found).all()
 
 
-def test_regions_far_from_a_phrase_are_found_by_a_wider_search(stored):
+def test_regions_far_from_a_phrase_are_found(stored):
     """The filter leaves out everything near the phrase, as a folder of cats does for 'a dog'."""
     rows, _, index = stored
     mask = rows @ rows[0] < 0.1
     search = VectorSearch(range(1, SHARDS + 1), lambda _: None, index, range(1, SHARDS + 1))
-    [few], complete = search.nearest(rows[:1], 50, selection=selection_of(mask))
-    assert len(few) < 50
+    [found], complete = search.nearest(rows[:1], 50, selection=selection_of(mask))
+    assert len(found) == 200
     assert not complete
+    assert selection_of(mask).contains(found).all()
     [found], _ = search.nearest(rows[:1], 50, wider=4, selection=selection_of(mask))
     assert len(found) == 800
     assert selection_of(mask).contains(found).all()
@@ -60,3 +64,42 @@ def test_unknown_regions_are_not_selected():
     ids = np.concatenate([region_ids(3, np.arange(3)), region_ids(2, np.arange(1)), [-1]])
     assert selection.contains(ids).tolist() == [True, False, False, False, False]
     assert not Selection({}).contains(ids).any()
+
+
+def test_numbers_stand_for_regions_of_shards_with_gaps_between_them():
+    sizes = {2: 5, 3: 1, 9: 4000}
+    ids = np.concatenate([region_ids(n, np.arange(size)) for n, size in sizes.items()])
+    numbering = Numbering.of([ids[::2], ids[1::2]])
+    assert numbering is not None
+    assert numbering.numbers(ids).tolist() == list(range(len(ids)))
+    assert (numbering.ids(np.arange(len(ids))) == ids).all()
+    assert numbering.ids(np.array([[-1, len(ids)]])).tolist() == [[-1, -1]]
+    mask = np.arange(4000) % 3 == 0
+    bits = numbering.bitmap(Selection({1: np.ones(9, bool), 9: mask}))
+    assert np.unpackbits(bits, bitorder="little")[: len(ids)].tolist() == [0] * 6 + mask.tolist()
+
+
+@pytest.mark.parametrize("ids", [[-1, 0], [0, 2], [(1 << 32) + 1]])
+def test_ids_with_gaps_are_left_as_they_are(ids):
+    index = FaissIndex.create("flat", DIMENSION)
+    index.add(np.eye(len(ids), DIMENSION, dtype=np.float32), np.array(ids, np.int64))
+    index.prepare_selections()
+    assert not index.selects
+    assert index.ids.tolist() == ids
+
+
+@pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw"])
+def test_an_index_that_selects_finds_what_it_found_before(stored, kind):
+    rows, ids, _ = stored
+    index = FaissIndex.create(kind, DIMENSION, lists=8)
+    index.train(rows[:4000])
+    index.add(rows[:4000], ids[:4000])
+    everything = SearchParameters(nprobe=8, ef_search=400)
+    before = index.search(rows[:5], 20, everything)
+    index.prepare_selections()
+    assert index.selects
+    assert np.array_equal(index.search(rows[:5], 20, everything), before)
+    assert sorted(index.ids.tolist()) == ids[:4000].tolist()
+    chosen = Selection({1: np.arange(ROWS) % 2 == 0})  # nothing of shard 2
+    _, found = index.search(rows[:5], 20, everything, chosen)
+    assert chosen.contains(found.ravel()).all()

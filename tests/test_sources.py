@@ -322,8 +322,8 @@ def test_accents_match_in_both_unicode_forms(build, tmp_path, stored, asked):
 
 def test_files_with_an_images_name_are_counted_by_reason(build, photos):
     suffixes = {
-        "avci": "avci", "cr2": "raw", "NEF": "raw", "dng": "raw", "jxl": "jxl",
-        "svg": "svg", "pdf": "pdf", "psd": "psd",
+        "avci": "avci", "jxl": "jxl", "svg": "svg", "pdf": "pdf", "psd": "psd", "AI": "eps",
+        "ico": "ico", "hdr": "exr",
     }  # fmt: skip
     for suffix in suffixes:
         (photos / f"x.{suffix}").write_bytes(b"x")
@@ -343,10 +343,10 @@ def test_a_folder_of_unusable_files_is_no_success(terminal, tmp_path):
     bad = tmp_path / "bad"
     bad.mkdir()
     (bad / "x.svg").write_bytes(b"x")
-    (bad / "y.CR2").write_bytes(b"x")
+    (bad / "y.PDF").write_bytes(b"x")
     code, message = terminal("build", "bad")
     assert code == 1
-    assert "1 svg-not-supported, 1 raw-not-supported" in message
+    assert "1 svg-not-supported, 1 pdf-not-supported" in message
     (bad / "z.png").write_bytes(b"no image")
     code, message = terminal("build", "bad")
     assert code == 1

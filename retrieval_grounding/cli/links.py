@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
+
+from ..core.addresses import link_to
 
 __all__ = ["file_link", "supports_links"]
 
@@ -42,14 +43,12 @@ def supports_links(environment: Mapping[str, str] = os.environ) -> bool:
 
 
 def file_link(text: str, path: str) -> str:
-    r"""Return a text that leads to a file; the text itself if the path is not absolute.
+    r"""Return a text that leads to an image; the text itself if nothing leads there.
 
     Examples
     --------
     >>> file_link("a.jpg", "photos/a.jpg")
     'a.jpg'
     """
-    target = Path(path)
-    if not target.is_absolute():
-        return text
-    return f"\x1b]8;;{target.as_uri()}\x1b\\{text}\x1b]8;;\x1b\\"
+    target = link_to(path)
+    return f"\x1b]8;;{target}\x1b\\{text}\x1b]8;;\x1b\\" if target else text

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 from .paths import absolute_path
 from .types import PathLike
@@ -26,6 +27,7 @@ __all__ = [
     "content_address",
     "is_path",
     "is_url",
+    "link_to",
     "split_member",
 ]
 
@@ -34,6 +36,7 @@ ARCHIVE_SUFFIXES = (".zip", ".cbz", ".tar")
 """Suffixes, in lower case, of the archives whose members can be addressed."""
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # two letters at least: C:// is a drive
+_LINKED = re.compile(r"https?://[!#-;=?-Z\[\]_a-z~%]+", re.IGNORECASE)
 _CONTENT = "content:"
 _INSIDE = re.compile(r"\.(?:zip|cbz|tar)(?=[/\\].)", re.IGNORECASE)
 
@@ -85,3 +88,22 @@ def split_member(path: str) -> tuple[str, str] | None:
         if os.path.isfile(archive):  # noqa: PTH113
             return archive, path[len(archive) + 1 :].replace(os.sep, "/")
     return None
+
+
+def link_to(address: str) -> str:
+    """Return the URL that leads to an image: its own, that of its file, or of its archive.
+
+    It is empty where nothing leads there. No scheme but ``http``, ``https`` and ``file`` is linked,
+    and no URL with characters that URLs do not have, since an index may come from a stranger.
+
+    Examples
+    --------
+    >>> link_to("https://example.org/a.jpg"), link_to("javascript://x"), link_to("content:00")
+    ('https://example.org/a.jpg', '', '')
+    """
+    if is_url(address):
+        return address if _LINKED.fullmatch(address) else ""
+    if not is_path(address) or not os.path.isabs(address):  # noqa: PTH117
+        return ""
+    member = split_member(address)
+    return Path(address if member is None else member[0]).as_uri()

@@ -67,7 +67,7 @@ class QueryError(GroundingError, ValueError):
         place = ""
         if text is not None and position is not None:
             rest = text[position : position + 20].split(" ")[0]
-            where = f"at {rest!r}, character {position + 1}" if rest else "at its end"
+            where = f"at {rest!r}, character {position + 1}" if rest else "at the end"
             place = f" ({where} of {text[:200]!r})"
         super().__init__(problem + place)
         self.problem = problem

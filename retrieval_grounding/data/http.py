@@ -155,19 +155,7 @@ def read_http(url: str, limit: int, stopping: Callable[[], bool] = lambda: False
     At most five redirects are followed: never to another scheme than these two, from HTTPS to HTTP,
     or from a public server to one that only this machine or its network can reach.
 
-    Parameters
-    ----------
-    url : str
-        As the user wrote it.
-    limit : int
-        More bytes are refused, at the latest when so many have come.
-    stopping : callable
-        Ends the transfer once it returns True.
-
-    Raises
-    ------
-    ImageError
-        With reason ``missing``, ``unreadable``, ``too-large`` or ``url-refused``.
+    Parameters and errors are those of :func:`.remote.read_url`.
     """
     course = _Course()
     timer = threading.Timer(_SECONDS, course.expire)

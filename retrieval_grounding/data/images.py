@@ -21,8 +21,9 @@ from .heif import is_heif, open_heif
 from .image_source import ImageSource, hash_content, hash_pixels, read_source
 from .jpeg import JpegData
 from .memory import decoding_bytes
-from .photo import read_exif
+from .photo import described_by, read_exif
 from .pixels import to_rgb, turn
+from .raw import is_raw, raw_exif, raw_preview
 
 __all__ = [
     "MAX_PIXELS",
@@ -140,8 +141,8 @@ def decode_image(data: bytes) -> Image.Image:
     """Decode an image into upright 8-bit sRGB, with the pixels that a viewer shows.
 
     The EXIF orientation and ICC profiles are applied. CMYK, palette, grayscale, 16-bit and 32-bit
-    images are converted, transparent pixels are blended with white, and animations yield their
-    first frame.
+    images are converted, transparent pixels are blended with white, animations yield their first
+    frame, and camera raw files their preview.
 
     Parameters
     ----------
@@ -156,8 +157,8 @@ def decode_image(data: bytes) -> Image.Image:
     Raises
     ------
     ImageError
-        With reason ``empty``, ``not-an-image``, ``too-large``, ``truncated``, ``corrupt`` or
-        ``out-of-memory``.
+        With reason ``empty``, ``not-an-image``, ``too-large``, ``truncated``, ``corrupt``,
+        ``raw-not-supported`` or ``out-of-memory``.
     """
     return decode_with_notes(data).image
 
@@ -176,7 +177,7 @@ def decode_with_notes(data: bytes, allow: Callable[[int, int], None] | None = No
     if not data:
         raise ImageError("empty", "the file has no bytes")
     try:
-        return _decode(data, allow)
+        return _decode_raw(data, allow) if is_raw(data) else _decode(data, allow)
     except ImageError:
         raise
     except UnidentifiedImageError as error:
@@ -188,6 +189,17 @@ def decode_with_notes(data: bytes, allow: Callable[[int, int], None] | None = No
     except Exception as error:  # Pillow's plugins raise almost any error on damaged bytes
         reason = "truncated" if "truncated" in str(error).lower() else "corrupt"
         raise ImageError(reason, str(error) or type(error).__name__) from error
+
+
+def _decode_raw(data: bytes, allow: Callable[[int, int], None] | None) -> DecodedImage:
+    def allow_both(memory: int, pixels: int) -> None:
+        if allow is not None:
+            allow(memory + len(data), pixels)
+
+    decoded = _decode(raw_preview(data), allow_both)
+    said, own = decoded.photo, described_by(raw_exif(data))  # previews seldom know the place
+    photo = Photo(own.taken or said.taken, own.camera or said.camera, own.gps or said.gps)
+    return decoded._replace(photo=photo)
 
 
 def _decode(data: bytes, allow: Callable[[int, int], None] | None) -> DecodedImage:

@@ -63,8 +63,8 @@ def read_metadata_file(path: PathLike) -> MetadataTable:
     Parameters
     ----------
     path : path
-        ``.csv`` (with a header; UTF-8), ``.jsonl`` (an object in each line) or ``.parquet`` (with
-        pyarrow). A column ``path`` or ``file_name`` is relative to the folder of the file.
+        ``.csv`` (with a header; UTF-8), ``.jsonl`` (an object in each line) or ``.parquet``. A
+        column ``path`` or ``file_name`` is relative to the folder of the file.
 
     Raises
     ------
@@ -278,17 +278,12 @@ def _json_rows(file: Path) -> Iterator[dict[str, Any]]:
 
 
 def _parquet_rows(file: Path) -> Iterator[dict[str, Any]]:
-    try:
-        from pyarrow import parquet
-    except ImportError as error:
-        raise MetadataError(
-            f"reading {file} needs pyarrow; run: pip install pyarrow, or convert it to .csv"
-        ) from error
-    try:
-        opened = parquet.ParquetFile(file)
-        for batch in opened.iter_batches():
-            yield from batch.to_pylist()
-    except OSError:
-        raise
-    except Exception as error:  # pyarrow raises almost any error on damaged bytes
-        raise MetadataError(f"{file} is not a Parquet file ({error})") from error
+    import polars
+
+    with file.open("rb") as opened:
+        try:
+            table = polars.read_parquet(opened)
+        # Polars raises almost any error on damaged bytes, and one that is no Exception.
+        except (Exception, polars.exceptions.PanicException) as error:
+            raise MetadataError(f"{file} is not a Parquet file ({error})") from error
+    yield from table.iter_rows(named=True)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from ..core.photo import Photo
 
-__all__ = ["perceptual_hash", "read_exif"]
+__all__ = ["described_by", "perceptual_hash", "read_exif"]
 
 
 _EXIF, _GPS = 0x8769, 0x8825
@@ -24,13 +24,20 @@ _BITS_PER_SIDE = 8
 def read_exif(image: Image.Image) -> Photo:
     """Return what the EXIF of an opened image says; nothing if it is missing or damaged."""
     try:
-        exif = image.getexif()
+        return described_by(image.getexif())
+    except Exception:  # Pillow raises almost any error on damaged EXIF
+        return Photo()
+
+
+def described_by(exif: Image.Exif) -> Photo:
+    """Return what EXIF says; nothing if it is damaged."""
+    try:
         details, place = exif.get_ifd(_EXIF), exif.get_ifd(_GPS)
         dates = [_date(details.get(tag)) for tag in _TAKEN] + [_date(exif.get(_CHANGED))]
         make, model = _text(exif.get(_MAKE)), _text(exif.get(_MODEL))
         camera = model if model.lower().startswith(make.lower()) else f"{make} {model}".strip()
         return Photo(next(filter(None, dates), ""), camera[:_MAX_CAMERA], _LATITUDE in place)
-    except Exception:  # Pillow raises almost any error on damaged EXIF
+    except Exception:  # tags are decoded when they are read
         return Photo()
 
 

@@ -9,18 +9,16 @@ __all__ = ["IMAGE_SUFFIXES", "suffix_of", "unsupported"]
 
 IMAGE_SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .apng .webp .gif .bmp .dib .tif .tiff .avif .mpo"
-    " .jp2 .j2k .jpx .jpf .ppm .pgm .pbm .pnm .heic .heics .heif .heifs .hif".split()
+    " .jp2 .j2k .jpx .jpf .ppm .pgm .pbm .pnm .heic .heics .heif .heifs .hif"
+    # Camera raw
+    " .3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .gpr .iiq .kdc .mef .mos .mrw .nef .nrw .orf"
+    " .pef .raf .raw .rw2 .rwl .sr2 .srf .srw .x3f".split()
 )
 """Suffixes, in lower case, of the files to use in a folder."""
 
 _CONVERT = "convert it to JPEG or PNG"
 _KINDS = {
     "avci": (".avci", _CONVERT),
-    "raw": (
-        ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .gpr .iiq .kdc .mef .mos .mrw .nef .nrw .orf "
-        ".pef .raf .raw .rw2 .rwl .sr2 .srf .srw .x3f",
-        "a camera's raw file; export it as JPEG",
-    ),
     "jxl": (".jxl", _CONVERT),
     "svg": (".svg .svgz", "a drawing without pixels; export it as PNG"),
     "pdf": (".pdf", "a document; export its pages as images"),

@@ -16,6 +16,7 @@ import numpy as np
 from ..core.hits import MIN_PROBABILITY, Hit, Similar
 from ..core.photo import Photo
 from ..core.phrases import Phrases
+from ..core.query.filters import Filters
 from ..core.query.value import Query
 from ..core.threads import single_thread
 from ..matching.calibration import Probabilities
@@ -72,31 +73,35 @@ def answer_all(
     matcher: Matcher,
     options: AnswerOptions,
 ) -> list[list[Hit]]:
-    """Return the hits of each query: plain phrases in one pass, each other query by itself.
+    """Return the hits of each query: phrases in one pass, each other query by itself.
+
+    What has several clauses, or may have to look further for hits, is a query by itself.
 
     See :func:`answer` for errors.
     """
     found: dict[int, list[Hit]] = {}
-    passes: dict[AnswerOptions, list[int]] = {}
+    passes: dict[tuple[AnswerOptions, Filters], list[int]] = {}
     for number, query in enumerate(queries):
         own = options.of(query)
-        if query.is_plain:
-            passes.setdefault(own, []).append(number)
+        if query.is_plain or (query.is_filtered_phrase and not own.skip_missing):
+            passes.setdefault((own, query.filters), []).append(number)
         else:
             found[number] = answer(query, catalog, retriever, encoder, matcher, own)
-    for own, numbers in passes.items():
-        texts = [queries[number].title for number in numbers]
+    for (own, filters), numbers in passes.items():
+        texts = [queries[number].phrase or "" for number in numbers]
         phrases = embed_phrases(encoder, texts)
         hits = retriever.search(
-            phrases, matcher, own.top, own.candidates, own.exact, own.skip_missing
+            phrases, matcher, own.top, own.candidates, own.exact, own.skip_missing, filters
         )
         hits = discount_unknown(encoder, texts, hits)
         calibrated_on = describe_calibration(catalog, matcher)
         for place, number in enumerate(numbers):
-            asked = Asked(queries[number], phrases[place : place + 1], (), matcher, calibrated_on)
+            query = queries[number]
+            asked = Asked(query, phrases[place : place + 1], (), matcher, calibrated_on)
             explainer = Explainer(asked, retriever.regions_of)
             kept = filter_by_probability(hits[place], own.min_probability)
-            found[number] = [replace(hit, explainer=explainer) for hit in kept]
+            title = query.title
+            found[number] = [replace(hit, phrase=title, explainer=explainer) for hit in kept]
     ordered = [found[number] for number in range(len(queries))]
     return with_metadata(catalog, ordered) if retriever.has_metadata else ordered
 

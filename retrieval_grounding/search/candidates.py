@@ -8,16 +8,17 @@ import numpy as np
 import numpy.typing as npt
 
 from ..core.phrases import Phrases
+from ..core.query.filters import Filters
 from ..core.region_table import RegionTable
 from ..core.types import RowKey
 from ..storage.catalog import Catalog
 from ..storage.filters import SqlCondition
 from ..storage.region_store import RegionStore
 from ..storage.rows import ImageRow
-from .selecting import Selected
+from .selecting import Selected, select
 from .snapshot import Snapshot
 
-__all__ = ["Candidates", "find_candidates", "find_images"]
+__all__ = ["Candidates", "find_candidates", "find_images", "ids_of_regions", "select_once"]
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,15 @@ class Candidates:
         The regions of `keys`, in that order; None if there are no candidates.
     first_ids : list of int
         The id of the first region of each of `keys`; those of an image's regions are consecutive.
+    allowed : bool array or None
+        Which of the regions filters allow, at least one of each image; None if they allow all.
     """
 
     by_phrase: list[list[RowKey]]
     images: dict[RowKey, list[ImageRow]]
     regions: RegionTable | None
     first_ids: list[int]
+    allowed: npt.NDArray[np.bool_] | None = None
 
     @property
     def keys(self) -> list[RowKey]:
@@ -66,17 +70,24 @@ def find_candidates(
     phrases: Phrases,
     count: int,
     exact: bool,
-    selected: Selected | None = None,
+    filters: Filters,
 ) -> Candidates | None:
     """Return `count` candidate images for each phrase, or None if `snapshot` is out of date.
 
-    With `selected`, only images with a region that filters allow are candidates.
+    Only images with a region that the filters allow are candidates.
 
     Raises
     ------
+    QueryError
+        If a condition does not fit the columns of the index.
     StoreError
         If a shard cannot be opened.
     """
+    selected = None
+    if filters:
+        selected = select_once(catalog, store, snapshot, filters)
+        if selected is None:
+            return None
     found = find_images(catalog, snapshot, phrases, count, exact, selected)
     if found is None:
         return None
@@ -84,10 +95,43 @@ def find_candidates(
     keys = [key for own in by_phrase for key in own]
     if keys:
         first_ids = [store.region_id(key, 0) for key in keys]
-        return Candidates(by_phrase, images, store.gather(keys), first_ids)
+        regions = store.gather(keys)
+        allowed = None
+        if selected is not None and filters.of_regions:
+            allowed = selected.regions.contains(ids_of_regions(first_ids, regions.offsets))
+        return Candidates(by_phrase, images, regions, first_ids, allowed)
     if catalog.generation != snapshot.generation:
         return None
     return Candidates(by_phrase, {}, None, [])
+
+
+def select_once(
+    catalog: Catalog, store: RegionStore, snapshot: Snapshot, filters: Filters
+) -> Selected | None:
+    """Return what filters allow, or None if `snapshot` is out of date; a snapshot keeps it.
+
+    Raises
+    ------
+    QueryError
+        If a condition does not fit the columns of the index.
+    StoreError
+        If a shard cannot be opened.
+    """
+    selected = snapshot.selections.get(filters)
+    if selected is None:
+        numbers = sorted(snapshot.vectors.shard_vectors.numbers)
+        selected = select(catalog, numbers, store.open_shard, snapshot.generation, filters)
+        if selected is not None:
+            snapshot.selections.keep(filters, selected)
+    return selected
+
+
+def ids_of_regions(first_ids: list[int], offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return the ids of all regions of images, of which the first are known."""
+    counts = np.diff(offsets)
+    inside = np.arange(int(offsets[-1])) - np.repeat(offsets[:-1], counts)
+    ids: npt.NDArray[np.int64] = np.repeat(np.array(first_ids, np.int64), counts) + inside
+    return ids
 
 
 def find_images(

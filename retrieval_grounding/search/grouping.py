@@ -13,13 +13,19 @@ import numpy.typing as npt
 from ..core.photo import Photo
 from ..core.query.text import Grouping
 
-__all__ = ["Face", "Group", "fold", "most_diverse"]
+__all__ = ["Face", "Group", "fold", "is_near", "most_diverse"]
 
 
 Relation = Literal["near", "burst"]
 
-_NEAR_BITS = 10
-_NEAR_COSINE = 0.94
+_NEAR = ((10, 0.75), (20, 0.94))
+"""Bits that may differ, and the cosine that it takes then; docs/performance.md has the measurement.
+Resized copies keep the hash, cropped ones the cosine."""
+
+_EDGES = 12
+_NEAR_IF_FLAT = (10, 0.94)
+"""For pictures with fewer bits set: they have few edges, so that their hashes say little."""
+
 _NEAR_COSINE_ALONE = 0.985
 _BURST_SECONDS = 10
 _BURST_COSINE = 0.85
@@ -83,8 +89,7 @@ def fold(faces: Sequence[Face], kind: Grouping) -> list[Group]:
 def _relation(first: Face, second: Face) -> Relation | None:
     cosine = float(first.embedding @ second.embedding)
     if first.photo.looks and second.photo.looks:
-        bits = (int(first.photo.looks, 16) ^ int(second.photo.looks, 16)).bit_count()
-        if bits <= _NEAR_BITS and cosine >= _NEAR_COSINE:
+        if is_near(int(first.photo.looks, 16), int(second.photo.looks, 16), cosine):
             return "near"
     elif cosine >= _NEAR_COSINE_ALONE:
         return "near"
@@ -94,6 +99,21 @@ def _relation(first: Face, second: Face) -> Relation | None:
         return None
     apart = datetime.fromisoformat(first.photo.taken) - datetime.fromisoformat(second.photo.taken)
     return "burst" if abs(apart.total_seconds()) <= _BURST_SECONDS else None
+
+
+def is_near(first: int, second: int, cosine: float) -> bool:
+    """Return whether two images are near-duplicates, by their hashes and their cosine.
+
+    >>> busy = 0x0F0F_3C3C_5A5A_6969
+    >>> is_near(busy, busy, 0.8), is_near(busy, busy, 0.6), is_near(busy, busy ^ 0xFFFF, 0.96)
+    (True, False, True)
+    >>> is_near(0b11, 0b11, 0.8)
+    False
+    """
+    bits = (first ^ second).bit_count()
+    is_flat = min(first.bit_count(), second.bit_count()) < _EDGES
+    rules = (_NEAR_IF_FLAT,) if is_flat else _NEAR
+    return any(bits <= most and cosine >= least for most, least in rules)
 
 
 def most_diverse(

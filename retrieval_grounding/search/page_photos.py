@@ -11,6 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from ..core.addresses import link_to
 from ..core.errors import ImageError
 from ..core.groups import shown_label
 from ..core.hits import Hit
@@ -25,6 +26,7 @@ _SURE = 0.5  # a detector's score from which its label is shown
 _PAGE_PIXELS = 60_000_000  # of all pictures of a page, about 20 MB
 _PHOTO_PIXELS = 1600 * 1200
 _WIDEST, _TALLEST = 2.4, 0.6  # ratios of width to height that a card may have
+_LINE, _NAME = 5.0, 60.0  # about what a name takes, as percentages of the photograph
 _LONG_WORK = 20  # photographs from which progress is shown
 
 
@@ -63,6 +65,15 @@ class Mark:
     def above(self) -> bool:
         """Whether the name has room above the box."""
         return self.y > 8
+
+    @property
+    def line(self) -> float:
+        """Where its name is, from above."""
+        return self.y + _LINE * (-self.row - 1 if self.above else self.row)
+
+    def covers(self, other: Mark) -> bool:
+        """Return whether its name may lie on another mark's."""
+        return abs(self.line - other.line) < _LINE and abs(self.x - other.x) < _NAME
 
     @property
     def side(self) -> str:
@@ -111,9 +122,8 @@ class Photo:
 
     @property
     def link(self) -> str:
-        """A URL of the file, only for content that was checked; empty if there is none."""
-        path = Path(self.path)
-        return path.as_uri() if self.source and path.is_absolute() else ""
+        """A URL of the file or its archive, if the picture is shown; empty if there is none."""
+        return link_to(self.path) if self.source else ""
 
     @property
     def ratio(self) -> float:
@@ -209,8 +219,8 @@ def _photo(
         y1, y2 = (value * first.box[3] / hits[0].box[3] for value in hit.box[1::2])
         mark.x, mark.width = _percent(x1, image.width), _percent(x2 - x1, image.width)
         mark.y, mark.height = _percent(y1, image.height), _percent(y2 - y1, image.height)
-        near = (abs(m.x - mark.x) < 30 and abs(m.y - mark.y) < 6 for m in marks[:index])
-        mark.row = sum(near)
+        while any(map(mark.covers, marks[:index])):
+            mark.row += 1
     return photo
 
 

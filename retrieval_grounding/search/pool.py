@@ -14,8 +14,8 @@ from ..core.types import RowKey
 from ..storage.catalog import Catalog
 from ..storage.region_store import RegionStore
 from ..storage.rows import ImageRow
-from .candidates import find_images
-from .selecting import Selected, select
+from .candidates import find_images, ids_of_regions, select_once
+from .selecting import Selected
 from .snapshot import Snapshot
 
 __all__ = ["Pool", "PoolRequest", "gather_pool"]
@@ -88,18 +88,9 @@ def gather_pool(
     """
     selected: Selected | None = None
     if request.filters:
-        selected = snapshot.selections.get(request.filters)
+        selected = select_once(catalog, store, snapshot, request.filters)
         if selected is None:
-            selected = select(
-                catalog,
-                sorted(snapshot.vectors.shard_vectors.numbers),
-                store.open_shard,
-                snapshot.generation,
-                request.filters,
-            )
-            if selected is None:
-                return None
-            snapshot.selections.keep(request.filters, selected)
+            return None
     found: dict[RowKey, list[ImageRow]] = {}
     keys: dict[RowKey, None] = {}
     is_all = True
@@ -120,9 +111,7 @@ def gather_pool(
         return () if catalog.generation == snapshot.generation else None
     chosen = list(keys)
     regions = store.gather(chosen)
-    counts = np.diff(regions.offsets)
-    firsts = np.array([store.region_id(key, 0) for key in chosen], np.int64)
-    inside = np.arange(len(regions)) - np.repeat(regions.offsets[:-1], counts)
-    ids = np.repeat(firsts, counts) + inside
+    first_ids = [store.region_id(key, 0) for key in chosen]
+    ids = ids_of_regions(first_ids, regions.offsets)
     mask = np.ones(len(ids), bool) if selected is None else selected.regions.contains(ids)
     return Pool(chosen, found, regions, ids, mask, is_all)

@@ -37,8 +37,11 @@ def best_regions(
     >>> best_regions(np.array([0.1, 0.9, 0.5, 0.2], np.float32), np.array([0, 2, 4])).tolist()
     [1, 2]
     """
-    pairs = zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)
-    return np.array([start + int(np.argmax(scores[start:end])) for start, end in pairs], np.int64)
+    starts = offsets[:-1]
+    largest = np.repeat(np.maximum.reduceat(scores, starts), np.diff(offsets))
+    rows = np.flatnonzero(scores == largest)
+    best: npt.NDArray[np.int64] = rows[np.searchsorted(rows, starts)]  # the first of equal ones
+    return best
 
 
 def make_hit(

@@ -10,6 +10,7 @@ import numpy as np
 from ..core.errors import StoreError
 from ..core.hits import Hit
 from ..core.phrases import Phrases
+from ..core.query.filters import Filters
 from ..core.region_table import RegionTable
 from ..core.threads import WORTH_THREADS, single_thread
 from ..matching import checks
@@ -28,6 +29,7 @@ __all__ = ["Retriever"]
 
 logger = logging.getLogger(__name__)
 
+_NO_FILTERS = Filters()
 _ATTEMPTS = 3
 _PHRASES_AT_ONCE = 64  # the regions of their candidates are in memory together
 
@@ -60,6 +62,7 @@ class Retriever:
         candidates: int,
         exact: bool = False,
         skip_missing: bool = False,
+        filters: Filters = _NO_FILTERS,
     ) -> list[list[Hit]]:
         """Return the best region of each of the `top` best images, for each phrase.
 
@@ -77,6 +80,8 @@ class Retriever:
             Compare every region with each phrase, regardless of the kind of vector index.
         skip_missing : bool
             Leave out images whose files no longer exist.
+        filters : Filters
+            Which images and regions may be found.
         """
         hits: list[list[Hit]] = []
         for start in range(0, len(phrases), _PHRASES_AT_ONCE):
@@ -84,7 +89,7 @@ class Retriever:
             small = len(part) < WORTH_THREADS and not exact
             with single_thread() if small else contextlib.nullcontext():
                 sought = matcher.sought(part) if isinstance(matcher, FeedbackMatcher) else part
-                found = self.candidates(sought, max(candidates, top), exact)
+                found = self.candidates(sought, max(candidates, top), exact, filters)
                 hits += self._rank(part, found, matcher, top, skip_missing)
         return hits
 
@@ -102,7 +107,13 @@ class Retriever:
         """Return the newest snapshot of the index."""
         return self._snapshots.latest()
 
-    def candidates(self, phrases: Phrases, count: int, exact: bool = False) -> Candidates:
+    def candidates(
+        self,
+        phrases: Phrases,
+        count: int,
+        exact: bool = False,
+        filters: Filters = _NO_FILTERS,
+    ) -> Candidates:
         """Return `count` candidate images for each phrase, with their regions.
 
         If the catalog changes meanwhile, the search restarts. The last attempt holds the catalog,
@@ -111,7 +122,9 @@ class Retriever:
         for _ in range(_ATTEMPTS):
             snapshot = self.snapshot()
             try:
-                found = find_candidates(self._catalog, self._store, snapshot, phrases, count, exact)
+                found = find_candidates(
+                    self._catalog, self._store, snapshot, phrases, count, exact, filters
+                )
             except StoreError:  # a shard may have been compacted away before it was opened
                 if self._catalog.generation == snapshot.generation:
                     raise
@@ -120,7 +133,9 @@ class Retriever:
                 return found
             logger.debug("search restarted: the index changed during the search")
         with self._snapshots.held() as snapshot:
-            found = find_candidates(self._catalog, self._store, snapshot, phrases, count, exact)
+            found = find_candidates(
+                self._catalog, self._store, snapshot, phrases, count, exact, filters
+            )
         assert found is not None  # the catalog cannot change inside the block
         return found
 
@@ -210,7 +225,9 @@ class Retriever:
         if regions is None:
             return [[] for _ in phrases.texts]
         scores = checks.score_pairs(matcher, phrases, regions, candidates.phrase_rows)
-        best = best_regions(scores, regions.offsets)
+        allowed = candidates.allowed
+        may_be_found = scores if allowed is None else np.where(allowed, scores, -np.inf)
+        best = best_regions(may_be_found, regions.offsets)
         searched = self.snapshot().images
         probabilities = best_probabilities(matcher, scores, best, candidates.positions(), searched)
         keys, starts = candidates.keys, regions.offsets.tolist()

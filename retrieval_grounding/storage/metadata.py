@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Literal, NamedTuple, get_args
 
 from ..core.errors import MetadataError
@@ -27,6 +29,9 @@ _STORED: dict[ColumnType, tuple[type, ...]] = {
     "text": (str,),
 }
 MAX_COLUMNS = 256
+_PHOTOS = "SELECT content_hash, taken, camera, gps, looks FROM photos"
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", re.ASCII)
+_LOOKS = re.compile(r"([0-9a-f]{16})?")
 
 
 class ImageMetadata(NamedTuple):
@@ -62,13 +67,17 @@ class MetadataTables(OpenCatalog):
         """Return what is known about photographs, by the hash of their content."""
         found: dict[str, Photo] = {}
         for part in _parts(list(dict.fromkeys(content_hashes))):
-            rows = self._database.select(
-                (str, str, str, int, str),
-                "SELECT content_hash, taken, camera, gps, looks FROM photos "
-                f"WHERE content_hash IN ({_marks(part)})",
-                *part,
-            )
-            found |= {row[0]: Photo(row[1], row[2], bool(row[3]), row[4]) for row in rows}
+            found |= self._photos(f"{_PHOTOS} WHERE content_hash IN ({_marks(part)})", *part)
+        return found
+
+    def _photos(self, query: str, *values: str) -> dict[str, Photo]:
+        rows = self._database.select((str, str, str, int, str), query, *values)
+        found = {row[0]: Photo(row[1], row[2], bool(row[3]), row[4]) for row in rows}
+        if not all(
+            (not photo.taken or _is_time(photo.taken)) and _LOOKS.fullmatch(photo.looks)
+            for photo in found.values()
+        ):
+            raise self._database.damaged("what it says of a photograph is impossible")
         return found
 
     def metadata_of(self, paths: Sequence[str]) -> dict[str, ImageMetadata]:
@@ -176,10 +185,8 @@ class MetadataTables(OpenCatalog):
             if not _fits(types.get(name), value):
                 problems.append(f"a value of the column {name!r:.50} is of a different type")
                 break
-        self._database.select(
-            (str, str, str, int, str),
-            "SELECT content_hash, taken, camera, gps, looks FROM photos",
-        )
+        self.paths_by_id()
+        self._photos(_PHOTOS)
         return problems
 
     def _checked(self, kind: ColumnType | None, value: object) -> MetadataValue:
@@ -199,7 +206,18 @@ def _fits(kind: ColumnType | None, value: object) -> bool:
         return False
     if isinstance(value, float):
         return math.isfinite(value)
+    if kind == "boolean":
+        return value in (0, 1)
+    if kind == "date":
+        return isinstance(value, str) and _is_time(value)
     return not (isinstance(value, str) and "\0" in value)
+
+
+def _is_time(text: str) -> bool:
+    try:
+        return bool(_TIME.fullmatch(text) and datetime.fromisoformat(text))
+    except ValueError:
+        return False
 
 
 def _parts(values: Sequence[str]) -> list[Sequence[str]]:

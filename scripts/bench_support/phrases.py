@@ -10,6 +10,7 @@ import numpy as np
 
 import retrieval_grounding as rg
 from retrieval_grounding.core.phrases import clean_phrase
+from retrieval_grounding.matching.language.parse import parse_phrase
 from retrieval_grounding.matching.statements import pseudo_statements
 from retrieval_grounding.models.encoder import Fingerprint
 from retrieval_grounding.storage.catalog import Catalog
@@ -17,21 +18,27 @@ from retrieval_grounding.storage.region_store import RegionStore
 
 
 class KnownPhrases:
-    """An encoder that looks up embeddings; with `fallback` it loads nano for other phrases."""
+    """An encoder that looks up embeddings; with `fallback` it loads nano for other phrases.
 
-    def __init__(self, texts: list[str], embeddings: np.ndarray, fingerprint: Fingerprint) -> None:
-        self.texts = texts
-        self.embeddings = embeddings
+    `known` are the phrases to ask, `count` of them, and then their parts, which matchers embed.
+    """
+
+    def __init__(
+        self, known: list[str], embeddings: np.ndarray, fingerprint: Fingerprint, count: int
+    ) -> None:
+        self.texts = known[:count]
+        self.embeddings = embeddings[:count]
         self.fingerprint = fingerprint
         self.dimension = embeddings.shape[1]
         self.fallback = False
-        self._rows = {text: row for row, text in enumerate(texts)}
+        self._known = embeddings
+        self._rows = {text: row for row, text in enumerate(known)}
 
     def encode_phrases(self, phrases: Sequence[str]) -> np.ndarray:
         """Return the embeddings of known phrases."""
         if self.fallback and not self._rows.keys() >= set(phrases):
             return rg.load_encoder("nano").encode_phrases(phrases)
-        return self.embeddings[[self._rows[phrase] for phrase in phrases]]
+        return self._known[[self._rows[phrase] for phrase in phrases]]
 
     def encode_regions(self, *_: object) -> np.ndarray:
         """Raise an error, because nothing is built here."""
@@ -40,8 +47,8 @@ class KnownPhrases:
     def save(self, path: Path) -> None:
         """Write all phrases to a file."""
         np.savez(
-            path, texts=np.array(self.texts), embeddings=self.embeddings,
-            fingerprint=np.array(list(vars(self.fingerprint).values())),
+            path, known=np.array(list(self._rows)), embeddings=self._known,
+            fingerprint=np.array(list(vars(self.fingerprint).values())), count=len(self.texts),
         )  # fmt: skip
 
     @classmethod
@@ -49,7 +56,8 @@ class KnownPhrases:
         """Read what :meth:`save` wrote."""
         with np.load(path) as stored:
             fingerprint = Fingerprint(*stored["fingerprint"].tolist())
-            return cls(stored["texts"].tolist(), stored["embeddings"], fingerprint)
+            known, count = stored["known"].tolist(), int(stored["count"])
+            return cls(known, stored["embeddings"], fingerprint, count)
 
 
 def load_phrases(seed: Path, shared: Path, count: int) -> KnownPhrases:
@@ -67,4 +75,7 @@ def load_phrases(seed: Path, shared: Path, count: int) -> KnownPhrases:
     texts = list(dict.fromkeys(texts))
     order = np.random.default_rng(0).permutation(len(texts))[:count]
     chosen = [texts[number] for number in order]
-    return KnownPhrases(chosen, encoder.encode_phrases(chosen), encoder.fingerprint)
+    parsed = [parse_phrase(text) for text in chosen]
+    parts = [text for part in parsed for text in (part.core, part.noun, part.landmark) if text]
+    known = list(dict.fromkeys([*chosen, *parts]))
+    return KnownPhrases(known, encoder.encode_phrases(known), encoder.fingerprint, len(chosen))

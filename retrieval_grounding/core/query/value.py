@@ -167,6 +167,11 @@ class Query:
         return self == Query(self.phrase, top=self.top, min_probability=self.min_probability)
 
     @property
+    def is_filtered_phrase(self) -> bool:
+        """Whether it is a plain phrase, perhaps among some of the images or regions only."""
+        return replace(self, filters=Filters()).is_plain
+
+    @property
     def title(self) -> str:
         """What its hits are called: the phrase, or the text form of a query that is more."""
         if self.phrase is not None and self.is_plain:

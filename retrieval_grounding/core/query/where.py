@@ -111,7 +111,7 @@ def parse_where(text: str) -> Condition:
     >>> parse_where("price <")
     Traceback (most recent call last):
         ...
-    retrieval_grounding.core.errors.QueryError: a value is missing (at its end of 'price <')
+    retrieval_grounding.core.errors.QueryError: a value is missing (at the end of 'price <')
     """
     if not isinstance(text, str) or len(text) > _MAX_CHARACTERS:
         raise QueryError(f"a condition is a text of at most {_MAX_CHARACTERS:,} characters")

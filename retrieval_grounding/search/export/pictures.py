@@ -27,23 +27,7 @@ _LARGEST_SIDE = 65_500  # of a JPEG
 def save_crops(hits: Sequence[Hit], folder: PathLike) -> list[SkippedFile]:
     """Write the region of each hit as a JPEG, in a folder for each phrase, best first.
 
-    Parameters
-    ----------
-    hits : sequence of Hit
-        What to cut out.
-    folder : path
-        A new or empty folder, or a name that ends in ``.zip``. A crop is called
-        ``PHRASE/001 NAME.jpg``.
-
-    Returns
-    -------
-    list of SkippedFile
-        Photographs that could not be read, or have changed since they were indexed.
-
-    Raises
-    ------
-    GroundingError
-        If the folder has files in it, or something cannot be written.
+    Parameters, results and errors are those of :meth:`.Hits.save_crops`.
     """
     skipped: list[SkippedFile] = []
     ranks: Counter[str] = Counter()
@@ -67,22 +51,7 @@ def save_yolo(hits: Sequence[Hit], folder: PathLike) -> list[SkippedFile]:
 
     The phrases are the classes. Photographs are copied as upright JPEGs, without metadata.
 
-    Parameters
-    ----------
-    hits : sequence of Hit
-        The labels.
-    folder : path
-        A new or empty folder, or a name that ends in ``.zip``.
-
-    Returns
-    -------
-    list of SkippedFile
-        Photographs that could not be read, or have changed since they were indexed.
-
-    Raises
-    ------
-    GroundingError
-        If the folder has files in it, or something cannot be written.
+    Parameters, results and errors are those of :meth:`.Hits.save_crops`.
     """
     skipped: list[SkippedFile] = []
     phrases = phrases_of(hits)

@@ -66,7 +66,6 @@ def copy_to_gpus(vectors: ShardVectors, dimension: int, device: str) -> FaissInd
     ]
     index = FaissIndex("flat", combine_parts(parts, dimension))
     index.keep_alive = (*resources, *parts)
-    index.selects = False
     for embeddings, ids in vectors.blocks():
         index.add(embeddings, ids)
     return index

@@ -36,7 +36,8 @@ def load_vectors(
     catalog : Catalog
         Catalog of the index.
     mapped : bool
-        Map the file into memory if its kind allows it; the index must not be changed then.
+        Map the file into memory if its kind allows it, and let searches be restricted; the index
+        must not be changed then.
     """
     while True:
         metadata = read_metadata(catalog)
@@ -46,6 +47,8 @@ def load_vectors(
         try:
             index = _load(path, metadata, catalog.dimension, mapped)
             _check_regions(index, metadata, catalog.shard_regions())
+            if mapped:
+                index.prepare_selections()
         except (OSError, StoreError) as error:  # it is only a copy: the shards have every vector
             if read_metadata(catalog) != metadata:  # a writer has replaced the file meanwhile
                 continue

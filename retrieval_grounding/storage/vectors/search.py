@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection
 
 import numpy as np
@@ -21,17 +20,11 @@ __all__ = ["VectorSearch"]
 
 
 _FLAT_REGIONS_PER_IMAGE = 4
-_FEW_REGIONS = 1 << 14
-"""Comparing so many takes no longer than a search in inverted lists with a selector."""
-
-_MIN_SHARE_TO_SIFT = 0.05
-"""FAISS asks its selector about every code, in a hash table. Leaving out regions afterwards is
-faster, unless most are left out; a search that must go on uses the selector."""
-
-_SIFTED = 1.1
+_FEW_REGIONS = 1 << 13
+"""Comparing so many takes no longer than a search in inverted lists."""
 
 _MIN_SHARE_OF_A_GRAPH = 0.1
-_WIDENING = 0.3
+_WIDENING = 0.25
 _EXACT_REGIONS_PER_IMAGE = 16  # returning more regions costs less than searching again
 
 
@@ -148,15 +141,7 @@ class VectorSearch:
             parameters = self._tuning.parameters.scaled(factor)
             per_image = self._tuning.refine_factor
         k = per_image * images * wider
-        searched = k
-        if selection is None:
-            scores, ids = index.search(queries, k, parameters)
-        elif wider == 1 and index.kind != "hnsw" and selection.share >= _MIN_SHARE_TO_SIFT:
-            searched = math.ceil(_SIFTED * k / selection.share)
-            scores, ids = _sifted(*index.search(queries, searched, parameters), selection, k)
-        else:
-            scores, ids = index.search(queries, k, parameters, selection)
-            scores[~selection.contains(ids.ravel()).reshape(ids.shape)] = -np.inf
+        scores, ids = index.search(queries, k, parameters, selection)
         sound = np.isfinite(scores) if selection is None else ~np.isnan(scores)
         if index.kind == "flat" and not sound.all():
             raise StoreError(
@@ -166,16 +151,5 @@ class VectorSearch:
         if index.kind != "flat":
             scores = self.shard_vectors.score(queries, np.where(np.isfinite(scores), ids, -1))
         all_lists = index.kind != "ivf" or parameters.nprobe >= index.lists
-        restricted = selection is not None and searched == k
-        available = len(selection) if selection is not None and restricted else len(index)
-        return k, scores, ids, searched >= available and all_lists
-
-
-def _sifted(
-    scores: npt.NDArray[np.float32], ids: npt.NDArray[np.int64], selection: Selection, k: int
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """Return the first `k` selected regions of each query; the others get minus infinity."""
-    kept = selection.contains(ids.ravel()).reshape(ids.shape)
-    scores = np.where(kept, scores, np.float32(-np.inf))
-    order = np.argsort(~kept, axis=1, kind="stable")[:, :k]
-    return np.take_along_axis(scores, order, axis=1), np.take_along_axis(ids, order, axis=1)
+        available = len(index) if selection is None else len(selection)
+        return k, scores, ids, k >= available and all_lists

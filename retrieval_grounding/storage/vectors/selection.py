@@ -52,14 +52,6 @@ class Selection:
         return np.concatenate([np.zeros(0, np.int64), *parts])
 
     @cached_property
-    def excluded_ids(self) -> npt.NDArray[np.int64]:
-        """The ids of the other regions, ascending."""
-        parts = [
-            region_ids(number, np.flatnonzero(~self.masks[number])) for number in sorted(self.masks)
-        ]
-        return np.concatenate([np.zeros(0, np.int64), *parts])
-
-    @cached_property
     def faiss_cache(self) -> dict[str, Any]:
         """What FAISS makes of the selection, kept as long as the selection."""
         return {}
