@@ -1,8 +1,7 @@
 #!/usr/bin/env python3
 """Draw a data set in REFER's layout: still lifes, and expressions with one known meaning each.
 
-    python scripts/draw_refer.py drawn --images 2000
-    retrieval-grounding reproduce refcocog --data drawn --preset nano
+Then ``retrieval-grounding reproduce refcocog --data FOLDER --preset nano`` reproduces on it.
 """
 
 from __future__ import annotations
