@@ -186,7 +186,7 @@ class _Run:
         )
 
     def _train(self, variant: Variant, built: Stage) -> list[Stage]:
-        """Train both matchers on every way of splitting; the index answers by the first residual."""
+        """Train both matchers for every way of splitting; use the first residual."""
         options, stages = self._options, []
         wanted = [
             Trained(kind, name)
