@@ -22,6 +22,7 @@ from .search.answer import AnswerOptions, answer_all
 from .search.hits import Hits
 from .search.opened import OpenedIndex
 from .storage.catalog import Catalog
+from .storage.feedback_file import FeedbackFile
 from .storage.rows import ImageRow
 
 if TYPE_CHECKING:
@@ -106,6 +107,10 @@ class Index(Maintenance, Learning):
     @property
     def _resolved_device(self) -> str:
         return self._opened.device
+
+    @property
+    def _feedback_file(self) -> FeedbackFile:
+        return self._opened.feedback_file
 
     @property
     def _decoder(self) -> Decoder:

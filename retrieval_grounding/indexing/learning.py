@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from ..matching.entries import MatcherEntry, matcher_entries
+from ..storage.feedback_file import FeedbackFile
 from ..storage.lock import writer_lock
 from .base import IndexBase
 from .model_spec import encoder_fingerprint
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ..matching.fit_result import Fit
     from ..matching.options import TrainingOptions
     from ..matching.sources import Sources
+    from .feedback import Feedback
 
 __all__ = ["Learning"]
 
@@ -32,6 +34,17 @@ class Learning(IndexBase):
     @property
     @abstractmethod
     def _resolved_device(self) -> str: ...
+
+    @property
+    @abstractmethod
+    def _feedback_file(self) -> FeedbackFile: ...
+
+    @property
+    def feedback(self) -> Feedback:
+        """What people think of the hits: thumbs, which later queries and trainings use."""
+        from .feedback import Feedback
+
+        return Feedback(self._catalog, self._feedback_file)
 
     def train(
         self,

@@ -14,6 +14,7 @@ from ..core.types import PathLike
 from ..data.sources import source_places
 from ..matching.names import FOLDER
 from ..storage.catalog import Catalog
+from ..storage.feedback_file import FEEDBACK_FILE, FEEDBACK_LOCK
 from ..storage.files import is_temporary
 from ..storage.open_catalog import CATALOG_FILE
 from ..storage.shard_format import SHARD_FILES
@@ -23,7 +24,12 @@ __all__ = ["REBUILDING", "check_place", "default_directory", "refuse_links"]
 REBUILDING = "rebuilding"
 """Setting of a catalog that is being rebuilt from its shards."""
 
-_HARMLESS = frozenset((".writer.lock", ".writer.json", "lost+found", ".DS_Store", "desktop.ini"))
+_HARMLESS = frozenset(
+    (
+        ".writer.lock", ".writer.json", FEEDBACK_FILE, FEEDBACK_LOCK,
+        "lost+found", ".DS_Store", "desktop.ini",
+    )
+)  # fmt: skip
 
 
 def check_place(directory: Path) -> Literal["index", "new", "lost"]:

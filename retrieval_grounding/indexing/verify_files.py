@@ -19,11 +19,13 @@ from ..matching.install import (
 )
 from ..matching.names import EARLIER, FOLDER, matcher_files, name_of_file
 from ..storage.catalog import Catalog
+from ..storage.feedback_file import FEEDBACK_FILE, FEEDBACK_LOCK
 from ..storage.files import as_store_error, file_checksum, is_plain, is_temporary
 from ..storage.open_catalog import CATALOG_FILE
 from ..storage.shard_format import SHARD_FILES
 from ..storage.vectors.metadata import VECTORS_FILES, VectorMetadata, read_metadata, write_metadata
 from .model_spec import encoder_fingerprint
+from .verify_feedback import repair_feedback
 
 __all__ = ["ASIDE_SUFFIX", "check_matcher", "check_settings", "folder_notes", "repair_files"]
 
@@ -34,7 +36,7 @@ _SHARDS = "shards"
 _KNOWN = frozenset(
     (
         CATALOG_FILE, f"{CATALOG_FILE}-journal", _SHARDS, FOLDER, ".writer.lock",
-        ".writer.json", CHECKPOINT_FILE,
+        ".writer.json", CHECKPOINT_FILE, FEEDBACK_FILE, FEEDBACK_LOCK,
     )
 )  # fmt: skip
 _CALIBRATION, _VECTORS, _MATCHER, _CHOICE = "calibration", "vectors", "matcher", "matcher-in-use"
@@ -138,7 +140,8 @@ def folder_notes(catalog: Catalog) -> list[str]:
             leftover = is_temporary(path.name)
             leftover |= folder.name == _SHARDS and SHARD_FILES.fullmatch(path.name) is not None
             leftover |= VECTORS_FILES.fullmatch(name) is not None
-            if name.endswith(ASIDE_SUFFIX) and _matcher_of(name.removesuffix(ASIDE_SUFFIX)):
+            original = name.removesuffix(ASIDE_SUFFIX)
+            if name != original and (original == FEEDBACK_FILE or _matcher_of(original)):
                 notes.append(f"{name}: moved aside by a repair")
             elif leftover:
                 notes.append(f"{name}: left over from a killed writer; the next one deletes it")
@@ -171,6 +174,8 @@ def repair_files(catalog: Catalog, faults: list[Fault]) -> None:
         if os.path.lexists(path):
             with as_store_error(path):
                 path.replace(path.with_name(path.name + ASIDE_SUFFIX))
+    if any(fault.where == FEEDBACK_FILE for fault in faults):
+        repair_feedback(catalog)
     if _CALIBRATION in kinds:
         forget_cosine_calibration(catalog)
         forget_calibrations(catalog)

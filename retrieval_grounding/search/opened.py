@@ -28,6 +28,7 @@ from ..matching.names import COSINE, COSINE_LABEL, EARLIER, matcher_files
 from ..models.device import resolve_device
 from ..models.encoder import Encoder
 from ..storage.catalog import Catalog
+from ..storage.feedback_file import FeedbackFile
 from .retriever import Retriever
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ class OpenedIndex:
         The encoder that was given by name.
     has_encoder_object : bool
         Whether it was given as an object.
+    feedback_file : FeedbackFile
+        What people think of the hits.
 
     Raises
     ------
@@ -77,6 +80,7 @@ class OpenedIndex:
         self.directory = directory.absolute()
         self._device = device
         self.closed = False
+        self.feedback_file = FeedbackFile(self.directory)
         self._inherited: list[Catalog | None] = []
         self._forked_with_gpu = False
         self._decoder: Decoder | None = None
