@@ -69,7 +69,7 @@ def test_the_trained_matcher_improves_on_cosine_beyond_doubt(data, tmp_path):
     # Google's splits share images, so its matchers must not be those that umd's images trained.
     assert "residual-umd" not in found["google-val"]["figures"]
     with rg.Index.open(tmp_path / "run" / "index-published", encoder=DrawnEncoder()) as index:
-        assert index.matcher.name == "residual-umd"
+        assert [entry.name for entry in index.matchers() if entry.in_use] == ["residual-umd"]
 
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     for text in ("course project, as published", "Worst cases", "BoxRecall@10", "Machine", "<svg"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,13 @@ FINETUNED = {"yolo": "YOLO fine-tuned, cosine", "clip": "CLIP fine-tuned, cosine
 
 
 def finetune(
-    kind: str, models: Models, images: Path, expressions: Path, place: Path, seed: int
+    kind: str,
+    models: Models,
+    images: Path,
+    expressions: Path,
+    place: Path,
+    splits: Sequence[str],
+    seed: int,
 ) -> dict[str, Any]:
     """Fine-tune a model on the training split; return ``weights``, its name for a build."""
     raise GroundingError(f"fine-tuning {kind} is not part of this release; leave --finetune out")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +137,7 @@ class _Run:
             "finetuned": list(options.finetune),
             "data": data.result,
             "indexes": {v.name: state.result for v, state in zip(variants, built, strict=True)},
+            "finetuning": {s.name: s.result for s in stages.done if s.name.startswith("finetune-")},
             "training": {stage.name: stage.result for stage in trained},
             "evaluations": evaluations,
             "steps": self._steps(variants, evaluations),
@@ -156,26 +157,32 @@ class _Run:
         """Return the index with published models, and one for each model that is fine-tuned."""
         models = self._options.models
         variants = [Variant(self._folder, _PUBLISHED, models)]
+        name = next(iter(self._located.sources))
         for kind in self._options.finetune:
-            expressions = self._expressions(next(iter(self._located.sources)))
-            place = self._folder / f"finetuned-{kind}"
-            facts = {"data": data.stamp, "models": models.facts(), "seed": self._options.seed}
-            before = models
-            done = self._stages.run(
-                f"finetune-{kind}",
-                facts,
-                lambda kind=kind, before=before, place=place, expressions=expressions: finetune(  # type: ignore[misc]
-                    kind, before, image_list(self._folder), expressions, place, self._options.seed
-                ),
-            )
-            models = Models(
-                models.preset,
-                done.result["weights"] if kind == "yolo" else models.detector,
-                done.result["weights"] if kind == "clip" else models.clip,
-                models.device,
+            done = self._finetune(kind, models, name, data)
+            if done.result["weights"] is None:
+                continue  # the original is better
+            models = replace(
+                models, **{"detector" if kind == "yolo" else "clip": done.result["weights"]}
             )
             variants.append(Variant(self._folder, kind, models))
         return variants
+
+    def _finetune(self, kind: str, models: Models, set_name: str, data: Stage) -> Stage:
+        splits, seed = self._splits(set_name), self._options.seed
+        return self._stages.run(
+            f"finetune-{kind}",
+            {"data": data.stamp, "models": models.facts(), "seed": seed},
+            lambda: finetune(
+                kind,
+                models,
+                image_list(self._folder),
+                self._expressions(set_name),
+                self._folder / f"finetuned-{kind}",
+                splits,
+                seed,
+            ),
+        )
 
     def _build(self, variant: Variant, data: Stage) -> Stage:
         return self._stages.run(
