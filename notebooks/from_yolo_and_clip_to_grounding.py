@@ -310,7 +310,7 @@ show(
 
 # %%
 sizes = {}
-train = [e for e in rg.read_expressions(refs, splits=["train"])]
+train = list(rg.read_expressions(refs, splits=["train"]))
 images = sorted({re.search(r"\d{12}", e.image)[0] for e in train})
 for count in (12, 24):
     few = set(images[:count])

@@ -60,7 +60,13 @@ def write_reports(
 
 def report_tables(report: Mapping[str, Any]) -> list[Table]:
     """Return what sums a report up, as tables: the comparison, the steps, times, the machine."""
-    tables = [_course(report), _steps(report), _data(report), _matchers(report)]
+    tables = [
+        _course(report),
+        _steps(report),
+        _data(report),
+        _finetuning(report),
+        _matchers(report),
+    ]
     return [table for table in (*tables, _times(report), _machine(report)) if table.rows]
 
 
@@ -120,6 +126,19 @@ def _data(report: Mapping[str, Any]) -> Table:
     return Table("Data", ("split by", "split", "expressions", "images"), rows)
 
 
+def _finetuning(report: Mapping[str, Any]) -> Table:
+    """Return what fine-tuning has changed on held-out images, and whether it was taken over."""
+    rows = []
+    for done in report["finetuning"].values():
+        tuned = done["report"]
+        gains = {f"recall@0.5, {gain['boxes']} boxes": gain for gain in tuned.get("recall", ())}
+        for measure, gain in (gains | tuned.get("gains", {})).items():
+            before, after = (f"{gain[key]['value']:.3f}" for key in ("before", "after"))
+            rows.append((measure, before, after, _interval(gain["gain"], "+.3f"), tuned["reason"]))
+    header = ("held out", "before", "after", "gain", "kept the original because")
+    return Table("Fine-tuning", header, rows)
+
+
 def _matchers(report: Mapping[str, Any]) -> Table:
     rows = []
     for fit in report["training"].values():
@@ -131,10 +150,17 @@ def _matchers(report: Mapping[str, Any]) -> Table:
                 f"{fit['images']:,}",
                 str(fit["best_epoch"] or ""),
                 "" if first is None else f"{first['mean_iou']:.3f}",
-                fit["reason"] or "in use after training",
+                fit["reason"] or "",
             )
         )
-    header = ("matcher", "expressions", "images", "best epoch", "mean IoU, held out", "")
+    header = (
+        "matcher",
+        "expressions",
+        "images",
+        "best epoch",
+        "mean IoU, held out",
+        "not used because",
+    )
     return Table("Training", header, rows)
 
 
