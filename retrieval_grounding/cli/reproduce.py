@@ -109,7 +109,11 @@ def reproduce(
         epochs=epochs,
         seed=seed,
     )
-    report = run(located, folder, options, note)
+    try:
+        report = run(located, folder, options, note)
+    except KeyboardInterrupt:
+        note("stopped: repeat the command to continue")
+        raise typer.Exit(130) from None
     if as_json:
         print_json(report)
         return
