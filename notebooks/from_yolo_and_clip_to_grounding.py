@@ -152,7 +152,7 @@ plt.show()
 # Both learn from the stored vectors, so training takes seconds.
 
 # %%
-options = rg.TrainingOptions(epochs=8, progress=False)
+options = rg.TrainingOptions(epochs=8, batch_size=48, progress=False)
 course = index.train(
     refs, kind="concat", name="concat", splits=["train"], options=options,
     first_sentence_only=True, one_object_per_image=True,

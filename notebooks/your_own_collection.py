@@ -130,7 +130,9 @@ print(f"{len(index.feedback)} thumbs")
 thumbs = work / "thumbs.jsonl"
 lines = [json.dumps(e.as_dict()) for e in index.feedback.entries() if e.verdict == "up"]
 thumbs.write_text("\n".join(lines))
-fit = index.train(thumbs, name="mine", options=rg.TrainingOptions(epochs=8, progress=False))
+fit = index.train(
+    thumbs, name="mine", options=rg.TrainingOptions(epochs=12, batch_size=40, progress=False)
+)
 print(fit)
 print(fit.reason or "the index answers by the new matcher now")
 pd.DataFrame(
