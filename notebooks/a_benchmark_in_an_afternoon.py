@@ -21,6 +21,7 @@
 # the same files; with the real one, only the name of the folder changes.
 
 # %%
+import json
 import logging
 import sys
 import tempfile
@@ -29,14 +30,17 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 
+import retrieval_grounding as rg
 from retrieval_grounding.reproduction.datasets import get_dataset
 from retrieval_grounding.reproduction.locate import locate
 from retrieval_grounding.reproduction.report import report_tables
 from retrieval_grounding.reproduction.reproduce import ReproductionOptions, reproduce
 from retrieval_grounding.reproduction.variants import Models
+from retrieval_grounding.search.draw import draw_boxes
 
 logging.disable(logging.WARNING)
 plt.rcParams["figure.dpi"] = 80
+pd.set_option("display.max_colwidth", None)
 ROOT = next(p for p in (Path.cwd(), *Path.cwd().parents) if (p / "scripts" / "drawn").is_dir())
 sys.path.insert(0, str(ROOT / "scripts"))
 
@@ -75,7 +79,7 @@ located = locate(refcocog, data)
 print({name: [path.name for path in paths] for name, paths in located.sources.items()})
 
 # %%
-options = ReproductionOptions(Models("nano"), epochs=4)
+options = ReproductionOptions(Models("nano"), epochs=12)
 report = reproduce(located, work / "run", options, print)
 
 # %% [markdown]
@@ -139,9 +143,33 @@ plt.show()
 # `run/report.html` has all of it on one page: every figure by slice, accuracy by IoU threshold, reliability, the best and
 # the worst cases with their pictures, the learning curves, the machine and the times.
 #
+# Every answer is in a file, too, one line for each expression. Here are the three that are furthest behind the best box
+# of their picture (green is the truth, red the answer).
+
+# %%
+with (work / "run" / "evaluations" / "published-umd-test.jsonl").open() as lines:
+    answers = [json.loads(line) for line in lines]
+answers.sort(key=lambda answer: answer["matchers"]["residual-umd"]["iou"] - answer["oracle"])
+figure, axes = plt.subplots(1, 3, figsize=(11, 3))
+for ax, answer in zip(axes, answers):
+    boxes = [
+        ((x, y, x + width, y + height), color)
+        for (x, y, width, height), color in (
+            (answer["truth"], (20, 170, 60)),
+            (answer["matchers"]["residual-umd"]["bbox"], (230, 30, 90)),
+        )
+    ]
+    ax.imshow(draw_boxes(rg.load_image(answer["image"]), boxes))
+    ax.set_title(answer["expression"], fontsize=9)
+    ax.axis("off")
+figure.tight_layout()
+plt.show()
+
+# %% [markdown]
 # ## How long does the real one take?
 #
-# Run it with `--limit` first. The report's table of times extrapolates to all images, in proportion.
+# Run it with `--limit` first. The report's table of times extrapolates to all images, in proportion. (The times on this
+# page are those of a machine that was very busy with other work.)
 
 # %%
 frame("Times")

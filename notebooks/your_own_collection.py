@@ -87,12 +87,17 @@ answers = index.query(["a bus", "a tie", "a chinese temple", "a flower"], top=1)
 show([hits[0] for hits in answers])
 
 # %% [markdown]
-# Phrases can be precise, and a query can say what it does *not* want. In Jupyter, `index.query(...)` at the end of a cell
-# shows its pictures by itself.
+# Phrases can be precise: the color and the thing must fit the same region. In Jupyter, `index.query(...)` at the end of
+# a cell shows its pictures by itself.
 
 # %%
-query = rg.Query.parse("a red bowl -cup")
-show(index.query(query, top=4))
+show(index.query("a green bottle", top=4))
+
+# %% [markdown]
+# And a query can say what it does *not* want. Several photographs show a man; without ties, one of them is left.
+
+# %%
+show(index.query("a man", top=3) + index.query(rg.Query.parse("a man -tie"), top=1))
 
 # %% [markdown]
 # ## Say what was right
@@ -103,7 +108,6 @@ show(index.query(query, top=4))
 # %%
 refs = work / "refcocog" / "refs(umd).p"
 asked = rg.read_expressions(refs, splits=["train"])
-numbers = {str(path): path for path in map(Path, (image.path for image in index.images()))}
 truth = {}
 for e in asked:
     truth.setdefault(e.phrase, []).append((e.image.split("_")[2], e.box))
@@ -123,8 +127,8 @@ print(f"{len(index.feedback)} thumbs")
 # ## Learn
 #
 # The thumbs are expressions with boxes, so they can train the matcher. `train` starts from the matcher in use, compares
-# the result on pictures that it held out, and keeps the old one unless the new one is better. You cannot break an index
-# by training.
+# the result on pictures that it held out, and keeps the old one unless the new one is clearly better. You cannot break an
+# index by training. A few dozen thumbs are few, so read the line that says what was decided, and why.
 
 # %%
 thumbs = work / "thumbs.jsonl"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import io
 import os
 import re
 import shutil
@@ -19,10 +20,12 @@ import jupytext
 import nbformat
 from nbclient import NotebookClient
 from nbconvert import MarkdownExporter
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS, RENDERED = ROOT / "notebooks", ROOT / "docs" / "notebooks"
-STYLES = re.compile(r"<style scoped>.*?</style>\s*|<div>\s*(?=<table)|(?<=</table>)\s*</div>", re.S)
+STYLES = re.compile(r"<style scoped>.*?</style>\s*|</?div>\s*|<progress[^\n]*\n\s*", re.S)
+LARGE = 50_000  # bytes
 NOISE = re.compile(r' (?:border="1"|class="dataframe"|style="[^"]*")')
 
 
@@ -48,6 +51,16 @@ def execute(path: Path) -> nbformat.NotebookNode:
     return book
 
 
+def smaller(name: Path, data: bytes) -> tuple[str, bytes]:
+    """Return a picture under the name to write: photographs are smaller as JPEG."""
+    if len(data) < LARGE:
+        return name.name, data
+    target = io.BytesIO()
+    with Image.open(io.BytesIO(data)) as picture:
+        picture.convert("RGB").save(target, "JPEG", quality=85, optimize=True)
+    return f"{name.stem}.jpg", target.getvalue()
+
+
 def render(path: Path) -> None:
     """Execute a notebook and write its page and pictures."""
     book = execute(path)
@@ -60,8 +73,10 @@ def render(path: Path) -> None:
     shutil.rmtree(pictures, ignore_errors=True)
     pictures.mkdir(parents=True)
     for name, data in resources["outputs"].items():
-        (pictures / name).write_bytes(data)
-        text = text.replace(f"({name})", f"({path.stem}/{name})")
+        small = smaller(Path(name), data)
+        (pictures / small[0]).write_bytes(small[1])
+        text = text.replace(f"![png]({name})", f"![]({path.stem}/{small[0]})")
+    text = re.sub(r"\n\s*\n\s*\n+", "\n\n", text)
     page = f"{source_mark(path)}\n\n{text.strip()}\n"
     (RENDERED / f"{path.stem}.md").write_text(page, encoding="utf-8")
 
