@@ -165,6 +165,29 @@ def test_what_a_stage_was_made_from_decides_whether_it_is_done_again(small, tmp_
     assert "build-published: continues" in lines
 
 
+def test_weights_that_are_not_better_are_not_taken_over(small, tmp_path, monkeypatch):
+    def finetune(*given):
+        gain = {"before": {"value": 0.5}, "after": {"value": 0.4}}
+        gain["gain"] = {"value": -0.1, "low": -0.2, "high": 0.0}
+        return {"weights": None, "report": {"gains": {"given box": gain}, "reason": "it is worse"}}
+
+    monkeypatch.setattr("retrieval_grounding.reproduction.reproduce.finetune", finetune)
+    located = locate(get_dataset("refcocog"), small)
+    report = reproduce(located, tmp_path / "run", options(small, epochs=1, finetune=["clip"]))
+    assert list(report["evaluations"]) == ["published"]
+    text = (tmp_path / "run" / "report.md").read_text(encoding="utf-8")
+    assert "| given box | 0.500 | 0.400 | -0.100 [-0.200, +0.000] | it is worse |" in text
+
+
+def test_only_models_with_a_name_can_be_fine_tuned(small, tmp_path):
+    located = locate(get_dataset("refcocog"), small)
+    chosen = options(small, finetune=["yolo"])
+    with pytest.raises(GroundingError, match=r"with a name|with this installation"):
+        reproduce(located, tmp_path / "run", chosen)
+    with pytest.raises(GroundingError, match="choose of yolo, clip"):
+        options(small, finetune=["resnet"])
+
+
 def test_a_limit_takes_its_share_of_every_split(small, tmp_path):
     located = locate(get_dataset("refcocog"), small)
     report = reproduce(located, tmp_path / "run", options(small, limit=12, epochs=1))

@@ -120,8 +120,7 @@ class _Run:
             lambda: prepare(self._located, self._folder, options.limit),
             [image_list(self._folder), *map(self._expressions, self._located.sources)],
         )
-        variants = self._variants(data)
-        built = [self._build(variant, data) for variant in variants]
+        variants, built = self._variants(data)
         trained = self._train(variants[-1], built[-1])
         evaluations: dict[str, dict[str, Any]] = {}
         for variant, state in zip(variants, built, strict=True):
@@ -153,30 +152,34 @@ class _Run:
     def _expressions(self, set_name: str) -> Path:
         return expression_file(self._folder, set_name)
 
-    def _variants(self, data: Stage) -> list[Variant]:
-        """Return the index with published models, and one for each model that is fine-tuned."""
+    def _variants(self, data: Stage) -> tuple[list[Variant], list[Stage]]:
+        """Build with the published models, and again with each model that is fine-tuned."""
         models = self._options.models
         variants = [Variant(self._folder, _PUBLISHED, models)]
+        built = [self._build(variants[0], data)]
         name = next(iter(self._located.sources))
         for kind in self._options.finetune:
-            done = self._finetune(kind, models, name, data)
-            if done.result["weights"] is None:
+            done = self._finetune(kind, variants[-1], built[-1], name)
+            weights: str | None = done.result["weights"]
+            if weights is None:
                 continue  # the original is better
-            models = replace(
-                models, **{"detector" if kind == "yolo" else "clip": done.result["weights"]}
-            )
+            if kind == "yolo":
+                models = replace(models, detector=weights)
+            else:
+                models = replace(models, clip=weights)
             variants.append(Variant(self._folder, kind, models))
-        return variants
+            built.append(self._build(variants[-1], data))
+        return variants, built
 
-    def _finetune(self, kind: str, models: Models, set_name: str, data: Stage) -> Stage:
+    def _finetune(self, kind: str, variant: Variant, built: Stage, set_name: str) -> Stage:
         splits, seed = self._splits(set_name), self._options.seed
         return self._stages.run(
             f"finetune-{kind}",
-            {"data": data.stamp, "models": models.facts(), "seed": seed},
+            {"built": built.stamp, "kind": kind, "seed": seed},
             lambda: finetune(
                 kind,
-                models,
-                image_list(self._folder),
+                variant.models,
+                variant.index,
                 self._expressions(set_name),
                 self._folder / f"finetuned-{kind}",
                 splits,
