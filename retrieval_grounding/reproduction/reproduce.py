@@ -233,7 +233,7 @@ class _Run:
         self, variant: Variant, built: Stage, data: Stage, trained: Sequence[Stage]
     ) -> dict[str, Any]:
         """Evaluate on every split but those for training, by the matchers trained beside it."""
-        found = {}
+        found: dict[str, dict[str, Any]] = {}
         for name in self._located.sources:
             splits = [split for split in self._splits(name) if split != _TRAIN]
             jobs = [(split, False) for split in splits]
