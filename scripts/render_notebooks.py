@@ -24,7 +24,7 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS, RENDERED = ROOT / "notebooks", ROOT / "docs" / "notebooks"
-STYLES = re.compile(r"<style scoped>.*?</style>\s*|</?div>\s*|<progress[^\n]*\n\s*", re.S)
+STYLES = re.compile(r"<style scoped>.*?</style>\s*|</?div>|<progress[^\n]*\n", re.S)
 LARGE = 50_000  # bytes
 NOISE = re.compile(r' (?:border="1"|class="dataframe"|style="[^"]*")')
 

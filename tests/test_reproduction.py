@@ -19,6 +19,7 @@ import retrieval_grounding as rg
 from retrieval_grounding.cli.app import app
 from retrieval_grounding.core.errors import GroundingError, SourceError
 from retrieval_grounding.reproduction.datasets import DATASETS, get_dataset
+from retrieval_grounding.reproduction.ladder import Step, measure_steps
 from retrieval_grounding.reproduction.locate import locate, locate_files
 from retrieval_grounding.reproduction.reproduce import ReproductionOptions, reproduce
 from retrieval_grounding.reproduction.variants import Models
@@ -95,6 +96,7 @@ sys.path.insert(0, sys.argv[1])
 from drawn_models import DrawnDetector, DrawnEncoder
 from retrieval_grounding.reproduction import reproduce as module
 from retrieval_grounding.reproduction.datasets import get_dataset
+from retrieval_grounding.reproduction.ladder import Step, measure_steps
 from retrieval_grounding.reproduction.locate import locate
 from retrieval_grounding.reproduction.variants import Models
 
@@ -198,6 +200,26 @@ def test_a_limit_takes_its_share_of_every_split(small, tmp_path):
     assert splits["test"]["images"] == 2
     text = (tmp_path / "run" / "report.md").read_text(encoding="utf-8")
     assert "of 24 images" in text
+
+
+def test_steps_are_paired_expression_by_expression(tmp_path):
+    for name, overlaps in (("a", (0.2, 0.4, 0.6)), ("b", (0.3, 0.5, 0.7))):
+        lines = [
+            {
+                "image": "x.jpg" if number < 2 else "y.jpg",
+                "expression": "a man",  # two captions of one image say the same
+                "truth": [1, 2, 3, 4],
+                "oracle": 0.9,
+                "matchers": {"cosine": {"iou": iou}},
+            }
+            for number, iou in enumerate(overlaps)
+        ]
+        (tmp_path / name).write_text("\n".join(map(json.dumps, lines)))
+    steps = measure_steps([Step(name, tmp_path / name, "cosine") for name in "ab"])
+    assert [step["expressions"] for step in steps] == [3, 3]
+    assert steps[0]["gain"] is None
+    gain = steps[1]["gain"]
+    assert [gain["value"], gain["low"], gain["high"]] == pytest.approx([0.1, 0.1, 0.1])
 
 
 def test_files_of_ones_own_without_a_training_split_are_only_evaluated(small, tmp_path):

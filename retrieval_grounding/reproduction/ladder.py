@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -62,12 +63,14 @@ def measure_steps(steps: Sequence[Step]) -> list[dict[str, Any]]:
     ]
 
 
-def _answers(step: Step) -> dict[tuple[str, str, str], tuple[float, float]]:
-    """Return IoU and oracle by image, expression and box."""
+def _answers(step: Step) -> dict[tuple[str, str, str, int], tuple[float, float]]:
+    """Return IoU and oracle by image, expression, box, and how often these came before."""
     found = {}
+    before: Counter[tuple[str, str, str]] = Counter()
     with step.predictions.open(encoding="utf-8", errors="surrogateescape") as lines:
         for line in lines:
             record = json.loads(line)
             key = record["image"], record["expression"], json.dumps(record["truth"])
-            found[key] = record["matchers"][step.matcher]["iou"], record["oracle"]
+            found[*key, before[key]] = record["matchers"][step.matcher]["iou"], record["oracle"]
+            before[key] += 1
     return found
