@@ -71,6 +71,6 @@ def _answers(step: Step) -> dict[tuple[str, str, str, int], tuple[float, float]]
         for line in lines:
             record = json.loads(line)
             key = record["image"], record["expression"], json.dumps(record["truth"])
-            found[*key, before[key]] = record["matchers"][step.matcher]["iou"], record["oracle"]
+            found[(*key, before[key])] = record["matchers"][step.matcher]["iou"], record["oracle"]
             before[key] += 1
     return found
