@@ -14,8 +14,10 @@ from .core.errors import StoreError
 from .core.paths import absolute_path
 from .core.reports import BuildOptions, BuildReport
 from .core.types import PathLike
+from .data.expressions import read_expressions
 from .data.metadata_file import read_metadata_file
-from .data.sources import search
+from .data.names import described_images
+from .data.sources import Collection, search
 from .index import Index
 from .indexing.merge import merge_small_shards
 from .indexing.metadata import store_metadata
@@ -53,6 +55,7 @@ def build(
     device: str = "auto",
     options: BuildOptions | None = None,
     metadata: PathLike | None = None,
+    refs: PathLike | None = None,
     timeout: float = 0.0,
 ) -> Index:
     """Build an index over images, or update one with what is new or has changed.
@@ -79,6 +82,8 @@ def build(
         A ``.csv``, ``.jsonl`` or ``.parquet`` file with a row for each image, keyed by a column
         ``path`` (or ``file_name``), ``stem`` or ``id``. Its columns can be asked for in
         :class:`Query` (`where`), and hits carry them.
+    refs : path, optional
+        Expressions, as for :func:`read_expressions`: only images that they are about are indexed.
     timeout : float
         Seconds to wait while a different writer is at work; ``math.inf`` waits without a limit.
 
@@ -93,6 +98,8 @@ def build(
         If a source does not exist or no image is found.
     MetadataError
         If the metadata cannot be used.
+    ExpressionError
+        If `refs` cannot be read, or is about none of the images.
     StoreError
         If `directory` has other files, or an index that is damaged.
     StoreLockedError
@@ -104,7 +111,7 @@ def build(
     """
     directory, options = _index_folder(directory), options or BuildOptions()
     table = None if metadata is None else read_metadata_file(metadata)
-    collection = search(sources, options, directory)
+    collection = _find(sources, options, directory, refs)
     check_place(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -153,6 +160,7 @@ def preview_build(
     settings: DetectorSettings | None = None,
     device: str = "auto",
     options: BuildOptions | None = None,
+    refs: PathLike | None = None,
 ) -> BuildReport:
     """Return what :func:`build` would do; nothing is decoded, embedded or written.
 
@@ -164,11 +172,13 @@ def preview_build(
     ------
     SourceError
         If a source does not exist or no image is found.
+    ExpressionError
+        If `refs` cannot be read, or is about none of the images.
     ModelError
         If the models do not exist, or are not those that built the existing index.
     """
     directory, options = _index_folder(directory), options or BuildOptions()
-    collection = search(sources, options, directory)
+    collection = _find(sources, options, directory, refs)
     catalog = Catalog(directory) if check_place(directory) == "index" else None
     given = (preset, detector, clip, settings)
     if given == (None, None, None, None):
@@ -179,6 +189,16 @@ def preview_build(
         spec = recorded_spec(catalog, *given)
         check_named(catalog, spec, checked_loader(catalog, spec, device))
     return preview_images(catalog, collection, options)
+
+
+def _find(
+    sources: PathLike | Iterable[PathLike],
+    options: BuildOptions,
+    directory: Path,
+    refs: PathLike | None,
+) -> Collection:
+    collection = search(sources, options, directory)
+    return collection if refs is None else described_images(collection, read_expressions(refs))
 
 
 def _index_folder(directory: PathLike) -> Path:

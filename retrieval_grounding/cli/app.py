@@ -18,6 +18,7 @@ from .logs import Verbose
 from .maintain import compact, reindex, relocate, remove
 from .matcher import matcher
 from .output import BrokenOutputError, end_like_a_broken_pipe, note, prepare_streams, say
+from .reproduce import reproduce
 from .search import ground, query
 from .train import train
 from .verify import verify
@@ -31,8 +32,8 @@ app = typer.Typer(
 
 
 _COMMANDS = (
-    build, info, models, demo, query, ground, train, evaluate, remove, compact, verify, reindex,
-    relocate, calibrate,
+    build, info, models, demo, query, ground, train, evaluate, reproduce, remove, compact, verify,
+    reindex, relocate, calibrate,
 )  # fmt: skip
 for _command in _COMMANDS:
     app.command()(_command)

@@ -139,6 +139,15 @@ def build(
             "'query --where'.",
         ),
     ] = None,
+    refs: Annotated[
+        Path | None,
+        typer.Option(
+            "--refs",
+            "-r",
+            metavar="FILE",
+            help="Index only images that these expressions are about; formats as for 'evaluate'.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Report what would be done, without decoding or writing."),
@@ -182,13 +191,19 @@ def build(
         "device": device,
     }
     if dry_run:
-        report = preview_build(sources, directory, options=options, **models)
+        report = preview_build(sources, directory, options=options, refs=refs, **models)
         show_build(report, directory, as_json, dry_run=True)
         fail_if_unusable(report)
         return
     try:
         built = build_index(
-            sources, directory, options=options, metadata=metadata, timeout=wait, **models
+            sources,
+            directory,
+            options=options,
+            metadata=metadata,
+            refs=refs,
+            timeout=wait,
+            **models,
         )
     except BuildInterrupted as stopped:
         show_build(stopped.report, directory, as_json)

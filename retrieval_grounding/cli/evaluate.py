@@ -42,7 +42,7 @@ def evaluate(
         typer.Option(
             "--refs",
             "-r",
-            help="Expressions: .jsonl, .jsonl.gz, .csv, or a folder in the REFER layout.",
+            help="Expressions: .jsonl, .jsonl.gz, .csv, or a folder: REFER, Flickr30k Entities.",
         ),
     ],
     split: Split = None,

@@ -37,7 +37,7 @@ def train(
             "--refs",
             "-r",
             metavar="FILE[=WEIGHT]",
-            help="Expressions: .jsonl, .jsonl.gz, .csv, or a folder in the REFER layout; "
+            help="Expressions: .jsonl, .jsonl.gz, .csv, or a folder: REFER, Flickr30k Entities; "
             "'pseudo' for phrases generated from the index; or 'feedback' for thumbs; repeatable.",
         ),
     ],

@@ -13,6 +13,7 @@ from typing import Any
 from ..core.errors import ExpressionError, PhraseError
 from ..core.phrases import clean_phrase
 from ..core.types import Box, PathLike
+from .entities import is_entities, read_entities
 from .readers import read_csv, read_jsonl
 from .records import Record
 from .refer import find_refs, read_refer
@@ -136,7 +137,8 @@ def read_expressions(
     ----------
     source : path
         A ``.jsonl``, ``.jsonl.gz`` or ``.csv`` file; a ``refs(...).p`` of the REFER layout, with
-        ``instances.json`` beside it; or a folder that holds these two.
+        ``instances.json`` beside it; a folder that holds these two; or the folder of Flickr30k
+        Entities, with ``Annotations`` and ``Sentences``.
     splits : sequence of str, optional
         Splits to read, such as ``["val"]``; all by default.
     first_sentence_only : bool
@@ -207,7 +209,7 @@ def read_expressions(
 def _read(path: Path) -> Iterator[Record]:
     name = path.name.lower()
     if path.is_dir():
-        return read_refer(find_refs(path))
+        return read_entities(path) if is_entities(path) else read_refer(find_refs(path))
     if not path.is_file():
         raise ExpressionError(f"the file of expressions {path} does not exist")
     if name.endswith((".jsonl", ".jsonl.gz")):
@@ -218,7 +220,7 @@ def _read(path: Path) -> Iterator[Record]:
         return read_refer(path)
     raise ExpressionError(
         f"{path} is not in a supported format; name a .jsonl, .jsonl.gz or .csv file, or a folder "
-        "of the REFER layout"
+        "in the layout of REFER or of Flickr30k Entities"
     )
 
 

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import posixpath
-import re
-import unicodedata
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from ..storage.rows import ImageRow
 from .expressions import Expression, clipped_box
+from .names import PathNames
 
 __all__ = ["ImageNames", "Resolved", "resolve_images"]
-
-
-_COCO = re.compile(r"(?:COCO_[A-Za-z]+\d{4}_)?(\d{12})(?:_\d+)?")
 
 
 @dataclass(frozen=True)
@@ -87,52 +82,15 @@ class ImageNames:
     """
 
     def __init__(self, images: Iterable[ImageRow]) -> None:
-        self._by_path: dict[str, list[ImageRow]] = defaultdict(list)
-        self._by_file: dict[str, list[ImageRow]] = defaultdict(list)
-        self._by_number: dict[str, list[ImageRow]] = defaultdict(list)
-        for image in images:
-            path = _normalized(image.path)
-            self._by_path[path].append(image)
-            self._by_file[_file_name(path)].append(image)
-            if number := _coco_number(path):
-                self._by_number[number].append(image)
+        self._images = {image.path: image for image in images}
+        self._names = PathNames(self._images)
 
     def find(self, name: str) -> list[ImageRow]:
         """Return the images that `name` matches, by the rules of :func:`resolve_images`.
 
         Copies of one file have the same shard and row.
         """
-        wanted = _normalized(name)
-        if same_path := self._by_path.get(wanted):
-            return [image for image in same_path if image.path == name] or same_path
-        ending = "/" + wanted.lstrip("/")
-        same_file = self._by_file.get(_file_name(wanted), [])
-        if found := [i for i in same_file if _normalized(i.path).endswith(ending)]:
-            return found
-        folder = ending.rsplit("/", 1)[0]
-        same_number = self._by_number.get(_coco_number(wanted) or "", [])
-        return [i for i in same_number if _folder(_normalized(i.path)).endswith(folder)]
-
-
-def _normalized(path: str) -> str:
-    """Return a path with forward slashes and composed accents, without ``.`` and leading ``..``."""
-    slashes = posixpath.normpath(unicodedata.normalize("NFC", path.replace("\\", "/")))
-    while slashes.startswith("../"):
-        slashes = slashes.removeprefix("../")
-    return slashes
-
-
-def _folder(path: str) -> str:
-    return path.rpartition("/")[0]
-
-
-def _file_name(path: str) -> str:
-    return path.rsplit("/", 1)[-1]
-
-
-def _coco_number(path: str) -> str | None:
-    found = _COCO.fullmatch(_file_name(path).rsplit(".", 1)[0])
-    return found[1] if found else None
+        return [self._images[path] for path in self._names.find(name)]
 
 
 def _fit(expression: Expression, image: ImageRow) -> Expression | str:

@@ -16,12 +16,12 @@ from .charts import accuracy_curves, reliability_curves
 from .report import EvaluationReport
 from .tables import Table
 
-__all__ = ["write_report"]
+__all__ = ["REPORT_STYLE", "report_body", "write_report"]
 
 
 _TRUTH, _ANSWER = (20, 170, 60), (230, 30, 90)
 
-_STYLE = """
+REPORT_STYLE = """
 h2 { margin-top: 2rem; }
 .hits { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(16rem, 1fr)); }
 figure { margin: 0; }
@@ -40,6 +40,7 @@ tr + tr { border-top: 1px solid var(--line); }
 svg { max-width: 100%; height: auto; }
 .truth { color: rgb(20 170 60); } .answer { color: rgb(230 30 90); }
 """
+"""CSS for :func:`report_body`."""
 
 
 def write_report(report: EvaluationReport, path: PathLike) -> None:
@@ -52,6 +53,14 @@ def write_report(report: EvaluationReport, path: PathLike) -> None:
     GroundingError
         If the file cannot be written.
     """
+    write_html(path, f"Evaluation on {report.source}", report_body(report), REPORT_STYLE)
+
+
+def report_body(report: EvaluationReport) -> str:
+    """Return the content of the page, which :data:`REPORT_STYLE` belongs to.
+
+    The photographs of the cases are read. Where that fails, the page shows the reason.
+    """
     notes = "".join(f'<p class="note">{html.escape(note)}</p>' for note in report.notes)
     parts = [f"<p>{html.escape(report.summary)}</p>", notes]
     parts += [_table(table) for table in report.tables()[:3]]
@@ -63,7 +72,7 @@ def write_report(report: EvaluationReport, path: PathLike) -> None:
     parts.append(_cases(f"Best cases of {shown}", key, report.best))
     worst = f"Worst cases of {shown}, where a better region was available"
     parts.append(_cases(worst, key, report.worst))
-    write_html(path, f"Evaluation on {report.source}", "\n".join(parts), _STYLE)
+    return "\n".join(parts)
 
 
 def _table(table: Table) -> str:

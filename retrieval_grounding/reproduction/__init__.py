@@ -1,0 +1,1 @@
+"""Published benchmarks from end to end: data on disk → index → matchers → one report."""

@@ -1,0 +1,1 @@
+"""Drawn still lifes with expressions whose meaning is known, in the layout of REFER."""
