@@ -18,6 +18,7 @@ from .logs import Verbose
 from .maintain import compact, reindex, relocate, remove
 from .output import BrokenOutputError, end_like_a_broken_pipe, note, prepare_streams, say
 from .search import ground, query
+from .serve import serve
 from .train import train
 from .verify import verify
 
@@ -30,7 +31,7 @@ app = typer.Typer(
 
 
 _COMMANDS = (
-    build, info, models, demo, query, ground, train, evaluate, remove, compact, verify, reindex,
+    build, info, models, demo, query, ground, serve, train, evaluate, remove, compact, verify, reindex,
     relocate, calibrate,
 )  # fmt: skip
 for _command in _COMMANDS:

@@ -1,0 +1,58 @@
+"""The command ``serve``."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .logs import Verbose
+from .options import Device, index_directory
+from .output import note
+
+__all__ = ["serve"]
+
+
+def serve(
+    indexes: Annotated[
+        list[Path],
+        typer.Argument(help="Directories of indexes.", metavar="INDEX...", parser=index_directory),
+    ],
+    host: Annotated[
+        str, typer.Option(help="Address to listen at; any but this machine's own needs a token.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at.")] = 8770,
+    open_page: Annotated[bool, typer.Option("--open", help="Show the page in a browser.")] = False,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="RETRIEVAL_GROUNDING_TOKEN",
+            help="What every client must know; at least 16 characters. Others on this machine can "
+            "see arguments, so better set the variable.",
+        ),
+    ] = None,
+    writable: Annotated[
+        bool, typer.Option("--writable", help="Let clients add and remove images.")
+    ] = False,
+    device: Device = "auto",
+    verbose: Verbose = 0,
+) -> None:
+    """Serve indexes to browsers and programs, on this machine alone unless told otherwise.
+
+    Example: retrieval-grounding serve indexes/pictures --open
+    """
+    from ..index import Index
+    from ..service.run import run
+    from ..service.settings import ServiceSettings
+
+    settings = ServiceSettings(host, port, token, writable)
+    with contextlib.ExitStack() as stack:
+        opened = [stack.enter_context(Index.open(path, device=device)) for path in indexes]
+        for index in opened:
+            _ = index.encoder, index.matcher  # loaded before anybody waits
+        note(f"Serving at http://{host}:{port}; Ctrl-C ends")
+        if open_page:
+            typer.launch(f"http://{host}:{port}")
+        run(opened, settings)

@@ -1,0 +1,55 @@
+"""The application: state, guards, routes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
+
+from ..core.version import __version__
+from ..index import Index
+from .api import PREFIX, include_api
+from .errors import add_error_handlers
+from .guard import Guard
+from .pages import include_pages
+from .settings import ServiceSettings
+from .state import ServiceState
+from .templating import STATIC_FOLDER
+
+__all__ = ["create_app"]
+
+
+def create_app(indexes: Sequence[Index], settings: ServiceSettings) -> FastAPI:
+    """Return the application that serves open indexes.
+
+    Parameters
+    ----------
+    indexes : sequence of Index
+        At least one; they stay the caller's to close.
+    settings : ServiceSettings
+        How it is run.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.service = state = ServiceState(indexes, settings)
+        yield
+        await state.close()
+
+    # FastAPI's own pages of documentation load scripts from elsewhere.
+    app = FastAPI(
+        title="retrieval_grounding",
+        version=__version__,
+        openapi_url=f"{PREFIX}/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    add_error_handlers(app)
+    include_api(app)
+    include_pages(app)
+    app.mount("/static", StaticFiles(directory=STATIC_FOLDER), name="static")
+    app.add_middleware(Guard, settings=settings)
+    return app
