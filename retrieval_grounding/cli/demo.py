@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib.util
 import os
@@ -50,7 +49,6 @@ DEMO_PHRASES = (
 _TOP = 6  # hits per phrase at most
 _PROBABLE = 0.3  # the best hit is always shown, others from this probability on
 _SUGGESTED = 8  # phrases for photographs of one's own
-_LOOKED_AT = 2000  # images that suggest them
 
 
 def demo(
@@ -121,6 +119,7 @@ def run_demo(output: Path, own: Sequence[PathLike] = ()) -> tuple[Index, list[Ph
     from ..models.clip import load_encoder
     from ..search.hits import Hits
     from ..search.html_page import render_html
+    from ..search.suggestions import suggest_phrases
 
     # An index can only be read with the weights that built it, so each version has its own.
     name = f"index-{load_encoder(BUNDLED).fingerprint.weights}"
@@ -130,7 +129,7 @@ def run_demo(output: Path, own: Sequence[PathLike] = ()) -> tuple[Index, list[Ph
         name += "-" + hashlib.blake2b("\0".join(places).encode(), digest_size=4).hexdigest()
         title = ", ".join(Path(place).name for place in places)
     index = build([*own] or demo_photographs(), output / name)
-    phrases = (_suggested(index) if own else []) or [*DEMO_PHRASES]
+    phrases = (suggest_phrases(index.directory, _SUGGESTED) if own else []) or [*DEMO_PHRASES]
     answers = index.query(phrases, top=_TOP)
     results: list[PhraseHits] = [
         (phrase, [hit for rank, hit in enumerate(hits) if not rank or _is_probable(hit)])
@@ -143,14 +142,3 @@ def run_demo(output: Path, own: Sequence[PathLike] = ()) -> tuple[Index, list[Ph
 
 def _is_probable(hit: Hit) -> bool:
     return hit.probability is not None and hit.probability >= _PROBABLE
-
-
-def _suggested(index: Index) -> list[str]:
-    """Return phrases for what the photographs show most often."""
-    from ..matching.pseudo.frequent import frequent_objects
-    from ..storage.catalog import Catalog
-    from ..storage.region_store import RegionStore
-
-    keys = sorted({(image.shard, image.row) for image in index.images()})[:_LOOKED_AT]
-    with contextlib.closing(Catalog(index.directory)) as catalog:
-        return frequent_objects(RegionStore(catalog).gather(keys), _SUGGESTED)
