@@ -31,8 +31,8 @@ app = typer.Typer(
 
 
 _COMMANDS = (
-    build, info, models, demo, query, ground, serve, train, evaluate, remove, compact, verify, reindex,
-    relocate, calibrate,
+    build, info, models, demo, query, ground, serve, train, evaluate, remove, compact, verify,
+    reindex, relocate, calibrate,
 )  # fmt: skip
 for _command in _COMMANDS:
     app.command()(_command)

@@ -36,6 +36,14 @@ def serve(
     writable: Annotated[
         bool, typer.Option("--writable", help="Let clients add and remove images.")
     ] = False,
+    public_url: Annotated[
+        str | None,
+        typer.Option(
+            "--public-url",
+            metavar="URL",
+            help="Where a reverse proxy offers the service, such as https://photos.example.org.",
+        ),
+    ] = None,
     device: Device = "auto",
     verbose: Verbose = 0,
 ) -> None:
@@ -47,12 +55,16 @@ def serve(
     from ..service.run import run
     from ..service.settings import ServiceSettings
 
-    settings = ServiceSettings(host, port, token, writable)
+    settings = ServiceSettings(host, port, token, writable, public_url)
+    shown = f"[{host}]" if ":" in host else host
+
+    def started(port: int) -> None:
+        note(f"Serving at http://{shown}:{port}; Ctrl-C ends")
+        if open_page:
+            typer.launch(f"http://{shown}:{port}")
+
     with contextlib.ExitStack() as stack:
         opened = [stack.enter_context(Index.open(path, device=device)) for path in indexes]
         for index in opened:
             _ = index.encoder, index.matcher  # loaded before anybody waits
-        note(f"Serving at http://{host}:{port}; Ctrl-C ends")
-        if open_page:
-            typer.launch(f"http://{host}:{port}")
-        run(opened, settings)
+        run(opened, settings, started)

@@ -2,29 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
 
 import uvicorn
 
+from ..core.errors import GroundingError
 from ..index import Index
 from .app import create_app
+from .protocol import timed_protocol
 from .settings import ServiceSettings
 
 __all__ = ["run"]
 
 _DRAIN_SECONDS = 30
+_HEADER_BYTES = 32 << 10
 
 
-def run(indexes: Sequence[Index], settings: ServiceSettings) -> None:
-    """Serve indexes until SIGTERM or Ctrl-C; requests in progress are answered first."""
-    config = uvicorn.Config(
-        create_app(indexes, settings),
-        host=settings.host,
-        port=settings.port,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=_DRAIN_SECONDS,
-        lifespan="on",
-    )
-    uvicorn.Server(config).run()
+def run(
+    indexes: Sequence[Index], settings: ServiceSettings, started: Callable[[int], object] = int
+) -> None:
+    """Serve indexes until SIGTERM or Ctrl-C; requests in progress are answered first.
+
+    Parameters
+    ----------
+    indexes : sequence of Index
+        Open; they stay the caller's to close.
+    settings : ServiceSettings
+        How the service is run.
+    started : callable
+        Called with the number of the port as soon as connections are accepted.
+
+    Raises
+    ------
+    GroundingError
+        If the address cannot be listened at.
+    """
+    with _listen(settings) as listener:
+        config = uvicorn.Config(
+            create_app(indexes, settings),
+            http=timed_protocol(settings.limits),
+            ws="none",
+            loop="asyncio",
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=settings.limits.connections,
+            h11_max_incomplete_event_size=_HEADER_BYTES,
+            timeout_graceful_shutdown=_DRAIN_SECONDS,
+            lifespan="on",
+        )
+        started(listener.getsockname()[1])
+        # uvicorn sends itself the signal again once it has ended, for what was there before.
+        usual = signal.signal(signal.SIGTERM, _end)
+        try:
+            uvicorn.Server(config).run(sockets=[listener])
+        finally:
+            signal.signal(signal.SIGTERM, usual)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    sys.exit(0)
+
+
+def _listen(settings: ServiceSettings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+    except (OSError, OverflowError) as error:
+        raise GroundingError(
+            f"cannot listen at {settings.host}, port {settings.port} "
+            f"({getattr(error, 'strerror', None) or error}); choose others with --host and --port"
+        ) from error

@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Annotated
 
+from fastapi import Depends
 from starlette.requests import Request
 
 from ..index import Index
 from .batching import Batcher
+from .decoding import Decoding
 from .errors import NotFoundError
+from .metrics import Metrics
+from .pictures import Pictures
+from .served import ServedIndex
 from .settings import ServiceSettings
+from .uploads import Uploads
 
-__all__ = ["ServedIndex", "ServiceState", "service_of"]
-
-
-@dataclass(frozen=True)
-class ServedIndex:
-    """An index that is served.
-
-    Parameters
-    ----------
-    name : str
-        As in URLs: letters, digits, ``-``, ``_`` and ``.``.
-    index : Index
-        Open; it follows writers by itself.
-    batcher : Batcher
-        Answers its queries.
-    """
-
-    name: str
-    index: Index
-    batcher: Batcher
+__all__ = ["Service", "ServiceState", "service_of"]
 
 
 class ServiceState:
@@ -44,14 +32,39 @@ class ServiceState:
         The first is meant where a request names none.
     settings : ServiceSettings
         How the service is run.
+    metrics : Metrics
+        What is counted.
+
+    Attributes
+    ----------
+    indexes : dict of str to ServedIndex
+        By name.
+    uploads : Uploads
+        Images that clients sent as examples.
+    pictures : Pictures
+        What is shown of images.
+    decoding : Decoding
+        Decodes what clients send.
+    writing, grounding : asyncio.Semaphore
+        One change, and one image to ground phrases in, at a time.
     """
 
-    def __init__(self, indexes: Sequence[Index], settings: ServiceSettings) -> None:
+    def __init__(
+        self,
+        indexes: Sequence[Index],
+        settings: ServiceSettings,
+        metrics: Metrics,
+    ) -> None:
+        self.metrics = metrics
+        self.writing, self.grounding = asyncio.Semaphore(1), asyncio.Semaphore(1)
         self.settings = settings
+        self.decoding = Decoding(settings.limits.pixels)
+        self.uploads = Uploads(settings.limits.upload_bytes, self.decoding)
+        self.pictures = Pictures(self.decoding)
         self.indexes: dict[str, ServedIndex] = {}
         for index in indexes:
             name = _free_name(index.directory.name, self.indexes)
-            self.indexes[name] = ServedIndex(name, index, Batcher(index))
+            self.indexes[name] = ServedIndex(name, index, Batcher(index, metrics.batch.observe))
 
     def served(self, name: str | None = None) -> ServedIndex:
         """Return an index by name, or the first.
@@ -73,12 +86,17 @@ class ServiceState:
         """End what runs in the background."""
         for served in self.indexes.values():
             await served.batcher.close()
+        self.decoding.close()
 
 
 def service_of(request: Request) -> ServiceState:
     """Return the state of the application that a request came to."""
     state: ServiceState = request.app.state.service
     return state
+
+
+Service = Annotated[ServiceState, Depends(service_of)]
+"""The type of a route's parameter that gets the state."""
 
 
 def _free_name(directory: str, taken: dict[str, ServedIndex]) -> str:

@@ -239,6 +239,16 @@ class Catalog(MetadataTables):
         )
         return iter(self._image_rows(rows))
 
+    def images_after(self, path: str, count: int) -> list[ImageRow]:
+        """Return the first `count` images behind `path`, by path."""
+        rows = self._database.select(
+            (str, int, int, int, int, str),
+            "SELECT path, width, height, shard, row, content_hash FROM images "
+            "JOIN shard_rows USING (shard, row) WHERE path > ? ORDER BY path LIMIT ?",
+            path, count,
+        )  # fmt: skip
+        return self._image_rows(rows)
+
     def commit(
         self,
         *,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from . import query
+from ..errors import ERROR_ANSWERS
+from . import changes, ground, indexes, operations, pictures, query
 
 __all__ = ["PREFIX", "include_api"]
 
@@ -13,4 +14,5 @@ PREFIX = "/api/v1"
 
 def include_api(app: FastAPI) -> None:
     """Add the routes of the API to the application."""
-    app.include_router(query.router, prefix=PREFIX)
+    for module in (query, ground, indexes, pictures, changes, operations):
+        app.include_router(module.router, prefix=PREFIX, responses=ERROR_ANSWERS)

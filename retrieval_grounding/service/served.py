@@ -1,0 +1,66 @@
+"""An index that is served."""
+
+from __future__ import annotations
+
+from ..core.lazy import Lazy
+from ..index import Index
+from ..indexing.model_spec import Models, checked_loader, recorded_spec
+from ..search.hits import Hits
+from ..search.image_regions import image_regions
+from ..search.retriever import Retriever
+from ..storage.catalog import Catalog
+from .batching import Batcher
+
+__all__ = ["ServedIndex"]
+
+
+class ServedIndex:
+    """An index that is served.
+
+    Parameters
+    ----------
+    name : str
+        As in URLs: letters, digits, ``-``, ``_`` and ``.``.
+    index : Index
+        Open; it follows writers by itself.
+    batcher : Batcher
+        Answers its queries.
+    """
+
+    def __init__(self, name: str, index: Index, batcher: Batcher) -> None:
+        self.name = name
+        self.index = index
+        self.batcher = batcher
+        self._models = Lazy(self._load_models)
+
+    @property
+    def catalog(self) -> Catalog:
+        """The catalog, for what `Index` has no method for."""
+        return self.index._catalog
+
+    @property
+    def retriever(self) -> Retriever:
+        """What reads shards."""
+        return self.index._opened.retriever
+
+    def models(self) -> Models:
+        """Return the models that built the index; loaded on first use.
+
+        Raises
+        ------
+        ModelError
+            If they cannot be loaded, or the detector was an object.
+        """
+        return self._models.get()
+
+    def regions(self, content_hash: str, phrase: str | None = None) -> Hits:
+        """Return all regions of an image, see :func:`image_regions`."""
+        index = self.index
+        return image_regions(
+            content_hash, phrase, self.catalog, self.retriever, index.encoder, index.matcher
+        )
+
+    def _load_models(self) -> Models:
+        encoder = self.index.encoder
+        spec = recorded_spec(self.catalog, encoder=encoder)
+        return checked_loader(self.catalog, spec, self.index._opened.device)()
