@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -91,18 +90,19 @@ def _labels(hits: Sequence[Hit]) -> tuple[Choice, ...]:
 
 def _folders(hits: Sequence[Hit]) -> tuple[Choice, ...]:
     """Return the folders in which the paths of hits first differ."""
-    folders = [hit.image.rpartition(os.sep)[0].split(os.sep) for hit in hits]
-    shared = os.path.commonprefix(folders)  # of lists, too
-    depth = len(shared) + 1
-    counts = Counter(os.sep.join(folder[:depth]) for folder in folders if len(folder) >= depth)
+    folders = [tuple(hit.image.split("/")[:-1]) for hit in hits]  # URLs have them, too
+    depth = 1
+    while len({folder[:depth] for folder in folders}) == 1 and depth <= len(folders[0]):
+        depth += 1
+    counts = Counter("/".join(folder[:depth]) for folder in folders if len(folder) >= depth)
     return tuple(
-        Choice(folder.rpartition(os.sep)[2], f"folder:{quoted_text(_glob(folder))}", count)
+        Choice(folder.rpartition("/")[2], f"folder:{quoted_text(_glob(folder))}", count)
         for folder, count in sorted(_most_frequent(counts))
     )
 
 
 def _glob(folder: str) -> str:
-    return folder if os.path.isabs(folder) else f"*{folder}"  # noqa: PTH117 - may be a URL
+    return folder if folder.startswith("/") else f"*{folder}"
 
 
 def _dates(dates: Sequence[str]) -> tuple[Choice, ...]:

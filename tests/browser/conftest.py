@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 import retrieval_grounding as rg
@@ -60,10 +61,8 @@ class Seen:
         return [m for m in self.messages if not any(known in m for known in self.expected)]
 
 
-@pytest.fixture(scope="session")
-def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five photographs in three folders, a smaller copy of one, and a file that is damaged."""
-    folder = tmp_path_factory.mktemp("page") / "photos"
+def collect_photos(folder: Path) -> None:
+    """Put five photographs in three folders, a smaller copy of one, and a file that is damaged."""
     for place in ("city", "garden", "people", "small"):
         (folder / place).mkdir(parents=True)
     places = {"bus": "city", "china": "garden", "flower": "garden"}
@@ -73,18 +72,31 @@ def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         bus.resize((bus.width // 2, bus.height // 2)).save(folder / "small" / "bus-small.jpg")
     whole = (folder / "garden" / "flower.jpg").read_bytes()
     (folder / "garden" / "broken.jpg").write_bytes(whole[:400])
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A folder with photographs and two indexes, which the processes of a test run share."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "page"
+    options = rg.BuildOptions(progress=False)
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "done").exists():
+            collect_photos(folder / "photos")
+            rg.build(folder / "photos", folder / "pictures", options=options).close()
+            rg.build(folder / "photos" / "garden", folder / "garden", options=options).close()
+            (folder / "done").touch()
     return folder
 
 
 @pytest.fixture(scope="session")
-def site(photo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     from retrieval_grounding.service.app import create_app
     from retrieval_grounding.service.settings import ServiceSettings
 
-    folder = tmp_path_factory.mktemp("indexes")
-    options = rg.BuildOptions(progress=False)
-    index = rg.build(photo_folder, folder / "pictures", options=options)
-    other = rg.build(photo_folder / "garden", folder / "garden", options=options)
+    own = tmp_path_factory.mktemp("served")  # tests change it
+    shutil.copytree(built / "pictures", own / "pictures")
+    index, other = rg.Index.open(own / "pictures"), rg.Index.open(built / "garden")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -96,7 +108,7 @@ def site(photo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     while not server.started:
         assert thread.is_alive(), "the service has ended"
         time.sleep(0.05)
-    yield Site(f"http://127.0.0.1:{port}", index, photo_folder)
+    yield Site(f"http://127.0.0.1:{port}", index, built / "photos")
     server.should_exit = True
     thread.join(30)
     index.close()
@@ -132,8 +144,9 @@ def opened(site: Site, browser: Any) -> Iterator[Callable[..., Any]]:
         page = context.new_page()
         page.on(
             "console",
-            lambda message: message.type in ("error", "warning")
-            and noted.messages.append(message.text),
+            lambda message: (
+                message.type in ("error", "warning") and noted.messages.append(message.text)
+            ),
         )
         page.on("pageerror", lambda error: noted.messages.append(str(error)))
         page.goto(path)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import itertools
 import re
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import httpx
 import pytest
 from PIL import Image
 
-import retrieval_grounding as rg
 from retrieval_grounding.storage.lock import writer_lock
 
 BOX_RED = (0xE6, 0x1E, 0x5A)
@@ -64,6 +65,25 @@ def expected_box(hit, image) -> list[float]:
     return [x0 + x1 * scale, y0 + y1 * scale, x0 + x2 * scale, y0 + y2 * scale]
 
 
+def drag(page, start, end):
+    """Drag from one point of the large photograph to another, in its pixels."""
+    points = [
+        page.evaluate(
+            """([x, y]) => {
+                const to = document.querySelector("svg.large").getScreenCTM();
+                const point = new DOMPoint(x, y).matrixTransform(to);
+                return [point.x, point.y];
+            }""",
+            list(point),
+        )
+        for point in (start, end)
+    ]
+    page.mouse.move(*points[0])
+    page.mouse.down()
+    page.mouse.move(*points[1], steps=5)
+    page.mouse.up()
+
+
 def test_the_first_page_offers_phrases_that_find_something(opened, shot):
     page = opened()
     shot(page, "start")
@@ -110,9 +130,8 @@ def test_a_box_is_painted_where_the_api_says(opened, site):
     ]
     assert inside
     for x, y in inside:
-        near = [
-            picture.getpixel((round(x) + dx, round(y) + dy)) for dx in (-1, 0, 1) for dy in (-1, 0, 1)
-        ]
+        around = itertools.product((-1, 0, 1), repeat=2)
+        near = [picture.getpixel((round(x) + dx, round(y) + dy)) for dx, dy in around]
         assert min(sum(abs(a - b) for a, b in zip(p, BOX_RED, strict=True)) for p in near) < 60
 
 
@@ -176,19 +195,13 @@ def test_a_drawn_box_is_a_query(opened, site):
     page = opened(photo_path(site, "a bus"))
     own = urlsplit(page.url).path.rpartition("/")[2]
     page.wait_for_load_state("networkidle")
-    place = page.locator("svg.large").bounding_box()
     page.click("[data-tool=draw]")
-    page.mouse.move(place["x"] + 60, place["y"] + 80)
-    page.mouse.down()
-    page.mouse.move(place["x"] + 200, place["y"] + 300, steps=5)
-    page.mouse.up()
+    drag(page, (100, 150), (300, 500))
     page.click("[data-drawn]")
     page.wait_for_selector(".grid > li")
     [clause] = parameters(page)["f"]
-    x1, y1, x2, y2 = map(float, clause.removeprefix(f"like:{own}:").split(","))
-    width = site.index.query("a bus", top=1)[0].image_size[0]
-    scale = width / place["width"]
-    assert [x2 - x1, y2 - y1] == pytest.approx([140 * scale, 220 * scale], rel=0.05)
+    drawn = [float(value) for value in clause.removeprefix(f"like:{own}:").split(",")]
+    assert drawn == pytest.approx([100, 150, 300, 500], abs=3)
     assert page.locator(f"#i-{own}").count() == 0
 
 
@@ -203,7 +216,8 @@ def test_a_picture_is_a_query(opened, site, way):
             """async ([name, kind]) => {
                 const answer = await fetch(name);
                 const data = new DataTransfer();
-                data.items.add(new File([await answer.blob()], "flower.jpg", { type: "image/jpeg" }));
+                const type = "image/jpeg";
+                data.items.add(new File([await answer.blob()], "flower.jpg", { type }));
                 const event = kind === "drop"
                     ? new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true })
                     : new ClipboardEvent("paste", { clipboardData: data, bubbles: true });
@@ -328,6 +342,66 @@ def test_the_keyboard_is_enough(opened):
     page.wait_for_function(f"document.activeElement.closest('li')?.id === '{first}'")
 
 
+def test_thumbs_are_kept_shown_and_undone(opened, site, shot):
+    page = opened("/?q=a+bus&p=0")
+    card = page.locator(".grid > li").first
+    up, down = card.locator(".thumb").nth(0), card.locator(".thumb").nth(1)
+    assert page.locator("#taught").count() == 0
+    up.click()
+    page.wait_for_selector("#thanks:not([hidden])")
+    assert up.get_attribute("aria-pressed") == "true"
+    [entry] = site.index.feedback.entries("a bus")
+    [hit] = site.query("a bus", top=1, min_probability=0)
+    assert (entry.verdict, entry.content_hash) == ("up", hit["content_hash"])
+    down.click()
+    page.wait_for_function("document.querySelectorAll('.thumb[aria-pressed=true]').length === 1")
+    page.wait_for_function("document.querySelectorAll('.thumb')[1].ariaPressed === 'true'")
+    assert [one.verdict for one in site.index.feedback.entries("a bus")] == ["down"]
+    page.click("text=Answer again")
+    page.wait_for_selector("#taught")
+    shot(page, "taught")
+    assert "follows 1 thumb for “a bus”" in page.locator("#taught").inner_text()
+    page.click("text=Show the answer without")
+    page.wait_for_url(re.compile("taught=no"))
+    page.click("text=Follow them")
+    page.wait_for_selector("#taught form")
+    page.click("text=Undo")
+    page.wait_for_selector("#taught", state="detached")
+    assert site.index.feedback.entries("a bus") == []
+
+
+def test_a_better_box_is_dragged(opened, site):
+    page = opened(photo_path(site, "a bus"))
+    page.wait_for_load_state("networkidle")
+    [hit] = site.query("a bus", top=1, min_probability=0)
+    x1, y1, x2, y2 = hit["box"]
+    page.click("[data-tool=adjust]")
+    drag(page, (x2 - 1, y2 - 1), (x2 - 60, y2 - 80))
+    page.click("text=This is the box")
+    page.wait_for_selector("#taught")
+    [entry] = site.index.feedback.entries("a bus")
+    assert entry.verdict == "up"
+    assert entry.box == pytest.approx((x1, y1, x2 - 60, y2 - 80), abs=3)
+    page.click("text=Undo")
+    page.wait_for_selector("#taught", state="detached")
+
+
+def test_thumbs_need_no_script_and_no_other_site_can_give_them(opened, site):
+    page = opened("/?q=a+tie&p=0", java_script_enabled=False)
+    page.locator(".thumb").first.click()
+    page.wait_for_selector("#taught")
+    assert "follows 1 thumb" in page.locator("#taught").inner_text()
+    [entry] = site.index.feedback.entries("a tie")
+    form = {"q": "a tie", "image": entry.content_hash, "box": "0,0,20,20", "verdict": "down"}
+    elsewhere = {"Origin": "https://elsewhere.example"}
+    assert httpx.post(f"{site.url}/teach", data=form, headers=elsewhere).status_code == 403
+    wrong = form | {"verdict": "sideways"}
+    assert httpx.post(f"{site.url}/teach", data=wrong).status_code in (400, 422)
+    assert site.index.feedback.entries("a tie") == [entry]
+    page.click("text=Undo")
+    page.wait_for_selector("#taught", state="detached")
+
+
 @pytest.mark.parametrize("script", [True, False], ids=["script", "no-script"])
 @pytest.mark.parametrize("name", [*PAGES, "photo"])
 def test_nothing_is_wider_than_a_phone(opened, site, shot, name, script):
@@ -383,7 +457,7 @@ def test_the_collection_can_be_switched(opened):
     assert page.locator(".grid > li").count() == 2
 
 
-def test_the_status_page_follows_a_build(opened, site, shot):
+def test_the_status_page_follows_a_build(opened, site, shot, tmp_path):
     page = opened("/status")
     shot(page, "status")
     first = page.locator(".holding").first
@@ -395,15 +469,16 @@ def test_the_status_page_follows_a_build(opened, site, shot):
     with writer_lock(site.index.directory):
         first.locator("text=Being written").wait_for()
     first.locator("text=Being written").wait_for(state="detached")
-    added = site.index.add([Image.new("RGB", (320, 200), "navy")], ids=["page-test"])
+    file = tmp_path / "navy.png"
+    Image.new("RGB", (320, 200), "navy").save(file)
+    site.index.add([file])
     try:
         count = str(len(site.index))
         page.wait_for_function(
             f"document.querySelector('.holding .figures dd').textContent === '{count}'"
         )
     finally:
-        site.index.remove([image.path for image in site.index.images() if "page-test" in image.path])
-    assert added is not None
+        site.index.remove([file])
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -423,10 +498,7 @@ def test_axe_finds_nothing_serious(opened, site, shot, name, scheme):
 
 
 def test_the_pages_say_what_may_run(site):
-    import httpx
-
     policy = httpx.get(site.url).headers["content-security-policy"]
     assert "script-src 'self'" in policy
     assert "unsafe" not in policy
     assert "http" not in policy
-    assert isinstance(site.index, rg.Index)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 from ..templating import environment
-from . import compare, helping, looking, photo, search, status
+from . import compare, helping, looking, photo, search, status, teaching
 from .collection import Collections
 from .problems import error_page
 from .skipped import SkippedPictures
@@ -16,7 +16,8 @@ __all__ = ["error_page", "include_pages"]
 def include_pages(app: FastAPI) -> None:
     """Add the routes of all pages to the application."""
     app.state.collections = Collections()
+    app.state.error_page = error_page
     app.state.skipped_pictures = SkippedPictures()
     environment().globals["static"] = lambda name: f"/static/{name}"
-    for module in (search, photo, compare, looking, status, helping):
+    for module in (search, photo, compare, looking, status, teaching, helping):
         app.include_router(module.router)

@@ -25,6 +25,7 @@ from .collection import Collection, Known
 from .problems import catching
 from .regions import Region, ScoredPhoto, score_photo
 from .shell import Link, make_shell
+from .teaching import Teaching, Thumbs
 
 __all__ = ["router"]
 
@@ -57,15 +58,17 @@ async def photo(
         if phrase:
             against = score_photo(served, (images[0].shard, images[0].row), Query(phrase), ())
         number = int(selected) if selected.isdigit() else None
+        teaching = Teaching.of(served, address, answer.query if answer else None, "photo")
         return _Photo(
-            served.name, address, images, collection, answer, own, scored, against, phrase, number
-        )
+            served.name, address, images, collection, answer, own, scored, against, phrase, number,
+            teaching,
+        )  # fmt: skip
 
     shown = await run_in_threadpool(look)
     values = await run_in_threadpool(shown.values)
     shell = make_shell(service, served, address)
     title = f"{shown.heading} · {shell.site}"
-    return page("photo.html", title=title, shell=shell, note=None, **values)
+    return page("photo.html", title=title, shell=shell, **values)
 
 
 def _scored(
@@ -92,6 +95,7 @@ class _Photo:
     against: ScoredPhoto | None
     second: str
     selected_number: int | None
+    teaching: Teaching | None
 
     @property
     def image(self) -> ImageRow:
@@ -139,8 +143,14 @@ class _Photo:
             "here": self.url(),
             "draw": self.draw_url(),
             "fields": self.address.pairs(),
-            "teach": None,
+            "note": self.teaching.note(self.image.content_hash) if self.teaching else None,
+            "teach": self.thumbs(selected),
         }
+
+    def thumbs(self, region: Region | None) -> Thumbs | None:
+        if self.teaching is None or region is None:
+            return None
+        return self.teaching.thumbs(self.image.content_hash, region.box, region.label)
 
     def is_marked(self, regions: list[Region], number: int) -> bool:
         return self.selected is not None and self.selected.number == number and bool(regions)
@@ -153,8 +163,7 @@ class _Photo:
             "best": region == (selected or best),
             "shown": "" if region.share is None else _percent(region.share, self.calibrated),
             "share": min(1.0, max(0.0, region.share or 0.0)),
-            "second": self.against is not None
-            and region.number == self.against.regions[0].number,
+            "second": self.against is not None and region.number == self.against.regions[0].number,
         }
 
     @property

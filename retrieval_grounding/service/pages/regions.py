@@ -39,8 +39,7 @@ class Region:
     score : float or None
         For what was asked; None if nothing was.
     share : float or None
-        Probability that the photograph shows it, were this its best region; for examples, the
-        cosine.
+        Probability that this is what was asked for; for examples, the cosine.
     """
 
     number: int
@@ -134,7 +133,7 @@ def score_photo(
     rows = np.concatenate([scores[:, None], np.tile(rivals, (len(scores), 1))], axis=1)
     images = max(served.retriever.snapshot().images, rows.shape[1])
     found = checks.probabilities(matcher, rows, images)
-    shares = None if found is None else found.image[:, 0]
+    shares = None if found is None else found.box[:, 0]
     return ScoredPhoto(_regions(table, scores, shares), table, asked)
 
 

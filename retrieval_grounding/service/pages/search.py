@@ -15,13 +15,14 @@ from ..api.shapes import picture_urls
 from ..served import ServedIndex
 from ..state import Service, ServiceState
 from ..templating import page
-from .address import DEFAULT_PERCENT, Address
+from .address import Address
 from .asking import Answer, ask
 from .cards import Card, certainty, hit_card, shown_name
 from .collection import Collection, Known
 from .histogram import Sure, sure
 from .problems import catching
 from .shell import Link, Shell, make_shell
+from .teaching import Teaching
 
 __all__ = ["router"]
 
@@ -43,7 +44,8 @@ async def search(request: Request, service: Service, known: Known) -> HTMLRespon
     answer = await ask(service, served, address)
     dates = await run_in_threadpool(collection.dates, [hit.image for hit in answer.hits])
     phrases = [] if answer.hits else (await run_in_threadpool(collection.overview)).phrases
-    results = _Results(service, served, address, answer, dates, phrases)
+    teaching = await run_in_threadpool(Teaching.of, served, address, answer.query, "results")
+    results = _Results(service, served, address, answer, dates, phrases, teaching)
     return page("results.html", **results.values())
 
 
@@ -90,6 +92,7 @@ class _Results:
     answer: Answer
     dates: dict[str, str]
     phrases: list[str]
+    teaching: Teaching | None
 
     def values(self) -> dict[str, object]:
         shell = make_shell(self.service, self.served, self.address)
@@ -99,7 +102,8 @@ class _Results:
             "heading": self.heading,
             "summary": self.summary,
             "sure": self.sure(),
-            "note": None,
+            "note": self.teaching.note() if self.teaching else None,
+            "here": self.address.url("/", page=self.address.page),
             "chips": self.chips(),
             "facets": self.facets(),
             "folding": self.folding(),
@@ -133,8 +137,14 @@ class _Results:
         return sure(self.answer, self.address) if self.answer.calibrated else None
 
     def cards(self, hits: list[Hit]) -> list[Card]:
+        return [self.card(hit) for hit in hits]
+
+    def card(self, hit: Hit) -> Card:
         phrase = self.answer.query.phrase or ""
-        return [hit_card(hit, self.served.name, self.photo_url(hit), phrase) for hit in hits]
+        thumbs = None
+        if self.teaching is not None and hit.content_hash is not None:
+            thumbs = self.teaching.thumbs(hit.content_hash, hit.box, shown_name(hit.image))
+        return hit_card(hit, self.served.name, self.photo_url(hit), phrase, thumbs)
 
     def photo_url(self, hit: Hit) -> str:
         return self.address.url(f"/photo/{hit.content_hash}")

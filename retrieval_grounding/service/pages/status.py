@@ -46,9 +46,7 @@ async def status(request: Request, service: Service) -> HTMLResponse:
 
 
 @router.get("/skipped/{name}/{key}")
-async def skipped_picture(
-    request: Request, service: Service, name: str, key: str
-) -> Response:
+async def skipped_picture(request: Request, service: Service, name: str, key: str) -> Response:
     """Send the picture of a skipped file that the status page has shown."""
     data = request.app.state.skipped_pictures.known(service.served(name).name, key)
     if data is None:
@@ -73,7 +71,7 @@ def _facts(served: ServedIndex) -> dict[str, Any]:
             ("Folder", info["directory"]),
             ("Detector", info["detector"] or info["detector_fingerprint"]),
             ("Encoder", info["clip"] or info["encoder_fingerprint"]),
-            ("Matcher", info["matcher"] + (", trained here" if info["matcher_trained_here"] else "")),
+            ("Matcher", f"{info['matcher']}{', trained here' * info['matcher_trained_here']}"),
             ("Runs", info["runs"]),
             ("Vectors", _vectors(vectors)),
         ],
@@ -89,8 +87,9 @@ def _vectors(vectors: dict[str, Any]) -> str:
     if recall is None:
         return kind
     return (
-        f"{kind}; tuned to find {recall:.1%} of the nearest regions ({vectors['recall_wanted']:.1%} "
-        f"wanted), measured with {vectors['measured_with_phrases']:,} phrases"
+        f"{kind}; tuned to find {recall:.1%} of the nearest regions, and "
+        f"{vectors['recall_wanted']:.1%} is wanted; measured with "
+        f"{vectors['measured_with_phrases']:,} phrases"
     )
 
 

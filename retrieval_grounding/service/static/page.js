@@ -294,6 +294,29 @@ if (large) {
   large.addEventListener("click", (event) => drawing && event.preventDefault(), true);
 }
 
+// Thumbs stay in place; the next answer follows them.
+for (const form of $$("form[data-teach]")) {
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const answer = await fetch(form.action, {
+      method: "POST",
+      headers: { "X-Part": "taught" },
+      body: new URLSearchParams(new FormData(form)),
+    });
+    if (!answer.ok) {
+      const { error } = await answer.json();
+      say(error);
+      $("#thanks span").textContent = error;
+    } else {
+      for (const button of $$(".thumb", form.parentElement)) {
+        button.setAttribute("aria-pressed", String(form.contains(button)));
+      }
+      say("Kept");
+    }
+    $("#thanks").hidden = false;
+  });
+}
+
 // Builds in progress: the part of the page that counts is fetched again.
 async function poll() {
   const live = $("[data-live]");
