@@ -114,7 +114,7 @@ class _Results:
 
     @property
     def heading(self) -> str:
-        return self.address.words or "Looks like your picture"
+        return self.address.words or "What looks like this"
 
     @property
     def first(self) -> int:
