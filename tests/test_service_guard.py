@@ -273,7 +273,8 @@ def test_the_command_serves_until_it_is_told_to_end_and_answers_what_it_began(in
         with socket.create_connection((host, int(port)), timeout=30) as connection:
             body = json.dumps({"queries": ["a dog"]}).encode()
             head = (
-                f"POST {API}/query HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(body)}\r\n\r\n"
+                f"POST {API}/query HTTP/1.1\r\nHost: {host}\r\n"
+                f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
             )
             connection.sendall(head.encode() + body[:5])
             time.sleep(0.3)

@@ -158,12 +158,27 @@ class RemoteIndex:
         hits = Hits(map(_hit, answer["hits"]))
         return hits[0] if isinstance(phrases, str) else hits
 
-    def regions(self, content_hash: str, phrase: str | None = None) -> list[dict[str, Any]]:
-        """Return all regions of an image, with what each scores for a phrase, as plain values."""
+    def regions(self, content_hash: str, phrase: str | None = None) -> Hits:
+        """Return all regions of one image; see :meth:`Index.regions`."""
         params = {} if phrase is None else {"phrase": phrase}
         path = f"{self._base}/images/{quote(content_hash)}/regions"
-        found: list[dict[str, Any]] = self._send("GET", path, params=params)["regions"]
-        return found
+        found = self._send("GET", path, params=params)
+        return Hits(
+            Hit(
+                phrase="" if phrase is None else clean_phrase(phrase),
+                image=found["paths"][0],
+                box=tuple(region["box"]),
+                score=region.get("score", region["label_score"]),
+                probability=region.get("probability"),
+                label=region["label"],
+                region_id=region["region_id"],
+                content_hash=content_hash,
+                label_score=region["label_score"],
+                image_size=(found["width"], found["height"]),
+                image_probability=region.get("image_probability"),
+            )
+            for region in found["regions"]
+        )
 
     def picture(self, hit: Hit) -> tuple[Image.Image, Hit]:
         """Return the picture of a hit, and the hit with its box in pixels of that picture."""
