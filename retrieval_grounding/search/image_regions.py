@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -28,7 +29,7 @@ def image_regions(
     phrase: str | None,
     catalog: Catalog,
     retriever: Retriever,
-    encoder: Encoder,
+    load_encoder: Callable[[], Encoder],
     matcher: Matcher,
 ) -> Hits:
     """Return a hit for every region of an image, by number: the first is the whole image.
@@ -42,7 +43,7 @@ def image_regions(
         Of an image of the index.
     phrase : str or None
         What to score the regions for.
-    catalog, retriever, encoder, matcher
+    catalog, retriever, load_encoder, matcher
         Of the index.
 
     Raises
@@ -66,6 +67,7 @@ def image_regions(
     text, scores = "", table.scores
     if phrase is not None:
         text = clean_phrase(phrase)
+        encoder = load_encoder()
         phrases = embed_phrases(encoder, [text])
         scores = checks.score(matcher, phrases, table)[0]
         alone = checks.probabilities(matcher, scores[:, None], 1)
@@ -79,5 +81,5 @@ def image_regions(
         for row in range(len(table))
     ]  # fmt: skip
     if phrase is not None:
-        [hits] = discount_unknown(encoder, [text], [hits])
+        [hits] = discount_unknown(load_encoder(), [text], [hits])
     return Hits(replace(hit, image_size=(image.width, image.height)) for hit in hits)

@@ -12,7 +12,7 @@ from ..core.version import __version__
 from ..index import Index
 from . import login
 from .api import PREFIX, include_api
-from .errors import add_error_handlers
+from .errors import CatchErrors, add_error_handlers
 from .guard import Guard
 from .limits import LimitRequests
 from .metrics import Metrics, Observe
@@ -61,6 +61,7 @@ def create_app(indexes: Sequence[Index], settings: ServiceSettings) -> FastAPI:
     app.mount("/static", StaticFiles(directory=STATIC_FOLDER), name="static")
     # The last is the first that a request meets.
     app.add_middleware(LimitRequests, limits=settings.limits)
+    app.add_middleware(CatchErrors)
     app.add_middleware(Guard, settings=settings)
     app.add_middleware(Observe, metrics=metrics)
     return app

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..core.errors import (
     GroundingError,
@@ -22,6 +23,7 @@ from ..core.errors import (
 
 __all__ = [
     "ERROR_ANSWERS",
+    "CatchErrors",
     "ErrorAnswer",
     "NotFoundError",
     "RefusedError",
@@ -142,15 +144,39 @@ def add_error_handlers(app: FastAPI) -> None:
         answer = error_response(error.status_code, "http", message, headers)
         return _for_people(request, answer, message)
 
-    async def unexpected(request: Request, error: Exception) -> Response:
-        logger.error("%s %s", request.method, request.url.path, exc_info=error)
-        message = "the service has failed at this; its log says how, please report it"
-        return _for_people(request, error_response(500, "internal", message), message)
-
     app.add_exception_handler(GroundingError, of_library)
     app.add_exception_handler(RequestValidationError, of_request)
     app.add_exception_handler(HTTPException, of_http)
-    app.add_exception_handler(Exception, unexpected)
+
+
+class CatchErrors:
+    """Middleware that answers what nobody expected with one sentence; the log has the rest.
+
+    That of the framework is outside of all others, so that its answers would lack their headers.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        started = False
+
+        async def send_noticed(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_noticed)
+        except Exception as error:
+            if scope["type"] != "http" or started:
+                raise
+            request = Request(scope)
+            logger.error("%s %s", request.method, request.url.path, exc_info=error)
+            message = "the service has failed at this; its log says how, please report it"
+            answer = error_response(500, "internal", message)
+            await _for_people(request, answer, message)(scope, receive, send)
 
 
 def _for_people(request: Request, answer: JSONResponse, message: str) -> Response:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from ..core.lazy import Lazy
 from ..index import Index
 from ..indexing.model_spec import Models, checked_loader, recorded_spec
-from ..search.hits import Hits
-from ..search.image_regions import image_regions
 from ..search.retriever import Retriever
 from ..storage.catalog import Catalog
 from .batching import Batcher
@@ -52,13 +50,6 @@ class ServedIndex:
             If they cannot be loaded, or the detector was an object.
         """
         return self._models.get()
-
-    def regions(self, content_hash: str, phrase: str | None = None) -> Hits:
-        """Return all regions of an image, see :func:`image_regions`."""
-        index = self.index
-        return image_regions(
-            content_hash, phrase, self.catalog, self.retriever, index.encoder, index.matcher
-        )
 
     def _load_models(self) -> Models:
         encoder = self.index.encoder

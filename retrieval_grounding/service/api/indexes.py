@@ -153,7 +153,7 @@ def list_regions(
     if not found or found[0][0] != content_hash:
         raise NotFoundError(f"{name} has no image with the hash {content_hash!r:.50}")
     try:
-        hits = served.regions(content_hash, phrase)
+        hits = served.index.regions(content_hash, phrase)
     except StoreError:
         if served.catalog.content_rows(content_hash):
             raise
