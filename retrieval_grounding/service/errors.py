@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..core.errors import (
+    FeedbackError,
     GroundingError,
     ImageError,
     MetadataError,
@@ -33,7 +34,7 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-_UNPROCESSABLE = (PhraseError, QueryError, ImageError, MetadataError)
+_UNPROCESSABLE = (PhraseError, QueryError, ImageError, MetadataError, FeedbackError)
 _LONGEST_PART = 300  # characters of what a client sent that an error repeats
 
 

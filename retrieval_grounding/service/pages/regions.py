@@ -19,6 +19,7 @@ from ...matching.embed import embed_phrases
 from ...search.calibrated_on import describe_calibration
 from ...search.examples import EmbeddedExample, embed_example
 from ...search.explain import Asked, explain_row
+from ...search.unknown import known_phrases
 from ..served import ServedIndex
 
 __all__ = ["Region", "ScoredPhoto", "score_photo"]
@@ -134,6 +135,8 @@ def score_photo(
     images = max(served.retriever.snapshot().images, rows.shape[1])
     found = checks.probabilities(matcher, rows, images)
     shares = None if found is None else found.box[:, 0]
+    if shares is not None and not known_phrases(index.encoder, [query.phrase])[0]:
+        shares = np.zeros_like(shares)
     return ScoredPhoto(_regions(table, scores, shares), table, asked)
 
 

@@ -71,7 +71,7 @@ def _facts(served: ServedIndex) -> dict[str, Any]:
             ("Folder", info["directory"]),
             ("Detector", info["detector"] or info["detector_fingerprint"]),
             ("Encoder", info["clip"] or info["encoder_fingerprint"]),
-            ("Matcher", f"{info['matcher']}{', trained here' * info['matcher_trained_here']}"),
+            ("Matcher", _matcher(info)),
             ("Runs", info["runs"]),
             ("Vectors", _vectors(vectors)),
         ],
@@ -79,6 +79,11 @@ def _facts(served: ServedIndex) -> dict[str, Any]:
         "writer": writer and _writer(writer.process, writer.host, writer.started),
         "skipped_files": skipped,
     }
+
+
+def _matcher(info: dict[str, Any]) -> str:
+    used, chosen = info["matcher"], info["matcher_in_use"]
+    return used if used == chosen else f"{used}, because {chosen} cannot be used"
 
 
 def _vectors(vectors: dict[str, Any]) -> str:
