@@ -164,8 +164,7 @@ class Address:
 
 
 def _key(clause: str) -> str:
-    key, _, value = clause.partition(":")
-    return f"{key}:{value[:1]}" if key == "size" else key
+    return clause.partition(":")[0].lower()
 
 
 def _number(value: object, low: int, high: int, default: int) -> int:

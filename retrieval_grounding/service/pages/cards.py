@@ -6,9 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from ...core.groups import shown_label
 from ...core.hits import Hit
-from ...core.regions import WHOLE_IMAGE
+from ...search.page_photos import sure_label
 from ..api.shapes import picture_urls
 
 __all__ = ["Box", "Card", "certainty", "hit_card", "shape_of", "shown_name"]
@@ -87,7 +86,7 @@ def hit_card(hit: Hit, index: str, url: str, phrase: str, teach: Any = None) -> 
     assert hit.content_hash is not None
     assert hit.image_size is not None
     width, height = hit.image_size
-    label = "" if hit.label == WHOLE_IMAGE else shown_label(hit.label)
+    label = sure_label(hit)
     name = shown_name(hit.image)
     return Card(
         url=url,
@@ -95,7 +94,7 @@ def hit_card(hit: Hit, index: str, url: str, phrase: str, teach: Any = None) -> 
         width=width,
         height=height,
         boxes=(Box.of(hit), *(Box.of(also) for also in hit.also)),
-        phrase=phrase or label or "the whole photograph",
+        phrase=phrase or label or "alike",
         share=hit.presence,
         certainty=certainty(hit),
         meaning=_meaning(hit),
