@@ -36,6 +36,15 @@ def serve(
     writable: Annotated[
         bool, typer.Option("--writable", help="Let clients add and remove images.")
     ] = False,
+    watch: Annotated[
+        Path | None,
+        typer.Option(
+            "--watch",
+            metavar="PHOTOS",
+            help="Add the photographs of this folder to the first index, as they appear; it is "
+            "made if there is none.",
+        ),
+    ] = None,
     public_url: Annotated[
         str | None,
         typer.Option(
@@ -54,8 +63,14 @@ def serve(
     from ..index import Index
     from ..service.run import run
     from ..service.settings import ServiceSettings
+    from ..storage.catalog import Catalog
 
-    settings = ServiceSettings(host, port, token, writable, public_url)
+    settings = ServiceSettings(host, port, token, writable, public_url, watch)
+    if watch is not None and not Catalog.exists(indexes[0]):
+        from ..builder import build
+        from ..core.reports import BuildOptions
+
+        build([], indexes[0], device=device, options=BuildOptions(allow_empty=True)).close()
     shown = f"[{host}]" if ":" in host else host
 
     def started(port: int) -> None:

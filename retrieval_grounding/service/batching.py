@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TypeVar
 
 from ..core.errors import GroundingError
 from ..core.query.value import Query
@@ -16,6 +16,8 @@ from ..search.hits import Hits
 from ..search.rank import filter_by_probability
 
 __all__ = ["Asking", "Batcher"]
+
+Result = TypeVar("Result")
 
 _MAX_BATCH = 64
 _GATHER_SECONDS = 0.003
@@ -175,7 +177,7 @@ class Batcher:
             skip_missing=asking.skip_missing,
         )
 
-    async def _in_thread(self, work: Callable[[], list[Hits] | Hits]) -> Any:
+    async def _in_thread(self, work: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
 

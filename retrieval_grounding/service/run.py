@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
 
 from ..core.errors import GroundingError
 from ..index import Index
@@ -16,7 +17,7 @@ from .app import create_app
 from .protocol import timed_protocol
 from .settings import ServiceSettings
 
-__all__ = ["run"]
+__all__ = ["run", "server_config"]
 
 _DRAIN_SECONDS = 30
 _HEADER_BYTES = 32 << 10
@@ -42,20 +43,7 @@ def run(
         If the address cannot be listened at.
     """
     with _listen(settings) as listener:
-        config = uvicorn.Config(
-            create_app(indexes, settings),
-            http=timed_protocol(settings.limits),
-            ws="none",
-            loop="asyncio",
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            limit_concurrency=settings.limits.connections,
-            h11_max_incomplete_event_size=_HEADER_BYTES,
-            timeout_graceful_shutdown=_DRAIN_SECONDS,
-            lifespan="on",
-        )
+        config = server_config(create_app(indexes, settings), settings)
         started(listener.getsockname()[1])
         # uvicorn sends itself the signal again once it has ended, for what was there before.
         usual = signal.signal(signal.SIGTERM, _end)
@@ -63,6 +51,24 @@ def run(
             uvicorn.Server(config).run(sockets=[listener])
         finally:
             signal.signal(signal.SIGTERM, usual)
+
+
+def server_config(app: FastAPI, settings: ServiceSettings) -> uvicorn.Config:
+    """Return how uvicorn runs an application."""
+    return uvicorn.Config(
+        app,
+        http=timed_protocol(settings.limits),
+        ws="none",
+        loop="asyncio",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=settings.limits.connections,
+        h11_max_incomplete_event_size=_HEADER_BYTES,
+        timeout_graceful_shutdown=_DRAIN_SECONDS,
+        lifespan="on",
+    )
 
 
 def _end(number: int, frame: FrameType | None) -> None:

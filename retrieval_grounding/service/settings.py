@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from ..core.errors import GroundingError
@@ -31,6 +32,8 @@ class ServiceSettings:
         Whether clients may add and remove images.
     public_url : str, optional
         Where a reverse proxy offers the service, such as ``https://photos.example.org``.
+    watch : Path, optional
+        A folder whose new photographs are added to the first index.
     limits : Limits
         What requests may ask for.
 
@@ -53,6 +56,7 @@ it needs a token of at least 16 characters: --token, or RETRIEVAL_GROUNDING_TOKE
     token: str | None = field(default=None, repr=False)
     writable: bool = False
     public_url: str | None = None
+    watch: Path | None = None
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
@@ -63,6 +67,8 @@ it needs a token of at least 16 characters: --token, or RETRIEVAL_GROUNDING_TOKE
                 f"a token has at least {_MIN_TOKEN} printable ASCII characters; "
                 "'openssl rand -hex 16' makes one"
             )
+        if self.watch is not None and not self.watch.is_dir():
+            raise GroundingError(f"there is no folder {self.watch} to watch")
         reachable = None if is_loopback(self.host) else self.host
         if self.token is None and (reachable or self.public_url):
             raise GroundingError(

@@ -19,6 +19,7 @@ from .pictures import Pictures
 from .served import ServedIndex
 from .settings import ServiceSettings
 from .uploads import Uploads
+from .watching import FolderWatch
 
 __all__ = ["Service", "ServiceState", "service_of"]
 
@@ -45,6 +46,8 @@ class ServiceState:
         What is shown of images.
     decoding : Decoding
         Decodes what clients send.
+    watch : FolderWatch or None
+        What adds the photographs of a folder.
     writing, grounding : asyncio.Semaphore
         One change, and one image to ground phrases in, at a time.
     """
@@ -65,6 +68,10 @@ class ServiceState:
         for index in indexes:
             name = _free_name(index.directory.name, self.indexes)
             self.indexes[name] = ServedIndex(name, index, Batcher(index, metrics.batch.observe))
+        self.watch: FolderWatch | None = None
+        if settings.watch is not None:
+            self.watch = FolderWatch(self.served().index, settings.watch)
+            self.watch.start()
 
     def served(self, name: str | None = None) -> ServedIndex:
         """Return an index by name, or the first.
@@ -84,6 +91,8 @@ class ServiceState:
 
     async def close(self) -> None:
         """End what runs in the background."""
+        if self.watch is not None:
+            await asyncio.to_thread(self.watch.end)
         for served in self.indexes.values():
             await served.batcher.close()
         self.decoding.close()
