@@ -33,7 +33,7 @@ class Site:
     photos: Path
 
     def api(self, path: str, **parameters: Any) -> Any:
-        answer = httpx.get(f"{self.url}/api/v1{path}", params=parameters, timeout=60)
+        answer = httpx.get(f"{self.url}/api/v1{path}", params=parameters, timeout=180)
         answer.raise_for_status()
         return answer.json()
 
@@ -97,6 +97,7 @@ def site(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site
     own = tmp_path_factory.mktemp("served")  # tests change it
     shutil.copytree(built / "pictures", own / "pictures")
     index, other = rg.Index.open(own / "pictures"), rg.Index.open(built / "garden")
+    _ = index.encoder, index.matcher, other.encoder  # as serve does before anybody waits
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -136,7 +137,7 @@ def opened(site: Site, browser: Any) -> Iterator[Callable[..., Any]]:
     def open_page(path: str = "/", *, expected: tuple[str, ...] = (), **options: Any) -> Any:
         options.setdefault("viewport", {"width": 1280, "height": 900})
         context = browser.new_context(base_url=site.url, **options)
-        context.set_default_timeout(60_000)
+        context.set_default_timeout(180_000)  # for a machine that is busy
         contexts.append(context)
         noted = Seen(site.url, expected=expected)
         seen.append(noted)

@@ -317,7 +317,20 @@ for (const form of $$("form[data-teach]")) {
   });
 }
 
-// Builds in progress: the part of the page that counts is fetched again.
+// Builds in progress: the part of the page that counts is fetched again. What is opened stays so,
+// and what has the focus keeps it.
+function renew(old, part) {
+  const parts = "details, summary, a";
+  const before = $$(parts, old);
+  const after = $$(parts, part);
+  const focused = before.indexOf(document.activeElement);
+  before.forEach((element, n) => {
+    if (element.open && after[n]) after[n].open = true;
+  });
+  old.replaceWith(part);
+  if (focused >= 0) after[focused]?.focus({ preventScroll: true });
+}
+
 async function poll() {
   const live = $("[data-live]");
   if (!live) return;
@@ -326,9 +339,7 @@ async function poll() {
     if (answer.ok) {
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
       const part = $("[data-live]", fresh);
-      const opened = $$("details", live).map((menu) => menu.open);
-      $$("details", part || live).forEach((menu, n) => (menu.open = Boolean(opened[n])));
-      if (part && !live.contains(document.activeElement)) live.replaceWith(part);
+      if (part) renew(live, part);
     }
   } catch {
     // the service has ended or is starting again; the next try will tell
