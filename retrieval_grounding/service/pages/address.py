@@ -8,33 +8,25 @@ from 1.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import quote, urlencode
+
+from starlette.datastructures import ImmutableMultiDict
 
 from ...core.errors import QueryError
 from ...core.hits import MIN_PROBABILITY
 from ...core.query.text import KEYS
 from ...core.query.units import parse_share
 
-__all__ = ["Address", "Parameters"]
+__all__ = ["Address"]
 
 DEFAULT_PERCENT = round(100 * MIN_PROBABILITY)
 _PIECE = re.compile(r'[+-]?(?:[A-Za-z][A-Za-z-]*:)?"(?:\\.|[^"\\])*"|\S+')
 _CLAUSE = re.compile(rf"-?(?:{'|'.join(KEYS)}):\S", re.IGNORECASE)
 _MAX_CLAUSES = 40
 _MAX_PAGE = 1000
-
-
-class Parameters(Protocol):
-    """The parameters of a URL or a form."""
-
-    def get(self, key: str, default: Any = None) -> Any:
-        """Return the last value of a parameter."""
-
-    def getlist(self, key: Any) -> Sequence[Any]:
-        """Return all values of a parameter."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +71,7 @@ class Address:
     taught: bool = True
 
     @classmethod
-    def read(cls, parameters: Parameters) -> Address:
+    def read(cls, parameters: ImmutableMultiDict[str, Any]) -> Address:
         """Return what the parameters of a URL ask for; what is no number counts as left out."""
         typed = _PIECE.findall(str(parameters.get("q", "")))
         given = [str(value).strip() for value in parameters.getlist("f")][:_MAX_CLAUSES]

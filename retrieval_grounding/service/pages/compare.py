@@ -36,11 +36,13 @@ async def compare(request: Request, service: Service) -> HTMLResponse:
     sides, summary = [], ""
     if address.words and second:
         other = replace(address, words=second)
-        answers = [await ask(service, served, each) for each in (address, other)]
-        pairs = [(address, second, answers[0], answers[1]), (other, address.words, *answers[::-1])]
-        sides = [_side(served, *pair) for pair in pairs]
-        shared = _hashes(answers[0]) & _hashes(answers[1])
-        summary = f"{counted(len(shared), 'photograph')} match both."
+        one, two = [await ask(service, served, each) for each in (address, other)]
+        sides = [
+            _side(served, address, second, one, two),
+            _side(served, other, address.words, two, one),
+        ]
+        shared = _hashes(one) & _hashes(two)
+        summary = f"{counted(len(shared), 'photograph')} for both"
     title = f"{address.words} and {second}" if sides else "Compare"
     return page(
         "compare.html",

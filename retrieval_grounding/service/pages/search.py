@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
@@ -94,7 +95,7 @@ class _Results:
     phrases: list[str]
     teaching: Teaching | None
 
-    def values(self) -> dict[str, object]:
+    def values(self) -> dict[str, Any]:
         shell = make_shell(self.service, self.served, self.address)
         return {
             "title": f"{self.heading} · {shell.site}",

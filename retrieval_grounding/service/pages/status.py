@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -141,7 +142,7 @@ async def _reasons(
     for reason, own in ordered:
         shown = []
         for file in own[:_SHOWN_OF_A_REASON]:
-            key = await service.decoding.run(lambda f=file: pictures.key(service, served.name, f))
+            key = await service.decoding.run(partial(pictures.key, service, served.name, file))
             shown.append(
                 {
                     "name": shown_name(file.path),

@@ -11,7 +11,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 
 from ...core.errors import FeedbackError
-from ...core.feedback import FeedbackEntry
+from ...core.feedback import FeedbackEntry, Verdict
 from ...core.query.value import Query
 from ...core.regions import pairwise_iou
 from ...core.text import counted
@@ -26,6 +26,8 @@ __all__ = ["Note", "Teaching", "Thumbs", "router"]
 router = APIRouter(include_in_schema=False)
 
 _ACTION = "/teach"
+# A better box is a box that is right.
+_VERDICTS: dict[str, Verdict] = {"up": "up", "down": "down", "box": "up"}
 _SAME_BOX = 0.9  # as index.feedback has it
 
 
@@ -126,10 +128,9 @@ async def teach(request: Request, service: Service) -> Response:
         phrase = Query.parse(address.text).promoted().phrase
         if phrase is None:
             raise FeedbackError("a thumb is for a phrase, and this query has none")
-        # A better box is a box that is right.
-        verdict = "up" if values["verdict"] == "box" else values["verdict"]
-        if verdict not in ("up", "down"):
-            raise FeedbackError("a verdict is up or down")
+        verdict = _VERDICTS.get(values["verdict"])
+        if verdict is None:
+            raise FeedbackError(f"a verdict is one of {', '.join(_VERDICTS)}")
         served.index.feedback.add_region(phrase, values["image"], _box(values["box"]), verdict)
 
     await run_in_threadpool(keep)
