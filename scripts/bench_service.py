@@ -54,6 +54,7 @@ def plain_loop(folder: Path, phrases: list[str], seconds: float) -> dict[str, fl
     index = rg.Index.open(folder, device="cpu")
     taken: list[float] = []
     endless = itertools.cycle(phrases)
+    index.query(next(endless))  # loads the models
     warm = time.perf_counter() + WARM_UP_SECONDS
     while (began := time.perf_counter()) < warm + seconds:
         index.query(next(endless), min_probability=None)
@@ -195,6 +196,7 @@ def main() -> None:
     known.write_text(json.dumps(texts), encoding="utf-8")
     columns: dict[str, dict[str, Any]] = {}
     with service(folder) as (port, process):
+        in_child("clients", port, 8, known, 1)  # opens shards
         columns["loop"] = in_child("loop", folder, known, options.seconds)
         for count in options.clients:
             before = batch_size(port)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,6 +20,7 @@ from .hits import PhraseHits, hits_as_dicts, open_in_browser, print_hits
 from .logs import Verbose
 from .options import Json, OpenPage
 from .output import note, print_json
+from .serve import serve_opened
 
 if TYPE_CHECKING:
     from ..core.hits import Hit
@@ -62,6 +64,9 @@ def demo(
         Path, typer.Option("--output", "-o", help="Folder for the index and the HTML page.")
     ] = Path("demo-output"),
     open_page: OpenPage = False,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Then serve the index to a browser.")
+    ] = False,
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
@@ -80,8 +85,14 @@ def demo(
         print_build(index.build_report, index.directory, images=len(index))
         print_hits(results)
         note(f"Wrote the HTML page {page}")
+    if serve:
+        from ..service.settings import ServiceSettings
+
+        serve_opened([index], ServiceSettings(), open_page)
+        return
     if open_page:
         open_in_browser(page)
+    note(f"To look for more: retrieval-grounding serve {shlex.quote(str(index.directory))} --open")
 
 
 def demo_photographs() -> list[str]:

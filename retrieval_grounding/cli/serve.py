@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,7 +13,11 @@ from .logs import Verbose
 from .options import Device, index_directory
 from .output import note
 
-__all__ = ["serve"]
+if TYPE_CHECKING:
+    from ..index import Index
+    from ..service.settings import ServiceSettings
+
+__all__ = ["serve", "serve_opened"]
 
 
 def serve(
@@ -61,7 +66,6 @@ def serve(
     Example: retrieval-grounding serve indexes/pictures --open
     """
     from ..index import Index
-    from ..service.run import run
     from ..service.settings import ServiceSettings
     from ..storage.catalog import Catalog
 
@@ -71,15 +75,23 @@ def serve(
         from ..core.reports import BuildOptions
 
         build([], indexes[0], device=device, options=BuildOptions(allow_empty=True)).close()
-    shown = f"[{host}]" if ":" in host else host
-
-    def started(port: int) -> None:
-        note(f"Serving at http://{shown}:{port}; Ctrl-C ends")
-        if open_page:
-            typer.launch(f"http://{shown}:{port}")
-
     with contextlib.ExitStack() as stack:
         opened = [stack.enter_context(Index.open(path, device=device)) for path in indexes]
         for index in opened:
             _ = index.encoder, index.matcher  # loaded before anybody waits
-        run(opened, settings, started)
+        serve_opened(opened, settings, open_page)
+
+
+def serve_opened(indexes: Sequence[Index], settings: ServiceSettings, open_page: bool) -> None:
+    """Serve open indexes until Ctrl-C, and say where; show the page if that is wanted."""
+    from ..service.run import run
+
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    here = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else host
+
+    def started(port: int) -> None:
+        note(f"Serving at http://{host}:{port}; Ctrl-C ends")
+        if open_page:
+            typer.launch(f"http://{here}:{port}")
+
+    run(indexes, settings, started)

@@ -62,12 +62,11 @@ class FolderWatch(threading.Thread):
         self._seconds = seconds
         self._ending = threading.Event()
         self._seen: dict[str, _State] = {}
+        self._pause = 0.0
 
     def run(self) -> None:
         """Look until :meth:`end` is called."""
-        pause = 0.0
-        while not self._ending.wait(pause):
-            began = time.monotonic()
+        while not self._ending.wait(self._pause):
             try:
                 self._look()
                 self.problem = ""
@@ -77,7 +76,6 @@ class FolderWatch(threading.Thread):
                 if str(error) != self.problem:
                     logger.warning("%s: %s", self.folder, error)
                 self.problem = str(error)
-            pause = max(self._seconds, _SHARE_OF_TIME * (time.monotonic() - began))
 
     def end(self) -> None:
         """Stop looking, once the photographs at hand have been added."""
@@ -85,14 +83,11 @@ class FolderWatch(threading.Thread):
         self.join()
 
     def _look(self) -> None:
-        """Add what has appeared since the look before the last."""
-        try:
-            found = find_images(self.folder)
-        except SourceError:
-            if self.folder.is_dir():  # nothing in it yet
-                return
-            raise
-        states = {path: size_and_time(path) for path in found}
+        """Add what was there at the last look, has not changed since, and is not in the index."""
+        began = time.monotonic()
+        self._pause = self._seconds
+        states = {path: size_and_time(path) for path in self._search()}
+        self._pause = max(self._seconds, _SHARE_OF_TIME * (time.monotonic() - began))
         known = self._known()
         new = [path for path, state in states.items() if known.get(path) not in (state, _ANY)]
         settled = [path for path in new if self._seen.get(path) == states[path]]
@@ -105,6 +100,14 @@ class FolderWatch(threading.Thread):
             self.added += report.added + report.updated + report.duplicates
             if report.embedded:
                 logger.info("added %s from %s", counted(report.embedded, "image"), self.folder)
+
+    def _search(self) -> list[str]:
+        try:
+            return find_images(self.folder)
+        except SourceError:
+            if self.folder.is_dir():  # nothing in it yet
+                return []
+            raise
 
     def _known(self) -> dict[str, _State]:
         """Return what the index knows of files, added or not."""

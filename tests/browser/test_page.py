@@ -339,7 +339,7 @@ def test_the_keyboard_is_enough(opened):
     page.keyboard.press("Escape")
     page.wait_for_selector(".grid")
     first = page.locator(".grid > li").first.get_attribute("id")
-    page.wait_for_function(f"document.activeElement.closest('li')?.id === '{first}'")
+    page.wait_for_selector(f"#{first} .shot:focus")
 
 
 def test_thumbs_are_kept_shown_and_undone(opened, site, shot):
@@ -354,8 +354,8 @@ def test_thumbs_are_kept_shown_and_undone(opened, site, shot):
     [hit] = site.query("a bus", top=1, min_probability=0)
     assert (entry.verdict, entry.content_hash) == ("up", hit["content_hash"])
     down.click()
-    page.wait_for_function("document.querySelectorAll('.thumb[aria-pressed=true]').length === 1")
-    page.wait_for_function("document.querySelectorAll('.thumb')[1].ariaPressed === 'true'")
+    card.locator("form:nth-child(2) [aria-pressed=true]").wait_for()
+    card.locator("form:nth-child(1) [aria-pressed=false]").wait_for()
     assert [one.verdict for one in site.index.feedback.entries("a bus")] == ["down"]
     page.click("text=Answer again")
     page.wait_for_selector("#taught")
@@ -474,9 +474,7 @@ def test_the_status_page_follows_a_build(opened, site, shot, tmp_path):
     site.index.add([file])
     try:
         count = str(len(site.index))
-        page.wait_for_function(
-            f"document.querySelector('.holding .figures dd').textContent === '{count}'"
-        )
+        first.locator(f".figures dd:text-is('{count}')").first.wait_for()
     finally:
         site.index.remove([file])
 
