@@ -260,7 +260,7 @@ def _explained(explanation: Explanation | None) -> dict[str, Any] | None:
     parts = [
         {
             "name": part.name,
-            "value": f"{part.value:+.2f}",
+            "value": f"{part.value:+.2f}".replace("-", "−"),
             "share": abs(part.value) / largest,
             "against": part.value < 0,
         }
