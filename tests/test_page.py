@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from urllib.parse import urlsplit
@@ -21,6 +22,7 @@ from retrieval_grounding.storage.lock import current_writer, writer_lock
 datastructures = pytest.importorskip("starlette.datastructures", reason="needs the service")
 
 from retrieval_grounding.service.pages.address import Address  # noqa: E402
+from retrieval_grounding.service.templating import STATIC_FOLDER  # noqa: E402
 
 words = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), max_size=30)
 clauses = st.sampled_from(
@@ -30,6 +32,13 @@ clauses = st.sampled_from(
 
 def read(url: str) -> Address:
     return Address.read(datastructures.QueryParams(urlsplit(url).query))
+
+
+def test_templates_have_nothing_that_the_policy_forbids():
+    for template in (STATIC_FOLDER.parent / "templates").glob("*.html"):
+        text = template.read_text(encoding="utf-8")
+        assert not re.search(r"\sstyle=|<style|<script(?![^>]* src=)|\son[a-z]+=", text), template
+        assert not re.search(r"(?:src|href|action)=.?https?:", text), template
 
 
 @given(
