@@ -93,7 +93,7 @@ async def clients(port: int, count: int, phrases: list[str], seconds: float) -> 
 
 def figures(taken: list[float], seconds: float) -> dict[str, float]:
     """Return throughput and latency."""
-    milliseconds = np.array(taken) * 1000
+    milliseconds = np.array(taken or [np.nan]) * 1000
     return {
         "requests": len(taken),
         "per second": len(taken) / seconds,
@@ -114,8 +114,10 @@ def service(folder: Path) -> Iterator[tuple[int, psutil.Process]]:
         line = run.stderr.readline()
         if not line.startswith("Serving at "):
             raise SystemExit(line + run.stderr.read())
-        yield int(line.split()[2].rstrip(";").rsplit(":", 1)[1]), psutil.Process(run.pid)
-        run.terminate()
+        try:
+            yield int(line.split()[2].rstrip(";").rsplit(":", 1)[1]), psutil.Process(run.pid)
+        finally:
+            run.terminate()
 
 
 def in_child(part: str, *arguments: object) -> dict[str, float]:
@@ -196,7 +198,7 @@ def main() -> None:
     known.write_text(json.dumps(texts), encoding="utf-8")
     columns: dict[str, dict[str, Any]] = {}
     with service(folder) as (port, process):
-        in_child("clients", port, 8, known, 1)  # opens shards
+        in_child("clients", port, 8, known, 5)  # opens shards
         columns["loop"] = in_child("loop", folder, known, options.seconds)
         for count in options.clients:
             before = batch_size(port)
