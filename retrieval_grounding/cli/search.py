@@ -151,7 +151,7 @@ def query(
 
     def ask(asked: list[str]) -> list[PhraseHits]:
         queries = make_queries(asked, clauses)
-        options = {
+        options: dict[str, Any] = {
             "top": top,
             "candidates": candidates,
             "min_probability": min_probability,
