@@ -249,8 +249,10 @@ def service(index: Path, token: str | None) -> Iterator[int]:
         line = process.stderr.readline()
         if not line.startswith("Serving at "):
             raise SystemExit(line + process.stderr.read())
-        yield int(line.split()[2].rstrip(";").rsplit(":", 1)[1])
-        process.terminate()
+        try:
+            yield int(line.split()[2].rstrip(";").rsplit(":", 1)[1])
+        finally:
+            process.terminate()
 
 
 def main() -> None:

@@ -6,23 +6,36 @@ import contextlib
 import json
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 
 import httpx
 import pytest
 import uvicorn
-from serving import API, HOME, serve_process, serving
+from serving import API, HOME, png, serve_process, serving
 from typer.testing import CliRunner
 
 import retrieval_grounding as rg
 from retrieval_grounding.cli.app import app as command_line
+from retrieval_grounding.core.user_folder import services_folder
 from retrieval_grounding.service.app import create_app
 from retrieval_grounding.service.limits import Limits
 from retrieval_grounding.service.protocol import timed_protocol
 from retrieval_grounding.service.settings import ServiceSettings
 
 TOKEN = "a token that nobody guesses"
+ASK = """
+import json, sys
+from retrieval_grounding.cli.app import main
+sys.argv = ["retrieval-grounding", "query", *sys.argv[1:]]
+try:
+    main()
+except SystemExit:
+    pass
+print("\\n" + json.dumps([name for name in sys.modules if name == "torch"]))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -296,3 +309,28 @@ def test_a_port_that_is_taken_is_one_sentence(index):
         result = CliRunner().invoke(command_line, arguments)
     assert isinstance(result.exception, rg.GroundingError)
     assert "--port" in str(result.exception)
+
+
+@pytest.mark.slow
+def test_the_command_line_asks_a_service_that_runs(index, tmp_path):
+    arguments = [sys.executable, "-c", ASK, str(index.directory), "a red wall", "--json"]
+
+    def ask(*more: str):
+        done = subprocess.run([*arguments, *more], capture_output=True, text=True, check=True)
+        *shown, modules = done.stdout.rpartition("\n[")
+        return json.loads(shown[0]), "torch" in json.loads("[" + modules)
+
+    index.add([png(color, (320, 240)) for color in ("red", "blue")])
+    environment = {"RETRIEVAL_GROUNDING_TOKEN": TOKEN}
+    alone, _ = ask()
+    assert alone[0]["hits"]
+    with serve_process(index.directory, environment=environment) as (_, process):
+        [private] = services_folder().glob("*.json")
+        assert private.stat().st_mode & 0o077 == 0
+        served, loaded = ask()
+        assert (served, loaded) == (alone, False)
+        assert ask("--device", "cpu")[1]
+        assert ask("--top", "2000") == (alone, True)  # beyond its limits
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert ask() == (alone, True)  # nobody listens where the file says

@@ -33,6 +33,8 @@ class Asking:
     min_probability: float | None = None
     exact: bool = False
     skip_missing: bool = False
+    matcher: str | None = None
+    feedback: bool = True
 
     def of(self, query: Query) -> Asking:
         """Return this with what a query demands itself."""
@@ -44,9 +46,14 @@ class Asking:
         )
 
     @property
-    def shared(self) -> tuple[int, bool, bool]:
+    def shared(self) -> tuple[object, ...]:
         """What must be the same for phrases to share a pass."""
-        return max(self.candidates, self.top), self.exact, self.skip_missing
+        return self.enough, self.exact, self.skip_missing, self.matcher, self.feedback
+
+    @property
+    def enough(self) -> int:
+        """How many candidates a search takes."""
+        return max(self.candidates, self.top)
 
 
 @dataclass(frozen=True)
@@ -160,7 +167,7 @@ class Batcher:
         asking = replace(
             batch[0].asking,
             top=max(one.asking.top for one in batch),
-            candidates=batch[0].asking.shared[0],
+            candidates=batch[0].asking.enough,
             min_probability=0.0,
         )
         queries = [Query(phrase) for phrase in phrases]
@@ -175,6 +182,8 @@ class Batcher:
             min_probability=asking.min_probability,
             exact=asking.exact,
             skip_missing=asking.skip_missing,
+            matcher=asking.matcher,
+            feedback=asking.feedback,
         )
 
     async def _in_thread(self, work: Callable[[], Result]) -> Result:

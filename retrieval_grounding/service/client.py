@@ -23,7 +23,7 @@ from ..core.strict_json import json_text
 from ..data.image_source import ImageSource, read_source
 from ..search.hits import Hits
 
-__all__ = ["RemoteIndex", "connect"]
+__all__ = ["RemoteIndex", "ask", "connect", "open_http"]
 
 _AT_ONCE = 64  # queries in a request
 _API = "/api/v1"
@@ -55,7 +55,47 @@ def connect(
     GroundingError
         If there is no service, it refuses the token, or has no such index.
     """
-    return RemoteIndex(url, token=token, index=index, timeout=timeout)
+    http = open_http(url, token, timeout)
+    names = [facts["name"] for facts in ask(http, "GET", f"{_API}/indexes").json()["indexes"]]
+    if index is not None and index not in names:
+        raise GroundingError(f"the service has no index {index!r}; it has {', '.join(names)}")
+    return RemoteIndex(http, index or names[0])
+
+
+def open_http(url: str, token: str | None, timeout: float) -> httpx.Client:
+    """Return a client of HTTP for a service.
+
+    Raises
+    ------
+    GroundingError
+        If the URL is not one.
+    """
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    try:
+        return httpx.Client(base_url=url, headers=headers, timeout=timeout)
+    except (httpx.InvalidURL, TypeError) as error:
+        raise GroundingError(f"{url!r} is not the address of a service: {error}") from error
+
+
+def ask(http: httpx.Client, method: str, path: str, **options: Any) -> httpx.Response:
+    """Return an answer that is no error.
+
+    Raises
+    ------
+    GroundingError
+        What the service answers, as the library would have raised it here; or that it does not.
+    """
+    try:
+        answer = http.request(method, path, **options)
+    except httpx.HTTPError as error:
+        reason = str(error) or type(error).__name__
+        raise GroundingError(
+            f"the service at {http.base_url} does not answer ({reason}); start one with "
+            "'retrieval-grounding serve INDEX'"
+        ) from error
+    if answer.is_success:
+        return answer
+    raise _error_of(answer)
 
 
 class RemoteIndex:
@@ -70,19 +110,10 @@ class RemoteIndex:
         Of the index, in the service.
     """
 
-    def __init__(
-        self, url: str, *, token: str | None = None, index: str | None = None, timeout: float = 60.0
-    ) -> None:
-        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        try:
-            self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout)
-        except (httpx.InvalidURL, TypeError) as error:
-            raise GroundingError(f"{url!r} is not the address of a service: {error}") from error
-        names = [facts["name"] for facts in self._get("/indexes")["indexes"]]
-        if index is not None and index not in names:
-            raise GroundingError(f"the service has no index {index!r}; it has {', '.join(names)}")
-        self.name: str = index or names[0]
-        self._base = f"/indexes/{quote(self.name)}"
+    def __init__(self, http: httpx.Client, name: str) -> None:
+        self._http = http
+        self.name = name
+        self._base = f"/indexes/{quote(name)}"
 
     @overload
     def query(
@@ -91,6 +122,7 @@ class RemoteIndex:
         top: int = ...,
         candidates: int = ...,
         min_probability: float | None = ...,
+        matcher: str | None = ...,
         exact: bool = ...,
         skip_missing: bool = ...,
     ) -> Hits: ...
@@ -102,6 +134,7 @@ class RemoteIndex:
         top: int = ...,
         candidates: int = ...,
         min_probability: float | None = ...,
+        matcher: str | None = ...,
         exact: bool = ...,
         skip_missing: bool = ...,
     ) -> list[Hits]: ...
@@ -117,6 +150,7 @@ class RemoteIndex:
         top: int = 10,
         candidates: int = 100,
         min_probability: float | None = 0.0,
+        matcher: str | None = None,
         exact: bool = False,
         skip_missing: bool = False,
     ) -> Hits | list[Hits]:
@@ -135,6 +169,7 @@ class RemoteIndex:
                 "top": top,
                 "candidates": candidates,
                 "min_probability": min_probability,
+                "matcher": matcher,
                 "exact": exact,
                 "skip_missing": skip_missing,
             }
@@ -185,7 +220,7 @@ class RemoteIndex:
         if hit.content_hash is None or hit.image_size is None:
             raise ImageError("missing", "the hit is not of an image of the index")
         path = f"{_API}{self._base}/images/{quote(hit.content_hash)}"
-        answer = self._ask("GET", path, params={"side": 4096})
+        answer = ask(self._http, "GET", path, params={"side": 4096})
         image = Image.open(io.BytesIO(answer.content)).convert("RGB")
         scale = image.width / hit.image_size[0]
         x1, y1, x2, y2 = (value * scale for value in hit.box)
@@ -262,21 +297,8 @@ class RemoteIndex:
         return self._send("GET", path)
 
     def _send(self, method: str, path: str, **options: Any) -> dict[str, Any]:
-        values: dict[str, Any] = self._ask(method, _API + path, **options).json()
+        values: dict[str, Any] = ask(self._http, method, _API + path, **options).json()
         return values
-
-    def _ask(self, method: str, path: str, **options: Any) -> httpx.Response:
-        try:
-            answer = self._http.request(method, path, **options)
-        except httpx.HTTPError as error:
-            reason = str(error) or type(error).__name__
-            raise GroundingError(
-                f"the service at {self._http.base_url} does not answer ({reason}); start one with "
-                "'retrieval-grounding serve INDEX'"
-            ) from error
-        if answer.is_success:
-            return answer
-        raise _error_of(answer)
 
 
 def _error_of(answer: httpx.Response) -> GroundingError:

@@ -15,7 +15,9 @@ from ..core.errors import GroundingError
 from ..index import Index
 from .app import create_app
 from .protocol import timed_protocol
+from .registry import announced
 from .settings import ServiceSettings
+from .state import names_of
 
 __all__ = ["run", "server_config"]
 
@@ -44,11 +46,16 @@ def run(
     """
     with _listen(settings) as listener:
         config = server_config(create_app(indexes, settings), settings)
-        started(listener.getsockname()[1])
+        port = listener.getsockname()[1]
+        here = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
+        url = f"http://[{here}]:{port}" if ":" in here else f"http://{here}:{port}"
+        folders = {name: index.directory for name, index in names_of(indexes).items()}
+        started(port)
         # uvicorn sends itself the signal again once it has ended, for what was there before.
         usual = signal.signal(signal.SIGTERM, _end)
         try:
-            uvicorn.Server(config).run(sockets=[listener])
+            with announced(url, settings.token, folders):
+                uvicorn.Server(config).run(sockets=[listener])
         finally:
             signal.signal(signal.SIGTERM, usual)
 

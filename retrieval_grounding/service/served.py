@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from ..core.lazy import Lazy
+from ..core.query.value import Query
 from ..index import Index
 from ..indexing.model_spec import Models, checked_loader, recorded_spec
+from ..matching.matcher import Matcher
 from ..search.retriever import Retriever
 from ..storage.catalog import Catalog
 from .batching import Batcher
@@ -40,6 +42,14 @@ class ServedIndex:
     def retriever(self) -> Retriever:
         """What reads shards."""
         return self.index._opened.retriever
+
+    def matcher_for(self, query: Query, feedback: bool) -> Matcher:
+        """Return what scores regions for a query, with or without the thumbs for its phrases."""
+        index = self.index
+        if not feedback:
+            return index.matcher
+        listener = index._opened.listener
+        return listener.listening(index.matcher, [query], self.retriever, index.encoder)
 
     def models(self) -> Models:
         """Return the models that built the index; loaded on first use.

@@ -21,7 +21,7 @@ from .settings import ServiceSettings
 from .uploads import Uploads
 from .watching import FolderWatch
 
-__all__ = ["Service", "ServiceState", "service_of"]
+__all__ = ["Service", "ServiceState", "names_of", "service_of"]
 
 
 class ServiceState:
@@ -65,8 +65,7 @@ class ServiceState:
         self.uploads = Uploads(settings.limits.upload_bytes, self.decoding)
         self.pictures = Pictures(self.decoding)
         self.indexes: dict[str, ServedIndex] = {}
-        for index in indexes:
-            name = _free_name(index.directory.name, self.indexes)
+        for name, index in names_of(indexes).items():
             self.indexes[name] = ServedIndex(name, index, Batcher(index, metrics.batch.observe))
         self.watch: FolderWatch | None = None
         if settings.watch is not None:
@@ -108,10 +107,14 @@ Service = Annotated[ServiceState, Depends(service_of)]
 """The type of a route's parameter that gets the state."""
 
 
-def _free_name(directory: str, taken: dict[str, ServedIndex]) -> str:
-    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", directory).strip("-.") or "index"
-    number, free = 1, name
-    while free in taken:
-        number += 1
-        free = f"{name}-{number}"
-    return free
+def names_of(indexes: Sequence[Index]) -> dict[str, Index]:
+    """Return indexes by the names that they have in URLs."""
+    named: dict[str, Index] = {}
+    for index in indexes:
+        name = re.sub(r"[^A-Za-z0-9_.-]+", "-", index.directory.name).strip("-.") or "index"
+        number, free = 1, name
+        while free in named:
+            number += 1
+            free = f"{name}-{number}"
+        named[free] = index
+    return named

@@ -16,8 +16,9 @@ from ...core.hits import MIN_PROBABILITY
 from ...core.query.value import Query as SearchQuery
 from ...search.hits import Hits
 from ..batching import Asking
-from ..errors import RefusedError
+from ..errors import NotFoundError, RefusedError
 from ..reading import QueryValues, check_asking, read_query
+from ..served import ServedIndex
 from ..state import Service, ServiceState
 from .answers import json_answer
 from .shapes import Answers, hit_values
@@ -42,6 +43,7 @@ class QueryRequest(BaseModel):
     )
     exact: bool = Field(False, description="Compare every region.")
     skip_missing: bool = Field(False, description="Leave out images whose files are gone.")
+    matcher: str | None = Field(None, description="Name of a matcher to score with.")
     explain: bool = Field(False, description="Say why each hit was found.")
 
 
@@ -54,10 +56,11 @@ async def answer_text(
     candidates: int = 100,
     min_probability: float | None = None,
     exact: bool = False,
+    matcher: str | None = None,
     explain: bool = False,
 ) -> Response:
     """Answer one query, given as text."""
-    asking = Asking(top, candidates, min_probability, exact)
+    asking = Asking(top, candidates, min_probability, exact, matcher=matcher)
     return await _answer(service, index, [q], asking, explain)
 
 
@@ -68,7 +71,12 @@ async def answer_queries(service: Service, asked: QueryRequest) -> Response:
     if not 1 <= len(asked.queries) <= limit:
         raise RefusedError(422, "limit", f"a request has between 1 and {limit} queries", limit)
     asking = Asking(
-        asked.top, asked.candidates, asked.min_probability, asked.exact, asked.skip_missing
+        asked.top,
+        asked.candidates,
+        asked.min_probability,
+        asked.exact,
+        asked.skip_missing,
+        asked.matcher,
     )
     return await _answer(service, asked.index, asked.queries, asking, asked.explain)
 
@@ -83,6 +91,8 @@ async def _answer(
     began = time.perf_counter()
     served = service.served(index)
     check_asking(asking, service.settings.limits)
+    if asking.matcher is not None:
+        await run_in_threadpool(_check_matcher, served, asking.matcher)
     queries = [await read_query(service, one) for one in given]
     found = await served.batcher.ask(queries, asking)
     answers = [
@@ -105,6 +115,12 @@ async def _answer(
             "answers": answers,
         }
     )
+
+
+def _check_matcher(served: ServedIndex, name: str) -> None:
+    known = [entry.name for entry in served.index.matchers()]
+    if name not in known:
+        raise NotFoundError(f"{served.name} has no matcher {name!r:.80}; it has {', '.join(known)}")
 
 
 def _explain(answers: list[dict[str, Any]], found: Sequence[Hits]) -> None:

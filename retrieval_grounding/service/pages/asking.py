@@ -69,7 +69,8 @@ async def ask(service: ServiceState, served: ServedIndex, address: Address) -> A
     query = await read_query(service, address.text)
     if query.unique is None and address.folded:
         query = replace(query, unique="near")
-    [hits] = await served.batcher.ask([query], Asking(top=_MOST, min_probability=0.0))
+    asking = Asking(top=_MOST, min_probability=0.0, feedback=address.taught)
+    [hits] = await served.batcher.ask([query], asking)
     found = [hit for hit in hits if hit.content_hash not in drawn_on]
     return Answer(query, found, address.minimum)
 

@@ -52,7 +52,7 @@ async def photo(
     selected = request.query_params.get("region", "")
 
     def look() -> _Photo:
-        scored, own = _scored(served, images[0], answer)
+        scored, own = _scored(served, images[0], answer, address.taught)
         against = None
         phrase = second or (answer.query.also[0] if answer and answer.query.also else "")
         if phrase:
@@ -72,13 +72,13 @@ async def photo(
 
 
 def _scored(
-    served: ServedIndex, image: ImageRow, answer: Answer | None
+    served: ServedIndex, image: ImageRow, answer: Answer | None, taught: bool
 ) -> tuple[ScoredPhoto, Hit | None]:
     hits = answer.found if answer else []
     own = next((hit for hit in hits if hit.content_hash == image.content_hash), None)
     others = [hit for hit in hits if hit is not own]
     query = answer.query if answer else None
-    return score_photo(served, (image.shard, image.row), query, others), own
+    return score_photo(served, (image.shard, image.row), query, others, taught), own
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,11 @@ class ScoredPhoto:
 
 
 def score_photo(
-    served: ServedIndex, key: RowKey, query: Query | None, others: Sequence[Hit]
+    served: ServedIndex,
+    key: RowKey,
+    query: Query | None,
+    others: Sequence[Hit],
+    feedback: bool = True,
 ) -> ScoredPhoto:
     """Return the regions of an image, scored for a query.
 
@@ -112,13 +116,15 @@ def score_photo(
     others : sequence of Hit
         The hits of the query in other images; probabilities depend on them, so that those shown
         here are those of the grid.
+    feedback : bool
+        Whether scores follow thumbs.
     """
     store, index = served.retriever.store, served.index
     table = store.gather([key])
     if query is None:
         return ScoredPhoto(_regions(table), table, None)
     query = query.promoted()
-    matcher = index.matcher
+    matcher = served.matcher_for(query, feedback)
     texts = [*([query.phrase] if query.phrase is not None else []), *query.also, *query.unwanted]
     phrases = embed_phrases(index.encoder, texts)
     examples = [
