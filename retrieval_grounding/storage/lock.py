@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import psutil
 from filelock import FileLock, Timeout
 
 from ..core.errors import GroundingError, StoreError, StoreLockedError
@@ -180,6 +179,8 @@ def current_writer(directory: Path) -> Writer | None:
 
     It is what the writer's note says, so it is for people, not for deciding who may write.
     """
+    import psutil  # writers and readers need none of it
+
     claim = _read_claim(directory / ".writer.json")
     here = claim is not None and claim.host == socket.gethostname()
     if claim is None or (here and not psutil.pid_exists(claim.process)):
