@@ -95,6 +95,9 @@ def query(
     unique: Unique = None,
     diverse: Diverse = False,
     explain: Annotated[bool, typer.Option("--explain", help="Say why each hit was found.")] = False,
+    feedback: Annotated[
+        bool, typer.Option("--feedback/--no-feedback", help="Use thumbs that people gave, or not.")
+    ] = True,
     exact: Annotated[
         bool, typer.Option("--exact", help="Compare every region with each phrase.")
     ] = False,
@@ -159,9 +162,11 @@ def query(
             "exact": exact,
             "skip_missing": skip_missing,
         }
-        found = None if served is None else _ask_service(served, queries, options)
+        found = None
+        if served is not None and feedback:  # a service always listens to thumbs
+            found = _ask_service(served, queries, options)
         if found is None:
-            found = opened.get().query(queries, **options)
+            found = opened.get().query(queries, **options, feedback=feedback)
         _hint_at_minimum(min_probability, found)
         return [(query.title, hits) for query, hits in zip(queries, found, strict=True)]
 
@@ -179,10 +184,8 @@ def query(
         )
     from .prompt import answer_lines
 
-    _ = (
-        opened.get().encoder,
-        opened.get().matcher,
-    )  # what cannot be loaded is reported before anybody types
+    # What cannot be loaded is reported before anybody types.
+    _ = opened.get().encoder, opened.get().matcher
     answer_lines(ask, as_json, path_end, explain)
 
 
