@@ -55,31 +55,34 @@ def plain_loop(folder: Path, phrases: list[str], seconds: float) -> dict[str, fl
     taken: list[float] = []
     endless = itertools.cycle(phrases)
     index.query(next(endless))  # loads the models
-    warm = time.perf_counter() + WARM_UP_SECONDS
+    warm, busy = time.perf_counter() + WARM_UP_SECONDS, 0.0
     while (began := time.perf_counter()) < warm + seconds:
+        before = time.process_time()
         index.query(next(endless), min_probability=None)
         if began >= warm:
             taken.append(time.perf_counter() - began)
-    return figures(taken, sum(taken))
+            busy += time.process_time() - before
+    return figures(taken, sum(taken)) | {"CPU ms each": 1000 * busy / max(1, len(taken))}
 
 
 async def ask(
     port: int, phrases: Iterator[str], taken: list[float], until: float, warm: float
-) -> int:
-    """Be one client until a time; return how many answers were not 200."""
+) -> tuple[int, int]:
+    """Be one client until a time; return how many answers there were, and how many not 200."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    failed = 0
+    answers = failed = 0
     while (began := time.perf_counter()) < until:
         path = f"/api/v1/query?q={quote(next(phrases))}"
         writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
         length = int(head.partition(b"content-length: ")[2].partition(b"\r")[0])
         await reader.readexactly(length)
+        answers += 1
         failed += not head.startswith(b"http/1.1 200 ")
         if warm <= time.perf_counter() < until:  # answered while the clock ran
             taken.append(time.perf_counter() - began)
     writer.close()
-    return failed
+    return answers, failed
 
 
 async def clients(port: int, count: int, phrases: list[str], seconds: float) -> dict[str, float]:
@@ -87,8 +90,8 @@ async def clients(port: int, count: int, phrases: list[str], seconds: float) -> 
     endless, taken = itertools.cycle(phrases), list[float]()
     warm = time.perf_counter() + WARM_UP_SECONDS
     asking = [ask(port, endless, taken, warm + seconds, warm) for _ in range(count)]
-    failed = sum(await asyncio.gather(*asking))
-    return figures(taken, seconds) | {"failed": failed}
+    answers, failed = map(sum, zip(*await asyncio.gather(*asking), strict=True))
+    return figures(taken, seconds) | {"answers": answers, "failed": failed}
 
 
 def figures(taken: list[float], seconds: float) -> dict[str, float]:
@@ -165,9 +168,24 @@ def with_writer(folder: Path, port: int, phrases: Path, seconds: float) -> dict[
     writer.join()
     with rg.Index.open(folder, device="cpu") as index:
         held = {image.path for image in index.images()}
+    del found["answers"]
     found["added"] = len(writer.added)
     found["lost"] = len(set(writer.added) - held)
     return found
+
+
+def prepare(work: Path, seed_folder: Path | None, regions: int) -> tuple[Path, Path]:
+    """Return the folder of an index of this size, and a file of phrases; made if missing."""
+    seed = seed_folder or seed_index(work / "seed", ROOT.parent / "shared", 250)
+    folder = work / f"served-{regions}"
+    grow_index(seed, folder, regions)
+    with rg.Index.open(folder, device="cpu") as index:
+        if index.info()["vectors"]["kind"] is None:
+            index.reindex(progress=False)
+    known = work / "served-phrases.json"
+    texts = load_phrases(seed, ROOT.parent / "shared", 5000).texts
+    known.write_text(json.dumps(texts), encoding="utf-8")
+    return folder, known
 
 
 def main() -> None:
@@ -188,28 +206,23 @@ def main() -> None:
         return
     if not options.work:
         parser.error("name a folder: --work")
-    seed = options.seed or seed_index(options.work / "seed", ROOT.parent / "shared", 250)
-    folder = options.work / f"served-{options.regions}"
-    grow_index(seed, folder, options.regions)
-    with rg.Index.open(folder, device="cpu") as index:
-        if index.info()["vectors"]["kind"] is None:
-            index.reindex(progress=False)
-    known = options.work / "served-phrases.json"
-    texts = load_phrases(seed, ROOT.parent / "shared", 5000).texts
-    known.write_text(json.dumps(texts), encoding="utf-8")
+    folder, known = prepare(options.work, options.seed, options.regions)
     columns: dict[str, dict[str, Any]] = {}
     with service(folder) as (port, process):
         in_child("clients", port, 8, known, 5)  # opens shards
         columns["loop"] = in_child("loop", folder, known, options.seconds)
         for count in options.clients:
-            before = batch_size(port)
+            before, busy = batch_size(port), cpu_seconds(process)
             found: dict[str, Any] = in_child("clients", port, count, known, options.seconds)
             phrases, passes = batch_size(port, before)
             found["phrases in a pass"] = phrases / passes
+            found["CPU ms each"] = 1000 * (cpu_seconds(process) - busy) / found.pop("answers")
             columns[f"{count} clients"] = found
         columns["loop again"] = in_child("loop", folder, known, options.seconds)
         loop = np.mean([columns[name]["per second"] for name in ("loop", "loop again")])
+        work = np.mean([columns[name]["CPU ms each"] for name in ("loop", "loop again")])
         for found in columns.values():
+            found["CPU of the loop / its own"] = work / found["CPU ms each"]
             found["times the loop"] = found["per second"] / loop
             found["service MB"] = ""
         columns[f"{options.clients[-1]} clients"]["service MB"] = megabytes(process)
@@ -235,6 +248,12 @@ def run_part(part: str, *arguments: str) -> None:
     else:
         found = asyncio.run(clients(int(arguments[0]), int(arguments[1]), phrases, seconds))
     print(json.dumps(found))
+
+
+def cpu_seconds(process: psutil.Process) -> float:
+    """Return the time that processors have worked for a process."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 def megabytes(process: psutil.Process) -> float:

@@ -86,6 +86,13 @@ def test_more_hits_than_candidates_change_no_answer_of_others(index):
     assert [len(hits) for hits in found] == [1, len(index.query("blue", top=4, candidates=1))]
 
 
+def test_many_candidates_make_small_passes(index):
+    how = Asking(candidates=3000)
+    found, sizes = ask_together(index, [(rg.Query(f"red {n}"), how) for n in range(6)])
+    assert max(sizes) == 2
+    assert all(found)
+
+
 def test_the_fault_of_one_is_not_that_of_others(index):
     asked = [(rg.Query(text), Asking()) for text in ("red", "unspeakable", "green")]
     asked.append((rg.Query("blue"), Asking(min_probability=0.5)))  # the matcher has none

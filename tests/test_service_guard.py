@@ -329,7 +329,6 @@ def test_the_command_line_asks_a_service_that_runs(index, tmp_path):
         assert private.stat().st_mode & 0o077 == 0
         served, loaded = ask()
         assert (served, loaded) == (alone, False)
-        assert ask("--device", "cpu")[1]
         assert ask("--top", "2000") == (alone, True)  # beyond its limits
         process.send_signal(signal.SIGKILL)
         process.wait()

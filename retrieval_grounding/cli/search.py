@@ -162,8 +162,9 @@ def query(
             "exact": exact,
             "skip_missing": skip_missing,
         }
-        # A service always listens to thumbs.
-        found = _ask_service(served, queries, options) if served and feedback else None
+        found = None
+        if served is not None and feedback:  # a service always listens to thumbs
+            found = _ask_service(served, queries, options)
         if found is None:
             found = opened.get().query(queries, **options, feedback=feedback)
         _hint_at_minimum(min_probability, found)
@@ -183,10 +184,8 @@ def query(
         )
     from .prompt import answer_lines
 
-    _ = (
-        opened.get().encoder,
-        opened.get().matcher,
-    )  # what cannot be loaded is reported before anybody types
+    # What cannot be loaded is reported before anybody types.
+    _ = opened.get().encoder, opened.get().matcher
     answer_lines(ask, as_json, path_end, explain)
 
 

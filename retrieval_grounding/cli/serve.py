@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .logs import Verbose
-from .options import Device, index_directory
-from .output import note
+from .options import Device, Json, index_directory
+from .output import note, print_json
 
 if TYPE_CHECKING:
     from ..index import Index
@@ -59,6 +59,7 @@ def serve(
         ),
     ] = None,
     device: Device = "auto",
+    as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
     """Serve indexes to browsers and programs, on this machine alone unless told otherwise.
@@ -79,10 +80,12 @@ def serve(
         opened = [stack.enter_context(Index.open(path, device=device)) for path in indexes]
         for index in opened:
             _ = index.encoder, index.matcher  # loaded before anybody waits
-        serve_opened(opened, settings, open_page)
+        serve_opened(opened, settings, open_page, as_json)
 
 
-def serve_opened(indexes: Sequence[Index], settings: ServiceSettings, open_page: bool) -> None:
+def serve_opened(
+    indexes: Sequence[Index], settings: ServiceSettings, open_page: bool, as_json: bool = False
+) -> None:
     """Serve open indexes until Ctrl-C, and say where; show the page if that is wanted."""
     from ..service.run import run
 
@@ -91,6 +94,8 @@ def serve_opened(indexes: Sequence[Index], settings: ServiceSettings, open_page:
 
     def started(port: int) -> None:
         note(f"Serving at http://{host}:{port}; Ctrl-C ends")
+        if as_json:
+            print_json({"url": f"http://{here}:{port}"}, indent=None)
         if open_page:
             typer.launch(f"http://{here}:{port}")
 

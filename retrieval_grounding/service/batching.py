@@ -20,6 +20,7 @@ __all__ = ["Asking", "Batcher"]
 Result = TypeVar("Result")
 
 _MAX_BATCH = 64
+_MAX_IMAGES = 6400  # candidates of a pass, whose regions are in memory together
 _GATHER_SECONDS = 0.003
 _OTHERS_AT_ONCE = 2
 
@@ -135,10 +136,11 @@ class Batcher:
             await self._answer(batch)
 
     def _next_batch(self) -> list[_Waiting]:
-        shared = self._waiting[0].asking.shared
+        first = self._waiting[0].asking
+        shared, most = first.shared, min(_MAX_BATCH, max(1, _MAX_IMAGES // first.enough))
         batch: list[_Waiting] = []
         others: deque[_Waiting] = deque()
-        while self._waiting and len(batch) < _MAX_BATCH:
+        while self._waiting and len(batch) < most:
             one = self._waiting.popleft()
             (batch if one.asking.shared == shared else others).append(one)
         self._waiting.extendleft(reversed(others))

@@ -27,6 +27,8 @@ class Limits:
         Length of a phrase or of the text of a query.
     top, candidates : int
         Hits, and candidate images, of one query.
+    explained : int
+        Hits that are explained in one request.
     pixels : int
         Pixels of an image in a request.
     requests : int
@@ -45,7 +47,8 @@ class Limits:
     queries: int = 64
     phrase_characters: int = 1000
     top: int = 1000
-    candidates: int = 5000
+    candidates: int = 1000
+    explained: int = 100
     pixels: int = 64_000_000
     requests: int = 128
     connections: int = 1024

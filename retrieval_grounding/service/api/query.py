@@ -105,6 +105,10 @@ async def _answer(
         for text, query, hits in zip(given, queries, found, strict=True)
     ]
     if explain:
+        limit = service.settings.limits.explained
+        if sum(map(len, found)) > limit:
+            message = f"a request explains at most {limit} hits; ask for fewer with top"
+            raise RefusedError(422, "limit", message, limit)
         await run_in_threadpool(_explain, answers, found)
     minimum = asking.min_probability
     return json_answer(
