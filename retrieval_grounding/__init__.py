@@ -55,6 +55,7 @@ _HOMES = {
     "TrainingOptions": "matching.options",
     "VerifyReport": "core.reports",
     "build": "builder",
+    "connect": "service.client",
     "find_images": "data.sources",
     "ground": "search.ground",
     "load_detector": "models.yolo",
@@ -121,6 +122,7 @@ if TYPE_CHECKING:
     from .search.ground import ground
     from .search.hits import Hits
     from .search.html_page import render_html
+    from .service.client import connect
 
 
 def __getattr__(name: str) -> Any:

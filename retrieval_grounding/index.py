@@ -305,6 +305,24 @@ class Index(Maintenance, Learning):
 
         return find_picture(hit, self._catalog, self._opened.retriever.open_shard)
 
+    def regions(self, content_hash: str, phrase: str | None = None) -> Hits:
+        """Return all regions of one image by number, the whole image first, as hits.
+
+        With a phrase, each has the score for it, and the probabilities of a collection of this one
+        image. Without, the score is the detector's confidence.
+
+        Raises
+        ------
+        StoreError
+            If no image of the index has this hash.
+        """
+        from .search.image_regions import image_regions  # queries need none of it
+
+        retriever, matcher = self._opened.retriever, self.matcher
+        return image_regions(
+            content_hash, phrase, self._catalog, retriever, lambda: self.encoder, matcher
+        )
+
     def images(self) -> Iterable[ImageRow]:
         """Yield every image of the index, by path."""
         return self._catalog.images()

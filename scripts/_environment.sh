@@ -22,3 +22,17 @@ install() {
     "$venv/bin/python" -m pip install --quiet --editable "$root[$1]"
     touch "$stamp"
 }
+
+# The browser of tests/browser, which are skipped without it. Only where packages can be installed.
+install_chromium() {
+    if command -v chromium >/dev/null || command -v chromium-browser >/dev/null; then
+        return
+    fi
+    if ! command -v apt-get >/dev/null || [ "$(id -u)" != 0 ]; then
+        say "no Chromium here, so the tests of the page are skipped"
+        return
+    fi
+    say "installing Chromium for the tests of the page"
+    apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null ||
+        say "Chromium cannot be installed, so the tests of the page are skipped"
+}

@@ -13,7 +13,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("indexes/*.md")]
 ROOMS = (
-    "cli|reproduction|builder|index|evaluation|search|indexing|matching|data|models|storage|core"
+    "cli|reproduction|service|builder|index|evaluation|search|indexing|matching|data|models|"
+    "storage|core"
 )
 
 CODE_PATH = re.compile(rf"`((?:{ROOMS})(?:\.(?!py`)\w+)+)`")

@@ -20,6 +20,7 @@ from .matcher import matcher
 from .output import BrokenOutputError, end_like_a_broken_pipe, note, prepare_streams, say
 from .reproduce import reproduce
 from .search import ground, query
+from .serve import serve
 from .train import train
 from .verify import verify
 
@@ -32,7 +33,8 @@ app = typer.Typer(
 
 
 _COMMANDS = (
-    build, info, models, demo, query, ground, train, evaluate, reproduce, remove, compact, verify,
+    build, info, models, demo, query, ground, serve, train, evaluate, reproduce, remove, compact,
+    verify,
     reindex, relocate, calibrate,
 )  # fmt: skip
 for _command in _COMMANDS:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib.util
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,6 +20,7 @@ from .hits import PhraseHits, hits_as_dicts, open_in_browser, print_hits
 from .logs import Verbose
 from .options import Json, OpenPage
 from .output import note, print_json
+from .serve import serve_opened
 
 if TYPE_CHECKING:
     from ..core.hits import Hit
@@ -50,7 +51,6 @@ DEMO_PHRASES = (
 _TOP = 6  # hits per phrase at most
 _PROBABLE = 0.3  # the best hit is always shown, others from this probability on
 _SUGGESTED = 8  # phrases for photographs of one's own
-_LOOKED_AT = 2000  # images that suggest them
 
 
 def demo(
@@ -64,6 +64,9 @@ def demo(
         Path, typer.Option("--output", "-o", help="Folder for the index and the HTML page.")
     ] = Path("demo-output"),
     open_page: OpenPage = False,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Then serve the index to a browser.")
+    ] = False,
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
@@ -82,8 +85,14 @@ def demo(
         print_build(index.build_report, index.directory, images=len(index))
         print_hits(results)
         note(f"Wrote the HTML page {page}")
+    if serve:
+        from ..service.settings import ServiceSettings
+
+        serve_opened([index], ServiceSettings(), open_page)
+        return
     if open_page:
         open_in_browser(page)
+    note(f"To look for more: retrieval-grounding serve {shlex.quote(str(index.directory))} --open")
 
 
 def demo_photographs() -> list[str]:
@@ -121,6 +130,7 @@ def run_demo(output: Path, own: Sequence[PathLike] = ()) -> tuple[Index, list[Ph
     from ..models.clip import load_encoder
     from ..search.hits import Hits
     from ..search.html_page import render_html
+    from ..search.suggestions import suggest_phrases
 
     # An index can only be read with the weights that built it, so each version has its own.
     name = f"index-{load_encoder(BUNDLED).fingerprint.weights}"
@@ -130,7 +140,7 @@ def run_demo(output: Path, own: Sequence[PathLike] = ()) -> tuple[Index, list[Ph
         name += "-" + hashlib.blake2b("\0".join(places).encode(), digest_size=4).hexdigest()
         title = ", ".join(Path(place).name for place in places)
     index = build([*own] or demo_photographs(), output / name)
-    phrases = (_suggested(index) if own else []) or [*DEMO_PHRASES]
+    phrases = (suggest_phrases(index.directory, _SUGGESTED) if own else []) or [*DEMO_PHRASES]
     answers = index.query(phrases, top=_TOP)
     results: list[PhraseHits] = [
         (phrase, [hit for rank, hit in enumerate(hits) if not rank or _is_probable(hit)])
@@ -143,14 +153,3 @@ def run_demo(output: Path, own: Sequence[PathLike] = ()) -> tuple[Index, list[Ph
 
 def _is_probable(hit: Hit) -> bool:
     return hit.probability is not None and hit.probability >= _PROBABLE
-
-
-def _suggested(index: Index) -> list[str]:
-    """Return phrases for what the photographs show most often."""
-    from ..matching.pseudo.frequent import frequent_objects
-    from ..storage.catalog import Catalog
-    from ..storage.region_store import RegionStore
-
-    keys = sorted({(image.shard, image.row) for image in index.images()})[:_LOOKED_AT]
-    with contextlib.closing(Catalog(index.directory)) as catalog:
-        return frequent_objects(RegionStore(catalog).gather(keys), _SUGGESTED)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..core.errors import QueryError
+from ..core.errors import GroundingError, QueryError
+from ..core.lazy import Lazy
+from ..core.user_folder import services_folder
 from ..models.presets import DEFAULT_PRESET
 from .hits import PhraseHits, export_hits, show_hits
 from .logs import Verbose
@@ -58,6 +61,10 @@ from .query_options import (
 
 if TYPE_CHECKING:
     from ..core.hits import Hit
+    from ..core.query.value import Query
+    from ..index import Index
+    from ..search.hits import Hits
+    from ..service.client import RemoteIndex
 
 __all__ = ["ground", "query"]
 
@@ -115,8 +122,6 @@ def query(
 
     Example: retrieval-grounding query indexes/pictures "a dog -person since:2024-05" --unique near
     """
-    from ..index import Index
-
     texts = list(phrases or [])
     check_index_first(index, texts)
     if as_json and (paths or print0):
@@ -142,20 +147,26 @@ def query(
         make_queries(texts if says_what else ["any phrase"], clauses)
     except QueryError as error:
         raise typer.BadParameter(str(error)) from error
-    opened = Index.open(index, encoder=clip, device=device)
+    opened = Lazy(lambda: _open(index, clip, device))
+    needs_index = html or open_page or export or crops or yolo or explain or clip
+    may_be_asked = says_what and not needs_index and device == "auto"
+    served = _served(index) if may_be_asked else None
 
     def ask(asked: list[str]) -> list[PhraseHits]:
         queries = make_queries(asked, clauses)
-        found = opened.query(
-            queries,
-            top=top,
-            candidates=candidates,
-            min_probability=min_probability,
-            matcher=matcher,
-            exact=exact,
-            skip_missing=skip_missing,
-            feedback=feedback,
-        )
+        options: dict[str, Any] = {
+            "top": top,
+            "candidates": candidates,
+            "min_probability": min_probability,
+            "matcher": matcher,
+            "exact": exact,
+            "skip_missing": skip_missing,
+        }
+        found = None
+        if served is not None and feedback:  # a service always listens to thumbs
+            found = _ask_service(served, queries, options)
+        if found is None:
+            found = opened.get().query(queries, **options, feedback=feedback)
         _hint_at_minimum(min_probability, found)
         return [(query.title, hits) for query, hits in zip(queries, found, strict=True)]
 
@@ -163,7 +174,8 @@ def query(
     if says_what:
         results = ask(texts)
         export_hits(results, export, crops, yolo)
-        show_hits(results, html, as_json, open_page, path_end, opened, explain)
+        shown = opened.get() if html or open_page else None
+        show_hits(results, html, as_json, open_page, path_end, shown, explain)
         return
     if html or export or crops or yolo or open_page:
         raise typer.BadParameter(
@@ -172,7 +184,8 @@ def query(
         )
     from .prompt import answer_lines
 
-    _ = opened.encoder, opened.matcher  # what cannot be loaded is reported before anybody types
+    # What cannot be loaded is reported before anybody types.
+    _ = opened.get().encoder, opened.get().matcher
     answer_lines(ask, as_json, path_end, explain)
 
 
@@ -231,6 +244,34 @@ def ground(
         note(f"Wrote the picture {save}{'' if hits else ', without boxes'}")
     for remark in remarks:
         note(remark)
+
+
+def _open(index: Path, clip: str | None, device: str) -> Index:
+    from ..index import Index
+
+    return Index.open(index, encoder=clip, device=device)
+
+
+def _served(index: Path) -> RemoteIndex | None:
+    """Return the index as a service of this user has it, which answers without loading anything."""
+    if not any(services_folder().glob("*.json")):
+        return None
+    from ..service.registry import find_service
+
+    return find_service(index)
+
+
+def _ask_service(
+    served: RemoteIndex, queries: list[Query], options: dict[str, Any]
+) -> list[Hits] | None:
+    """Return what a service answers, or None if it is busy, gone, or this is beyond its limits."""
+    try:
+        return served.query(queries, **options)
+    except GroundingError as error:
+        if type(error) is not GroundingError:  # the index would say the same
+            raise
+        logging.getLogger(__name__).info("%s; the index is opened instead", error)
+        return None
 
 
 def _hint_at_minimum(minimum: float | None, found: Sequence[Sequence[Hit]]) -> None:

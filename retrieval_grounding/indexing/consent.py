@@ -14,10 +14,10 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
-import platformdirs
 from filelock import FileLock, Timeout
 
 from ..core.errors import ModelError
+from ..core.user_folder import user_folder
 from ..models.clip_weights import is_published_encoder
 from ..models.yolo import is_published_detector
 from ..storage.files import atomic_write_bytes
@@ -74,10 +74,7 @@ def remember_consent(directory: Path, kind: Kind, name: str) -> None:
 
 
 def _path() -> Path:
-    folder = os.environ.get("RETRIEVAL_GROUNDING_CONFIG")
-    return (Path(folder) if folder else platformdirs.user_config_path("retrieval_grounding")) / (
-        "trusted-models.json"
-    )
+    return user_folder() / "trusted-models.json"
 
 
 def _read() -> dict[str, dict[str, Any]]:

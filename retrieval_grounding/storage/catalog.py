@@ -11,7 +11,7 @@ from typing import Any
 from ..core.photo import Photo
 from ..core.reports import SkippedFile
 from ..core.types import RowKey
-from .filters import SqlCondition
+from .filters import BUILT_IN, SqlCondition
 from .metadata import MetadataTables
 from .rows import MAX_SIDE, ImageRow, KnownFile, LiveRow, NewShard, StoredImage
 
@@ -215,6 +215,20 @@ class Catalog(MetadataTables):
         )  # fmt: skip
         return [(content_hash, (shard, row)) for content_hash, shard, row in rows]
 
+    def dates_of(self, paths: Sequence[str]) -> dict[str, str]:
+        """Return when images were taken, or their files changed, as filters compare it; by path."""
+        date = BUILT_IN["date"][1]
+        found: dict[str, str] = {}
+        for start in range(0, len(paths), _ROWS_PER_QUERY):
+            part = paths[start : start + _ROWS_PER_QUERY]
+            found |= self._database.select(
+                (str, str),
+                f"SELECT path, {date} FROM images JOIN shard_rows USING (shard, row) "
+                f"WHERE path IN ({', '.join('?' * len(part))})",
+                *part,
+            )
+        return found
+
     def images(self) -> Iterator[ImageRow]:
         """Return an iterator over all images, by path."""
         # Read at once: an open cursor would block writers for as long as the caller iterates.
@@ -224,6 +238,16 @@ class Catalog(MetadataTables):
             "FROM images JOIN shard_rows USING (shard, row) ORDER BY path",
         )
         return iter(self._image_rows(rows))
+
+    def images_after(self, path: str, count: int) -> list[ImageRow]:
+        """Return the first `count` images behind `path`, by path."""
+        rows = self._database.select(
+            (str, int, int, int, int, str),
+            "SELECT path, width, height, shard, row, content_hash FROM images "
+            "JOIN shard_rows USING (shard, row) WHERE path > ? ORDER BY path LIMIT ?",
+            path, count,
+        )  # fmt: skip
+        return self._image_rows(rows)
 
     def commit(
         self,

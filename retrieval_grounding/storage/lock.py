@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
@@ -19,7 +20,7 @@ from ..core.errors import GroundingError, StoreError, StoreLockedError
 from ..core.strict_json import parse_json
 from .files import as_store_error, atomic_write_bytes, is_regular, open_regular
 
-__all__ = ["WriterLock", "writer_lock"]
+__all__ = ["Writer", "WriterLock", "current_writer", "writer_lock"]
 
 LOCK_FILE = ".writer.lock"
 
@@ -29,6 +30,24 @@ _MAX_NAME = 255
 
 _holders: dict[tuple[int, str], int] = {}
 """Threads that hold a lock, by process and folder; a forked child holds none."""
+
+
+class Writer(NamedTuple):
+    """A process that writes to an index, by its own account.
+
+    Parameters
+    ----------
+    process : int
+        Its number.
+    host : str
+        The machine it runs on.
+    started : str
+        When, in UTC: ``2026-05-31T18:30:00+00:00``.
+    """
+
+    process: int
+    host: str
+    started: str
 
 
 class WriterLock:
@@ -148,11 +167,28 @@ def _describe(directory: Path, holder: Path, by_this_process: bool) -> str:
     if by_this_process:
         who = f"this process, process {os.getpid()} on {socket.gethostname()}"
         return f"{directory} is being written by {who}; {advice}"
-    who = _read_claim(holder) or "another process"
+    claim = _read_claim(holder)
+    who = "another process"
+    if claim is not None:
+        who = f"process {claim.process} on {claim.host} since {claim.started}"
     return f"{directory} is being written by {who}; {advice}"
 
 
-def _read_claim(holder: Path) -> str | None:
+def current_writer(directory: Path) -> Writer | None:
+    """Return who writes to an index now, without taking the lock; None if nobody does.
+
+    It is what the writer's note says, so it is for people, not for deciding who may write.
+    """
+    import psutil  # writers and readers need none of it
+
+    claim = _read_claim(directory / ".writer.json")
+    here = claim is not None and claim.host == socket.gethostname()
+    if claim is None or (here and not psutil.pid_exists(claim.process)):
+        return None  # a note that a killed process left
+    return claim
+
+
+def _read_claim(holder: Path) -> Writer | None:
     """Return who holds the lock, if the note beside it is one; it may not be written yet."""
     try:
         with open_regular(holder) as file:
@@ -164,6 +200,5 @@ def _read_claim(holder: Path) -> str | None:
         isinstance(text, str) and text.isprintable() and len(text) <= _MAX_NAME
         for text in (host, started)
     )
-    return (
-        f"process {process} on {host} since {started}" if type(process) is int and texts else None
-    )
+    is_process = type(process) is int and 0 < process < 1 << 31
+    return Writer(process, host, started) if is_process and texts else None
