@@ -13,6 +13,7 @@ from .build import build
 from .calibrate import calibrate
 from .demo import demo
 from .evaluate import evaluate
+from .finetune import finetune
 from .info import info, models
 from .logs import Verbose
 from .maintain import compact, reindex, relocate, remove
@@ -35,6 +36,7 @@ _COMMANDS = (
 )  # fmt: skip
 for _command in _COMMANDS:
     app.command()(_command)
+app.add_typer(finetune)
 
 
 def main() -> None:
