@@ -21,6 +21,7 @@ from .output import BrokenOutputError, end_like_a_broken_pipe, note, prepare_str
 from .search import ground, query
 from .train import train
 from .verify import verify
+from .vocabulary import vocabulary
 
 app = typer.Typer(
     name="retrieval-grounding",
@@ -32,7 +33,7 @@ app = typer.Typer(
 
 _COMMANDS = (
     build, info, models, demo, query, ground, train, evaluate, remove, compact, verify, reindex,
-    relocate, calibrate,
+    relocate, calibrate, vocabulary,
 )  # fmt: skip
 for _command in _COMMANDS:
     app.command()(_command)
