@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...core.regions import Regions, pairwise_iou
-from ...evaluation.metrics import Estimate, bootstrap_means
+from ...core.bootstrap import Estimate, bootstrap_means
 from .boxed_images import BoxedImage
 
 __all__ = ["BOXES", "RecallGain", "compare_recall"]
