@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...core.regions import Regions, pairwise_iou
 from ...core.bootstrap import Estimate, bootstrap_means
+from ...core.regions import Regions, pairwise_iou
 from .boxed_images import BoxedImage
 
 __all__ = ["BOXES", "RecallGain", "compare_recall"]
