@@ -10,11 +10,6 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 from ..core.errors import ModelError
 from ..core.version import __version__
-from ..matching.calibrate import read_cosine_calibration
-from ..matching.collection import with_own_calibration
-from ..matching.install import MATCHER_FILE, recorded_checksums
-from ..matching.load import ChosenMatcher, choose_matcher, load_matcher
-from ..matching.matcher import Matcher
 from ..models.clip import load_encoder
 from ..models.clip_weights import is_published_encoder
 from ..models.detector import Detector, DetectorSettings, same_detector
@@ -32,11 +27,9 @@ __all__ = [
     "check_encoder",
     "check_named",
     "checked_loader",
-    "choose_index_matcher",
     "consent_to",
     "encoder_fingerprint",
     "load_index_encoder",
-    "load_index_matcher",
     "new_spec",
     "recorded_settings",
     "recorded_spec",
@@ -223,31 +216,6 @@ def consent_to(
         remember_consent(directory, "detector", detector)
     if isinstance(encoder, str):
         remember_consent(directory, "clip", encoder)
-
-
-def load_index_matcher(catalog: Catalog, device: str) -> Matcher:
-    """Load an index's own matcher, else the bundled one, else cosine with its calibration."""
-    while True:
-        checksums = recorded_checksums(catalog)
-        matcher = load_matcher(
-            catalog.directory,
-            encoder_fingerprint(catalog),
-            device,
-            read_cosine_calibration(catalog),
-            checksums.get(MATCHER_FILE, ()),
-        )
-        if recorded_checksums(catalog) == checksums:  # else a training has just replaced the file
-            return with_own_calibration(catalog, matcher)
-
-
-def choose_index_matcher(catalog: Catalog) -> ChosenMatcher:
-    """Return which matcher :func:`load_index_matcher` would load, without loading it."""
-    while True:
-        checksums = recorded_checksums(catalog)
-        own = checksums.get(MATCHER_FILE, ())
-        chosen = choose_matcher(catalog.directory, encoder_fingerprint(catalog), own)
-        if recorded_checksums(catalog) == checksums:
-            return chosen
 
 
 def spec_settings(preset: str | None, spec: ModelSpec, models: Models) -> dict[str, Any]:

@@ -12,7 +12,9 @@ from ..core.errors import StoreError
 from ..core.paths import absolute_path
 from ..core.types import PathLike
 from ..data.sources import source_places
+from ..matching.names import FOLDER
 from ..storage.catalog import Catalog
+from ..storage.feedback_file import FEEDBACK_FILE, FEEDBACK_LOCK
 from ..storage.files import is_temporary
 from ..storage.open_catalog import CATALOG_FILE
 from ..storage.shard_format import SHARD_FILES
@@ -22,7 +24,12 @@ __all__ = ["REBUILDING", "check_place", "default_directory", "refuse_links"]
 REBUILDING = "rebuilding"
 """Setting of a catalog that is being rebuilt from its shards."""
 
-_HARMLESS = frozenset((".writer.lock", ".writer.json", "lost+found", ".DS_Store", "desktop.ini"))
+_HARMLESS = frozenset(
+    (
+        ".writer.lock", ".writer.json", FEEDBACK_FILE, FEEDBACK_LOCK,
+        "lost+found", ".DS_Store", "desktop.ini",
+    )
+)  # fmt: skip
 
 
 def check_place(directory: Path) -> Literal["index", "new", "lost"]:
@@ -67,8 +74,8 @@ def check_place(directory: Path) -> Literal["index", "new", "lost"]:
 
 
 def refuse_links(directory: Path) -> None:
-    """Raise :class:`StoreError` if the catalog or the shards of an index are behind a link."""
-    for name in (CATALOG_FILE, "shards"):
+    """Raise :class:`StoreError` if catalog, shards or matchers of an index are behind a link."""
+    for name in (CATALOG_FILE, "shards", FOLDER):
         if (directory / name).is_symlink():
             raise StoreError(
                 f"{directory / name} is a link, and an index is written only where it is; move "

@@ -21,6 +21,7 @@ from ..storage.shards import ShardReader, boxes_inside
 from ..storage.vectors.load import load_vectors
 from ..storage.vectors.metadata import read_metadata
 from .model_spec import encoder_fingerprint
+from .verify_feedback import check_feedback
 from .verify_files import check_matcher, check_settings, folder_notes
 
 __all__ = ["verify_index"]
@@ -57,6 +58,7 @@ def verify_index(catalog: Catalog, progress: bool | None = None) -> VerifyReport
             report.faults += faults
             advance(1)
     report.faults += check_matcher(catalog)
+    report.faults += check_feedback(catalog)
     settings = list(check_settings(catalog))
     report.faults += settings
     if not settings and not any(fault.shard is not None for fault in report.faults):
