@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...core.errors import ModelError
-from ...models._quiet import quiet_libraries
+from ...models._quiet import keep_generator, quiet_libraries
 from ...models.open_vocabulary import is_open_vocabulary
 
 __all__ = ["with_classes"]
@@ -54,7 +54,8 @@ def with_classes(network: Any, own: Sequence[str], names: Sequence[str], file: s
     for attribute in ("cv3", "one2one_cv3"):
         for branch in getattr(head, attribute, None) or ():
             old = branch[-1]
-            new: Any = torch.nn.Conv2d(old.in_channels, len(names), old.kernel_size)
+            with keep_generator():
+                new: Any = torch.nn.Conv2d(old.in_channels, len(names), old.kernel_size)
             with torch.no_grad():
                 for row, name in enumerate(names):
                     known = rows.get(name)

@@ -58,8 +58,10 @@ def compare_recall(
     Returns
     -------
     list of RecallGain
-        One for each of :data:`BOXES`.
+        One for each of :data:`BOXES`; none if there is no box.
     """
+    if not any(len(image.boxes) for image in images):
+        return []
     numbers = np.repeat(np.arange(len(images)), [len(image.boxes) for image in images])
     first, second = _covered(images, before), _covered(images, after)
     estimates = bootstrap_means(np.concatenate([first, second, second - first], axis=1), numbers)
