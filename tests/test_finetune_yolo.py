@@ -218,9 +218,14 @@ def spoiled(network):
     return network
 
 
-def test_a_rate_that_destroys_is_told(scenes, tmp_path):
-    options = YoloTuningOptions(**{**vars(SMALL), "lr": 1e30})
-    report = tune(scenes, tmp_path / "a.pt", options=options)
+def test_a_training_that_diverges_is_told(scenes, tmp_path, monkeypatch):
+    def poisoned(*arguments):
+        network = with_classes(*arguments)
+        next(network.parameters()).data.fill_(float("inf"))
+        return network
+
+    monkeypatch.setattr(yolo_run, "with_classes", poisoned)
+    report = tune(scenes, tmp_path / "a.pt")
     assert report.reason == "training diverged"
     assert not (tmp_path / "a.pt").exists()
 

@@ -119,7 +119,7 @@ def test_the_command_compares_named_detectors(shared, tmp_path):
     assert done.exit_code == 0, done.output
     report = json.loads(done.stdout)
     assert report["counts"] == list(COUNTS)
-    index_curve, other = report["curves"]
+    _, other = report["curves"]
     assert other["name"] == yolo
     recall = [estimate["value"] for estimate in other["recall"]]
     assert recall == sorted(recall) and recall[-1] > 0.2

@@ -173,14 +173,15 @@ def _fill(
 ) -> None:
     covers = pairwise_iou(truth, table.boxes) >= SAME_OBJECT
     outcomes.boxes.append(len(table) - 1)
-    correct = None
+    correct = np.zeros(len(rows), bool)
+    seen = 0
     for column, count in enumerate(COUNTS):
         outcomes.covered[rows, column] = covers[:, 1 : 1 + count].any(axis=1)
-        if correct is None or count - 1 < outcomes.boxes[-1]:  # or else nothing is added
-            first = table.of_one_image(slice(0, 1 + count))
-            chosen = checks.score(matcher, phrases, first).argmax(axis=1)
-            correct = covers[np.arange(len(rows)), chosen]
+        if column == 0 or seen < outcomes.boxes[-1]:  # or else this count adds no box
+            chosen = checks.score(matcher, phrases, table.of_one_image(slice(0, 1 + count)))
+            correct = covers[np.arange(len(rows)), chosen.argmax(axis=1)]
         outcomes.correct[rows, column] = correct
+        seen = count
 
 
 def _curves(

@@ -42,10 +42,10 @@ class YoloTuningOptions:
     progress: bool | None = None
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_images < 2 or not self.lr > 0:
+        if self.epochs < 1 or self.batch_images < 2 or not 0 < self.lr <= 1:
             raise GroundingError(
-                "fine-tuning needs at least one epoch, two images in a batch and a learning rate "
-                "above 0"
+                "fine-tuning needs at least one epoch, two images in a batch, and a learning rate "
+                "above 0 and up to 1"
             )
         DetectorSettings(image_size=self.image_size)  # checks it
 
