@@ -283,8 +283,8 @@ def yolo(
         _print_yolo(report)
     if report.kept_original:
         note(
-            f"error: the original is kept, because {report.reason}; try another --lr, more --epochs "
-            "or more boxes (what was read is kept for that)"
+            f"error: the original is kept, because {report.reason}; try another --lr, more "
+            "--epochs or more boxes (what was read is kept for that)"
         )
         raise typer.Exit(1)
 

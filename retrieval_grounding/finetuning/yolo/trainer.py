@@ -160,6 +160,17 @@ def _make_tuner(
             images.buffer.clear()  # recent images, from which mosaics are made
             images.ims = [None] * len(images.ims)
 
+        def _model_train(self) -> None:
+            """Train with the statistics of batch norm as they are.
+
+            Few images give poor ones, and a checkpoint whose norms are folded into its convolutions
+            has none: its network would be another one in training.
+            """
+            super()._model_train()
+            for module in self.model.modules():
+                if isinstance(module, torch.nn.BatchNorm2d):
+                    module.eval()
+
         def validate(self) -> tuple[dict[str, float], None]:
             """Measure nothing: with few boxes referred to, its mean AP would mislead."""
             return {}, None
