@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -24,6 +25,7 @@ from ..matching.entries import matcher_entries, matcher_in_use
 from ..matching.names import BUNDLED, COSINE, COSINE_LABEL
 from ..models.batch_size import AdaptiveBatchSize
 from ..models.checks import embed_labels, encode_regions
+from ..models.clip import load_encoder
 from ..models.encoder import Encoder, Fingerprint
 from ..storage.catalog import Catalog
 from ..storage.region_store import RegionStore
@@ -39,7 +41,7 @@ from .reembed_state import (
 )
 from .write_session import write_session
 
-__all__ = ["ReembedReport", "reembed_index"]
+__all__ = ["ReembedReport", "load_named", "reembed_index"]
 
 
 @dataclass
@@ -77,7 +79,7 @@ class ReembedReport:
 
 def reembed_index(
     directory: Path,
-    load_encoder: Callable[[], Encoder],
+    encoder: Encoder,
     name: str | None,
     *,
     drop_missing: bool = False,
@@ -93,8 +95,8 @@ def reembed_index(
     ----------
     directory : Path
         Folder of the index.
-    load_encoder : callable
-        Returns the new encoder.
+    encoder : Encoder
+        The new encoder.
     name : str or None
         What the index records as its name; None if it was given as an object.
     drop_missing : bool
@@ -114,7 +116,6 @@ def reembed_index(
     """
     options = options or BuildOptions()
     started = time.perf_counter()
-    encoder = load_encoder()
     with write_session(directory, timeout, lambda: encoder) as catalog:
         report = ReembedReport(str(encoder.fingerprint))
         if encoder.fingerprint.matches(encoder_fingerprint(catalog)):
@@ -137,6 +138,15 @@ def reembed_index(
     discard_state(directory)
     report.seconds = time.perf_counter() - started
     return report
+
+
+def load_named(clip: str | Encoder, device: str) -> Encoder:
+    """Return an encoder by name, with its image tower; an object is passed through."""
+    if not isinstance(clip, (str, os.PathLike)):
+        return clip
+    encoder = load_encoder(str(absolute_model(clip)), device)
+    encoder.load_image_tower()  # a failure is reported before any image is read
+    return encoder
 
 
 def _live_rows(catalog: Catalog) -> list[LiveRow]:
@@ -182,10 +192,7 @@ class _Embedding:
     def run(self, rows: Sequence[LiveRow]) -> list[SkippedFile]:
         """Embed rows; return an image of each row that could not be."""
         paths = self._catalog.images_at([(row.shard, row.row) for row in rows])
-        choices = {
-            row: [image.path for image in paths[row.shard, row.row]]
-            for row in rows
-        }
+        choices = {row: [image.path for image in paths[row.shard, row.row]] for row in rows}
         failed: dict[LiveRow, SkippedFile] = {}
         pending, turn = list(rows), 0
         with (
@@ -259,9 +266,14 @@ class _Embedding:
                 continue
             self._records.append(
                 ImageRecord(
-                    record.content_hash, record.width, record.height, record.regions, found,
-                    record.colors, record.thumbnail,
-                )  # fmt: skip
+                    record.content_hash,
+                    record.width,
+                    record.height,
+                    record.regions,
+                    found,
+                    record.colors,
+                    record.thumbnail,
+                )
             )
             self._former.append(row.checksum)
             yield row, None
@@ -329,16 +341,12 @@ def _switch(
     settings = _settings(catalog, encoder, name, report)
     first, folder = catalog.next_shard(), catalog.directory / "shards"
     catalog.check_lock()
-    shards = [
-        state.place(shard, folder, first + place) for place, shard in enumerate(state.shards)
-    ]
+    shards = [state.place(shard, folder, first + place) for place, shard in enumerate(state.shards)]
     places: dict[tuple[str, str], RowKey] = {}
     for new, shard in zip(shards, state.shards, strict=True):
         for row, key in enumerate(shard.names):
             places[key] = (new.number, row)
-    moves = [
-        ((row.shard, row.row), places[_name(row)]) for row in rows if _name(row) in places
-    ]
+    moves = [((row.shard, row.row), places[_name(row)]) for row in rows if _name(row) in places]
     moved = {new for _, new in moves}
     report.images = len(moved)
     report.regions = sum(

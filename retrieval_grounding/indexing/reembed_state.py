@@ -1,4 +1,4 @@
-"""What an unfinished ``reembed`` keeps beside the shards of an index: new shards, and their list."""
+"""What an unfinished ``reembed`` keeps in an index: new shards, and their list."""
 
 from __future__ import annotations
 

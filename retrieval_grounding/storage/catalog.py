@@ -366,7 +366,8 @@ class Catalog(MetadataTables):
             change("DELETE FROM shard_rows WHERE shard = ?", former)
             change("DELETE FROM shards WHERE id = ?", former)
             change(
-                "DELETE FROM photos WHERE content_hash NOT IN (SELECT content_hash FROM shard_rows)",
+                "DELETE FROM photos WHERE content_hash NOT IN "
+                "(SELECT content_hash FROM shard_rows)",
                 [()],
             )
             change(
