@@ -227,7 +227,7 @@ def test_a_link_in_place_of_the_folder_is_refused(index, tmp_path):
 
 def test_a_damaged_list_starts_over(index, monkeypatch):
     with monkeypatch.context() as patched, pytest.raises(KilledError):
-        stop_at(patched, Catalog, "replace_shards", 1)
+        stop_at(patched, module, "write_shard", 3)
         index.reembed(PixelEncoder(), options=ONE_EACH)
     (index.directory / REEMBED_FOLDER / "state.json").write_text("[1", encoding="utf-8")
     assert index.reembed(PixelEncoder(), options=ONE_EACH).resumed == 0

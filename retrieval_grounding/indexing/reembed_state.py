@@ -29,7 +29,7 @@ REEMBED_FOLDER = "reembedding"
 
 _STATE = "state.json"
 _FILE = re.compile(r"\d{6,}\.h5")
-_MAX_BYTES = 1 << 30
+_MAX_BYTES = 1 << 28
 
 RowName = tuple[str, str]
 """Content hash and checksum of a row: the same image with the same boxes."""
