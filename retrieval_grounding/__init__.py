@@ -16,6 +16,8 @@ _HOMES = {
     "BuildOptions": "core.reports",
     "BuildReport": "core.reports",
     "Calibration": "matching.calibration",
+    "ClipTuning": "finetuning.clip.report",
+    "ClipTuningOptions": "finetuning.clip.options",
     "CompactReport": "core.reports",
     "CosineMatcher": "matching.matcher",
     "Detector": "models.detector",
@@ -46,6 +48,7 @@ _HOMES = {
     "Phrases": "core.phrases",
     "Query": "core.query.value",
     "QueryError": "core.errors",
+    "ReembedReport": "indexing.reembed",
     "RegionTable": "core.region_table",
     "Regions": "core.regions",
     "SourceError": "core.errors",
@@ -56,6 +59,7 @@ _HOMES = {
     "VerifyReport": "core.reports",
     "build": "builder",
     "find_images": "data.sources",
+    "finetune_clip": "finetuning.clip.run",
     "ground": "search.ground",
     "load_detector": "models.yolo",
     "load_encoder": "models.clip",
@@ -109,7 +113,11 @@ if TYPE_CHECKING:
     from .data.images import load_image
     from .data.sources import find_images
     from .evaluation.report import EvaluationReport
+    from .finetuning.clip.options import ClipTuningOptions
+    from .finetuning.clip.report import ClipTuning
+    from .finetuning.clip.run import finetune_clip
     from .index import Index
+    from .indexing.reembed import ReembedReport
     from .matching.calibration import Calibration
     from .matching.matcher import CosineMatcher, Matcher
     from .matching.options import TrainingOptions

@@ -118,6 +118,9 @@ class Index(Maintenance, Learning):
     def _decoder(self) -> Decoder:
         return self._opened.decoder
 
+    def _replace_encoder(self, encoder: Encoder, name: str | None) -> None:
+        self._opened.replace_encoder(encoder, name)
+
     def _close_deleted_shards(self) -> None:
         self._opened.close_deleted_shards()
 
@@ -224,10 +227,18 @@ class Index(Maintenance, Learning):
         queries = [one if isinstance(one, Query) else Query(clean_phrase(one)) for one in asked]
         if not queries:
             return []
-        used = self._resolve_matcher(matcher)
-        found = answer_all(
-            queries, self._catalog, self._opened.retriever, self.encoder, used, options
-        )
+        while True:
+            encoder = self.encoder  # first: if the index was embedded again, all else follows
+            try:
+                used = self._resolve_matcher(matcher)
+                retriever = self._opened.retriever
+                found = answer_all(queries, self._catalog, retriever, encoder, used, options)
+            except Exception:
+                if self._opened.fits(encoder):
+                    raise
+                continue
+            if self._opened.fits(encoder):  # else it was embedded again in between
+                break
         answers = [Hits(hits) for hits in found]
         return answers[0] if single else answers
 

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("indexes/*.md")]
-ROOMS = "cli|builder|index|evaluation|search|indexing|matching|data|models|storage|core"
+ROOMS = "cli|finetuning|builder|index|evaluation|search|indexing|matching|data|models|storage|core"
 
 CODE_PATH = re.compile(rf"`((?:{ROOMS})(?:\.(?!py`)\w+)+)`")
 TEST_NAME = re.compile(r"`(tests/test_\w+\.py)(?:::(\w+))?`")

@@ -96,7 +96,8 @@ def test_embedded_regions_are_those_of_an_index(collection):
     index, _, photos = collection
     image = rg.load_image(photos / "2.png")
     [regions] = SquareDetector().detect([image])
-    table = embedded_regions(ColorEncoder(), image, regions)
+    embeddings = ColorEncoder().encode_regions([image], [regions])
+    table = embedded_regions(ColorEncoder(), image, regions, embeddings)
     [stored] = [i for i in index.images() if i.path.endswith("2.png")]
     from retrieval_grounding.storage.region_store import RegionStore
 

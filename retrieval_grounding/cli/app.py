@@ -19,6 +19,7 @@ from .logs import Verbose
 from .maintain import compact, reindex, relocate, remove
 from .matcher import matcher
 from .output import BrokenOutputError, end_like_a_broken_pipe, note, prepare_streams, say
+from .reembed import reembed
 from .search import ground, query
 from .train import train
 from .verify import verify
@@ -34,7 +35,7 @@ app = typer.Typer(
 
 _COMMANDS = (
     build, info, models, demo, query, ground, train, evaluate, remove, compact, verify, reindex,
-    relocate, calibrate, vocabulary,
+    reembed, relocate, calibrate, vocabulary,
 )  # fmt: skip
 for _command in _COMMANDS:
     app.command()(_command)

@@ -88,7 +88,7 @@ def clip(
     layers: Annotated[
         int | None,
         typer.Option(
-            min=0, help="How many of the image tower's last blocks to train (default: a quarter)."
+            min=1, help="How many of the image tower's last blocks to train (default: a quarter)."
         ),
     ] = None,
     rank: Annotated[int, typer.Option(min=1, help="Rank of the adapters.")] = 16,

@@ -21,13 +21,14 @@ from ..core.regions import pairwise_iou
 from ..data.expressions import ExpressionSet
 from ..data.prefetch import LoadedImage, read_ahead
 from ..data.resolve import resolve_images
-from ..indexing.model_spec import recorded_settings
+from ..indexing.model_spec import Models, recorded_settings
 from ..matching import checks
 from ..matching.matcher import Matcher
 from ..models.checks import detect_regions
 from ..models.detector import Detector
 from ..models.embedded import embedded_regions
 from ..models.encoder import Encoder
+from ..models.naming import find_namer
 from ..models.yolo import load_detector
 from ..storage.catalog import Catalog
 from ..storage.region_store import RegionStore
@@ -100,6 +101,10 @@ def compare_proposals(
         name: _Outcomes(np.full(shape, np.nan), np.full(shape, np.nan), [])
         for name in (INDEX, *detectors)
     }
+    models = {
+        name: Models(detector, encoder, find_namer(detector, encoder))
+        for name, detector in detectors.items()
+    }
     unreadable: Counter[str] = Counter()
     store = RegionStore(catalog)
     files = _read(images) if detectors else iter([None] * len(images))
@@ -111,9 +116,9 @@ def compare_proposals(
                 continue
             tables = {INDEX: store.gather([(image.shard, image.row)])}
             if file is not None:
-                for name, detector in detectors.items():
-                    [regions] = detect_regions(detector, [file])
-                    tables[name] = embedded_regions(encoder, file, regions)
+                for name, own in models.items():
+                    [found] = own.encode([file], detect_regions(own.detector, [file]))
+                    tables[name] = embedded_regions(encoder, file, *found)
             for name, table in tables.items():
                 _fill(
                     outcomes[name], of_image, _singles(table), matcher,

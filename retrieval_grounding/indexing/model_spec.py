@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
 from ..core.errors import ModelError
+from ..core.regions import Regions
 from ..core.version import __version__
+from ..models.checks import encode_regions
 from ..models.clip import load_encoder
 from ..models.clip_weights import is_published_encoder
 from ..models.detector import Detector, DetectorSettings, same_detector
 from ..models.encoder import Encoder, Fingerprint
+from ..models.naming import Namer, find_namer
 from ..models.presets import BUNDLED, DEFAULT_PRESET, get_preset
 from ..models.yolo import load_detector
 from ..storage.catalog import Catalog
@@ -40,10 +47,21 @@ T = TypeVar("T")
 
 
 class Models(NamedTuple):
-    """A loaded detector and encoder."""
+    """A loaded detector and encoder, and what names regions if the detector itself does not."""
 
     detector: Detector
     encoder: Encoder
+    namer: Namer | None = None
+
+    def encode(
+        self, images: Sequence[Image.Image], regions: Sequence[Regions]
+    ) -> list[tuple[Regions, npt.NDArray[np.float32]]]:
+        """Return the regions of each image, named, with their embeddings (n, d)."""
+        embeddings = encode_regions(self.encoder, images, regions)
+        ends = np.cumsum([len(found) for found in regions])
+        parts = np.split(embeddings, ends[:-1])
+        name = self.namer or (lambda found, _: found)
+        return [(name(found, part), part) for found, part in zip(regions, parts, strict=True)]
 
 
 LoadModels = Callable[[], Models]
@@ -65,7 +83,7 @@ class ModelSpec(NamedTuple):
             named = load_encoder(encoder, device)
             named.load_image_tower()  # a failure is reported before any image is read
             encoder = named
-        return Models(detector, encoder)
+        return Models(detector, encoder, find_namer(detector, encoder))
 
 
 def new_spec(

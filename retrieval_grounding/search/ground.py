@@ -123,8 +123,8 @@ def ground(
         return Hits()
     models = new_spec(preset, detector, clip, settings).load(device)
     encoder = models.encoder
-    [regions] = detect_regions(models.detector, [pixels])
-    table = embedded_regions(encoder, pixels, regions)
+    [(regions, embeddings)] = models.encode([pixels], detect_regions(models.detector, [pixels]))
+    table = embedded_regions(encoder, pixels, regions, embeddings)
     queries = embed_phrases(encoder, cleaned)
     matcher = default_matcher(encoder.fingerprint, resolve_device(device))
     ranked = rank_regions(queries, address_of(image, content_hash), table, matcher, top=1)

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..core.photo import Photo
 from ..core.reports import SkippedFile
+from ..core.strict_json import json_text
 from ..core.types import RowKey
 from .filters import SqlCondition
 from .metadata import MetadataTables
@@ -323,6 +324,58 @@ class Catalog(MetadataTables):
                 )
             self._advance_generation()
         return [files[number] for number in forgotten]
+
+    def replace_shards(
+        self,
+        shards: Sequence[NewShard],
+        moves: Sequence[tuple[RowKey, RowKey]],
+        settings: Mapping[str, Any],
+    ) -> list[str]:
+        """Replace all shards and some settings in one transaction.
+
+        Parameters
+        ----------
+        shards : sequence of NewShard
+            From now on the only ones; their files are complete and in place.
+        moves : sequence of pairs of RowKey
+            Old and new row. Images at other rows are forgotten.
+        settings : mapping of str to value
+            Those that change.
+
+        Returns
+        -------
+        list of str
+            Files of the former shards, for the caller to delete.
+        """
+        change = self._database.change
+        with self._database.writing():
+            files = self.shard_files()
+            for shard in shards:
+                self._insert_shard(shard)
+            change(
+                "UPDATE images SET shard = ?, row = ? WHERE shard = ? AND row = ?",
+                [(*new, *old) for old, new in moves],
+            )
+            former = [(number,) for number in files]
+            query = "SELECT path FROM images WHERE shard = ?"
+            gone = [
+                (path,) for key in former for (path,) in self._database.select((str,), query, *key)
+            ]
+            change("DELETE FROM images WHERE path = ?", gone)
+            self._forget_metadata(gone)
+            change("DELETE FROM shard_rows WHERE shard = ?", former)
+            change("DELETE FROM shards WHERE id = ?", former)
+            change(
+                "DELETE FROM photos WHERE content_hash NOT IN "
+                "(SELECT content_hash FROM shard_rows)",
+                [()],
+            )
+            change(
+                "INSERT OR REPLACE INTO settings VALUES (?, ?)",
+                [(key, json_text(value)) for key, value in settings.items()],
+            )
+            self._advance_generation()
+        return list(files.values())
 
     def problems(self) -> list[str]:
         """Return what SQLite finds wrong with the file, and references to missing rows."""

@@ -138,7 +138,7 @@ def read_described(
     found: dict[str, _Gathered] = {}
     for expression, row in resolved.pairs:
         gathered = found.setdefault(row.content_hash, _Gathered(row))
-        gathered.phrases[expression.phrase.lower(), expression.box] = None
+        gathered.phrases[expression.phrase, expression.box] = None
         gathered.splits[expression.split] += 1
     store = RegionStore(catalog)
     try:
@@ -167,6 +167,7 @@ def _describe(
             boxes = np.concatenate([boxes, box[None]])
     boxes = boxes[:max_regions]
     given = len(boxes) - 1
+    covered = pairwise_iou(targets, boxes).max(axis=1) >= _SAME_BOX  # if there were few enough
     # The surest detections first; one that an expression boxes as well is a label for that box.
     order = 1 + np.argsort(-table.scores[1:], kind="stable")
     apart = [
@@ -174,17 +175,19 @@ def _describe(
         if pairwise_iou(table.boxes[number][None], boxes).max() < _SAME_REGION
         or not is_group(labels[number])
     ]  # fmt: skip
-    kept = apart[: max_regions - len(boxes)]
+    others = apart[: max_regions - len(boxes)]
     name = row.path.replace("\\", "/").rsplit("/", 1)[-1]
     return DescribedImage(
         path=row.path,
         content_hash=row.content_hash,
-        boxes=np.concatenate([boxes, table.boxes[kept]]),
-        labels=(labels[0], *[""] * given, *(labels[number] for number in kept)),
-        scores=np.concatenate([[1.0], np.zeros(given), table.scores[kept]]).astype(np.float32),
+        boxes=np.concatenate([boxes, table.boxes[others]]),
+        labels=(labels[0], *[""] * given, *(labels[number] for number in others)),
+        scores=np.concatenate([[1.0], np.zeros(given), table.scores[others]]).astype(np.float32),
         given=given,
-        phrases=tuple(phrase for phrase, _ in gathered.phrases),
-        targets=targets,
+        phrases=tuple(
+            phrase for (phrase, _), kept in zip(gathered.phrases, covered, strict=True) if kept
+        ),
+        targets=targets[covered],
         captions=tuple(captions.get(name, ())),
         split=gathered.splits.most_common(1)[0][0],
     )

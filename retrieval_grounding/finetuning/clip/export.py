@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from ...core.errors import ModelError
 from ...models._quiet import quiet_libraries
-from ...models.clip_weights import load_open_clip
+from ...models.clip_weights import hash_weights, load_open_clip
 from ...models.presets import BUNDLED, bundled_path
 from ...storage.files import sync_folder
 from .shares import is_half
@@ -71,24 +72,25 @@ def write_folder(
     (folder / "README.md").write_text(card, encoding="utf-8")
     for path in folder.iterdir():
         with path.open("rb+") as file:
-            _flush(file)
+            os.fsync(file.fileno())
     sync_folder(folder)
 
 
-def check_folder(folder: Path, towers: ClipTowers, weights: Sequence[str] = _PHRASES) -> None:
+def check_folder(folder: Path, towers: ClipTowers, weights: str) -> None:
     """Load a folder as a user would, and compare it with the model that was written.
 
     Raises
     ------
     ModelError
-        If it embeds phrases differently.
+        If its weights have another hash than `weights`, or it embeds phrases differently.
     """
     model, tokenizer = load_open_clip(str(folder))
     with torch.inference_mode():
-        tokens = tokenizer(list(weights))
+        tokens = tokenizer(list(_PHRASES))
         again = model.eval().encode_text(tokens, normalize=True).float().numpy()
-    same = (again * towers.embed_phrases(weights)).sum(1)
-    if not np.all(same > _SAME):
+    same = (again * towers.embed_phrases(_PHRASES)).sum(1)
+    found = hash_weights(sorted(model.state_dict().items()))
+    if found != weights or not np.all(same > _SAME):
         raise ModelError(
             "the fine-tuned model cannot be written as an open_clip folder, because its "
             "architecture is not in open_clip's configuration of it; start from a folder with "
@@ -113,9 +115,3 @@ def _preprocessing(model: Any) -> dict[str, Any]:
         name: list(value) if isinstance(value, tuple) else value
         for name, value in model.visual.preprocess_cfg.items()
     }
-
-
-def _flush(file: Any) -> None:
-    import os
-
-    os.fsync(file.fileno())

@@ -75,13 +75,13 @@ class Trained:
         """Return the trained parameters by number, for a checkpoint."""
         return {
             str(number): parameter.detach().cpu().clone()
-            for number, parameter in enumerate(self._current())
+            for number, parameter in enumerate(self._parameters)
         }
 
     def load(self, state: dict[str, torch.Tensor]) -> None:
         """Take over what :meth:`state` returned."""
         with torch.no_grad():
-            for number, parameter in enumerate(self._current()):
+            for number, parameter in enumerate(self._parameters):
                 parameter.copy_(state[str(number)])
 
     def merge(self) -> None:
@@ -90,9 +90,6 @@ class Trained:
             self._wrapped.merge_and_unload()
             self._wrapped = None
         self._towers.model.requires_grad_(False)
-
-    def _current(self) -> list[nn.Parameter]:
-        return self._parameters
 
     def _add_adapters(self, blocks: Iterable[nn.Module], rank: int) -> None:
         """Add adapters to all layers of `blocks` that are run and of a type that can have some."""

@@ -163,8 +163,9 @@ def _given_boxes(
         overlaps = pairwise_iou(image.targets, image.boxes[choices])
         for row in range(len(image.phrases)):
             best = int((shown[number][choices] @ next(said)).argmax())
-            right.append(bool(overlaps[row, best] >= _CORRECT))
-            of.append(number)
+            if overlaps[row].max() >= _CORRECT:  # else it means the whole image
+                right.append(bool(overlaps[row, best] >= _CORRECT))
+                of.append(number)
     return right, of
 
 

@@ -75,8 +75,8 @@ class ClipTuningOptions:
             raise GroundingError(f"max_regions must be at least 4, not {self.max_regions}")
         if self.lr is not None and not 0 < self.lr < math.inf:
             raise GroundingError(f"lr must be above 0, not {self.lr}")
-        if self.layers is not None and self.layers < 0:
-            raise GroundingError(f"layers must be at least 0, not {self.layers}")
+        if self.layers is not None and self.layers < 1:
+            raise GroundingError(f"layers must be at least 1, not {self.layers}")
 
     def learning_rate(self, image_parameters: int) -> float:
         """Return the peak learning rate for an image tower of so many parameters."""

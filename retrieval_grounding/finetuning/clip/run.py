@@ -133,6 +133,7 @@ def finetune_clip(
             reasons = ", ".join(f"{count} {reason}" for reason, count in skipped.most_common())
             raise ExpressionError(f"no expression of {refs} is about an image here ({reasons})")
         sets = _limited(split_images(images, options.seed, held_out), limit)
+        _check_same(run, sets)
         towers = ClipTowers(model, tokenizer, options.layers, resolve_device(device))
         report = _tune(run, folder, spec, tokenizer, towers, sets, options)
         report.seconds = time.perf_counter() - started
@@ -210,7 +211,7 @@ def _tune(
     report.weights = hash_weights(sorted(final.items()))
     export = run.path / "export"
     write_folder(export, spec, towers.model, tokenizer, final, model_card(report))
-    check_folder(export, towers)
+    check_folder(export, towers, report.weights)
     return report
 
 
@@ -269,6 +270,17 @@ def _limited(sets: Sets, limit: int | None) -> Sets:
         return sets
     parts = (sets.training, sets.validation, sets.test)
     return Sets(*(part[: max(1, round(limit * len(part) / total))] for part in parts))
+
+
+def _check_same(run: RunFolder, sets: Sets) -> None:
+    """Refuse to resume if the index has other images or boxes than when the run began."""
+    described = _digest([[i.content_hash, i.boxes.tolist(), i.phrases] for i in sets.all])
+    if run.load_json("described") not in (None, described):
+        raise GroundingError(
+            f"the index has changed since the unfinished run in {run.path} began; delete that "
+            "folder to begin anew"
+        )
+    run.save_json("described", described)
 
 
 def _check_output(folder: Path) -> None:

@@ -68,22 +68,19 @@ def train_towers(
     """
     former_bank = torch.from_numpy(towers.embed_phrases(bank)).to(towers.device)
     trained = Trained(towers, options)
+    rates = [group["lr"] for group in trained.optimizer.param_groups]
     losses: list[float] = []
     if saved := run.load_state(name):
         losses = saved["losses"]
         trained.load(saved["weights"])
         trained.optimizer.load_state_dict(saved["optimizer"])
         _log.info("fine-tuning resumes after step %d, from %s", len(losses), run.path)
-    rates = [group["lr"] for group in trained.optimizer.param_groups]
-    if saved:
-        rates = saved["rates"]
 
     def save() -> None:
         run.save_state(
             name,
             {
                 "losses": losses,
-                "rates": rates,
                 "weights": trained.state(),
                 "optimizer": trained.optimizer.state_dict(),
             },
