@@ -57,9 +57,12 @@ _HOMES = {
     "StoreLockedError": "core.errors",
     "TrainingOptions": "matching.options",
     "VerifyReport": "core.reports",
+    "YoloTuning": "finetuning.yolo.report",
+    "YoloTuningOptions": "finetuning.yolo.options",
     "build": "builder",
     "find_images": "data.sources",
     "finetune_clip": "finetuning.clip.run",
+    "finetune_yolo": "finetuning.yolo.run",
     "ground": "search.ground",
     "load_detector": "models.yolo",
     "load_encoder": "models.clip",
@@ -116,6 +119,9 @@ if TYPE_CHECKING:
     from .finetuning.clip.options import ClipTuningOptions
     from .finetuning.clip.report import ClipTuning
     from .finetuning.clip.run import finetune_clip
+    from .finetuning.yolo.options import YoloTuningOptions
+    from .finetuning.yolo.report import YoloTuning
+    from .finetuning.yolo.run import finetune_yolo
     from .index import Index
     from .indexing.reembed import ReembedReport
     from .matching.calibration import Calibration

@@ -30,6 +30,7 @@ from ...models.yolo import UltralyticsDetector
 from ...models.yolo_checkpoint import find_detector, load_yolo, save_yolo
 from ...storage.catalog import Catalog
 from ...storage.files import atomic_write_bytes
+from ..guard import choose
 from ..run_folder import RunFolder, file_digest, open_run
 from .boxed_images import BoxedImage, Sets, split_images, store_images
 from .network import with_classes
@@ -43,6 +44,7 @@ __all__ = ["finetune_yolo"]
 
 _SETTINGS = DetectorSettings(max_boxes=max(BOXES), groups=False)
 _IMAGES_AT_ONCE = 16
+_GOAL = "recall of the held-out boxes"
 
 
 def finetune_yolo(
@@ -176,8 +178,9 @@ def _tune(
     after = _detect(run, tuned, sets.held_out, options)
     report.recall = compare_recall(sets.held_out, before, after)
     report.known = compare_recall(_known(sets.held_out, targets), before, after)
-    if sum(gain.gain.value for gain in report.recall) <= 0:
-        report.reason = "the new weights find no more of the held-out boxes"
+    first = {_GOAL: sum(gain.before.value for gain in report.recall)}
+    second = {_GOAL: sum(gain.after.value for gain in report.recall)}
+    report.reason = choose(first, {1.0: second}, _GOAL, ()).reason
     return report, network
 
 
