@@ -301,41 +301,27 @@ class Index(Maintenance, Learning):
         source: PathLike,
         detectors: Sequence[str] | Mapping[str, Detector],
         *,
-        splits: Sequence[str] | None = None,
         matcher: str | None = None,
-        first_sentence_only: bool = False,
-        one_object_per_image: bool = False,
+        **selection: Any,
     ) -> ProposalReport:
         """Compare what other detectors find in the images of the index, by the number of boxes.
 
-        The images are read again; the boxes are embedded by the encoder of the index.
+        Images are read again; boxes are embedded by the encoder of the index.
 
         Parameters
         ----------
-        source, splits, first_sentence_only, one_object_per_image
-            Expressions, as for :func:`read_expressions`.
+        source, **selection
+            Expressions: a file, `splits` and so on, as for :func:`read_expressions`.
         detectors : sequence of str, or mapping of str to Detector
             Names as for :func:`load_detector`, run with the thresholds of the index; or objects by
             the names to show.
         matcher : str, optional
             Chooses among the boxes, by a name from :meth:`matchers`; the one in use if left out.
-
-        Raises
-        ------
-        ExpressionError
-            If a file cannot be used, or no expression is about an image that can be read.
-        ModelError
-            If a detector cannot be loaded.
         """
         from .data.expressions import read_expressions
         from .evaluation.proposals import compare_proposals, load_detectors
 
-        expressions = read_expressions(
-            source,
-            splits=splits,
-            first_sentence_only=first_sentence_only,
-            one_object_per_image=one_object_per_image,
-        )
+        expressions = read_expressions(source, **selection)
         if not isinstance(detectors, Mapping):
             detectors = load_detectors(self._catalog, detectors, self._opened.device)
         used = self.matcher if matcher is None else self._opened.named_matcher(matcher)

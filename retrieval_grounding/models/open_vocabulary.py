@@ -79,7 +79,7 @@ def choose_classes(
         raise ModelError(
             f"{file} detects only names whose embeddings it holds, and it holds none; write a "
             f"checkpoint that does: 'retrieval-grounding vocabulary {file} --classes NAMES "
-            f"--text-model {_text_model(network)} --out FILE.pt', or use a prompt-free one, such "
+            f"--text-model {_text_model(network)} -o FILE.pt', or use a prompt-free one, such "
             "as yoloe-11l-seg-pf.pt"
         )
     _set_embeddings(network, [names[row] for row in wanted], embeddings[:, wanted])
