@@ -228,7 +228,7 @@ def described(phrases, targets, boxes, labels, captions=()) -> DescribedImage:
 
 
 def test_a_batch_knows_parts_near_duplicates_and_what_may_fit_elsewhere():
-    boxes = [(0, 0, 100, 100), (10, 10, 50, 90), (12, 10, 50, 90), (10, 10, 50, 38), (8, 8, 90, 92)]
+    boxes = [(0, 0, 100, 100), (10, 10, 50, 90), (12, 10, 50, 90), (10, 10, 50, 30), (8, 8, 90, 92)]
     man = described(["the man"], [boxes[1]], boxes, ["whole image", "", "person", "hat", "bus"])
     other = described(
         ["a dog"], [(0, 0, 30, 30)], [(0, 0, 100, 100), (0, 0, 30, 30), (50, 0, 90, 90)],

@@ -139,7 +139,7 @@ def may_fit(
     seen = described @ _one_hot([other.colors for other in others], len(COLORS))
     fits &= ~(named.any(1)[:, None] & seen.any(1)[None] & (named @ seen.T == 0))
 
-    unknown = ~has_label.any(1) & (described.sum(1) == 0)
+    unknown: npt.NDArray[np.bool_] = ~has_label.any(1) & (described.sum(1) == 0)
     count = len(shown.said)
     present = np.zeros((count, len(names)), np.float32)
     np.maximum.at(present, shown.images, has_label)
