@@ -62,11 +62,6 @@ class Trained:
             betas=(0.9, 0.98),
         )
 
-    @property
-    def count(self) -> int:
-        """Number of trained values."""
-        return sum(parameter.numel() for parameter in self._parameters)
-
     def step(self) -> None:
         """Update the parameters by their gradients, whose length is limited."""
         for group in self.optimizer.param_groups:
