@@ -150,6 +150,7 @@ class Index(Maintenance, Learning):
         matcher: Matcher | str | None = ...,
         exact: bool = ...,
         skip_missing: bool = ...,
+        feedback: bool = ...,
     ) -> Hits: ...
 
     @overload
@@ -162,6 +163,7 @@ class Index(Maintenance, Learning):
         matcher: Matcher | str | None = ...,
         exact: bool = ...,
         skip_missing: bool = ...,
+        feedback: bool = ...,
     ) -> list[Hits]: ...
 
     def query(
@@ -178,6 +180,7 @@ class Index(Maintenance, Learning):
         matcher: Matcher | str | None = None,
         exact: bool = False,
         skip_missing: bool = False,
+        feedback: bool = True,
     ) -> Hits | list[Hits]:
         """Find the regions that phrases refer to, at most one per image.
 
@@ -202,6 +205,9 @@ class Index(Maintenance, Learning):
             on the kind of vector index.
         skip_missing : bool
             Leave out images whose files no longer exist.
+        feedback : bool
+            Let thumbs for a phrase, or for one that means nearly the same, raise what was liked and
+            what looks like it; see :attr:`feedback`.
 
         Returns
         -------
@@ -228,8 +234,9 @@ class Index(Maintenance, Learning):
         while True:
             encoder = self.encoder  # first: if the index was embedded again, all else follows
             try:
-                used = self._resolve_matcher(matcher)
-                retriever = self._opened.retriever
+                retriever, used = self._opened.retriever, self._resolve_matcher(matcher)
+                if feedback:
+                    used = self._opened.listener.listening(used, queries, retriever, encoder)
                 found = answer_all(queries, self._catalog, retriever, encoder, used, options)
             except Exception:
                 if self._opened.fits(encoder):
