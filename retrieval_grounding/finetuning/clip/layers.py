@@ -97,7 +97,7 @@ class Trained:
     def _add_adapters(self, blocks: Iterable[nn.Module], rank: int) -> None:
         """Add adapters to all layers of `blocks` that are run and of a type that can have some."""
         from peft import LoraConfig, get_peft_model
-        from peft.tuners.lora import MultiheadAttention
+        from peft.tuners.lora.layer import MultiheadAttention
 
         inside = {id(module) for block in blocks for module in block.modules()}
         names = [
