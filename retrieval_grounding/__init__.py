@@ -48,7 +48,7 @@ _HOMES = {
     "Phrases": "core.phrases",
     "Query": "core.query.value",
     "QueryError": "core.errors",
-    "ReembedReport": "indexing.reembed",
+    "ReembedReport": "indexing.reembed_switch",
     "RegionTable": "core.region_table",
     "Regions": "core.regions",
     "SourceError": "core.errors",
@@ -123,7 +123,7 @@ if TYPE_CHECKING:
     from .finetuning.yolo.report import YoloTuning
     from .finetuning.yolo.run import finetune_yolo
     from .index import Index
-    from .indexing.reembed import ReembedReport
+    from .indexing.reembed_switch import ReembedReport
     from .matching.calibration import Calibration
     from .matching.matcher import CosineMatcher, Matcher
     from .matching.options import TrainingOptions

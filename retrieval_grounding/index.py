@@ -311,19 +311,16 @@ class Index(Maintenance, Learning):
         matcher: str | None = None,
         **selection: Any,
     ) -> ProposalReport:
-        """Compare what other detectors find in the images of the index, by the number of boxes.
-
-        Images are read again; boxes are embedded by the encoder of the index.
+        """Compare what other detectors find in the images, which are read again, by number of boxes.
 
         Parameters
         ----------
         source, **selection
             Expressions: a file, `splits` and so on, as for :func:`read_expressions`.
         detectors : sequence of str, or mapping of str to Detector
-            Names as for :func:`load_detector`, run with the thresholds of the index; or objects by
-            the names to show.
+            Names as for :func:`load_detector`, or objects by the names to show.
         matcher : str, optional
-            Chooses among the boxes, by a name from :meth:`matchers`; the one in use if left out.
+            Chooses among the boxes; by default, the one in use.
         """
         from .data.expressions import read_expressions
         from .evaluation.proposals import compare_proposals, load_detectors

@@ -20,7 +20,7 @@ from .describe import describe_vectors
 if TYPE_CHECKING:
     from ..data.decoder import Decoder
     from ..data.image_source import ImageSource
-    from .reembed import ReembedReport
+    from .reembed_switch import ReembedReport
 
 __all__ = ["Maintenance"]
 

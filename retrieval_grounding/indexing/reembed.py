@@ -6,7 +6,6 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,15 +17,12 @@ from ..core.interrupt import graceful_interrupt
 from ..core.progress import progress_bar
 from ..core.reports import BuildOptions, SkippedFile
 from ..core.text import counted
-from ..core.types import RowKey
 from ..data.prefetch import LoadedImage, read_batches
 from ..matching.calibrate import calibrate_index
-from ..matching.entries import matcher_entries, matcher_in_use
-from ..matching.names import BUNDLED, COSINE, COSINE_LABEL
 from ..models.batch_size import AdaptiveBatchSize
 from ..models.checks import embed_labels, encode_regions
 from ..models.clip import load_encoder
-from ..models.encoder import Encoder, Fingerprint
+from ..models.encoder import Encoder
 from ..storage.catalog import Catalog
 from ..storage.region_store import RegionStore
 from ..storage.rows import LiveRow
@@ -39,42 +35,10 @@ from .reembed_state import (
     discard_state,
     read_state,
 )
+from .reembed_switch import ReembedReport, row_name, switch
 from .write_session import write_session
 
 __all__ = ["ReembedReport", "load_named", "reembed_index"]
-
-
-@dataclass
-class ReembedReport:
-    """What renewing the embeddings of an index did.
-
-    Parameters
-    ----------
-    encoder : str
-        Fingerprint of the encoder that the index has now.
-    images, regions : int
-        How many have new embeddings.
-    resumed : int
-        Images that an earlier run had embedded, of these.
-    dropped : list of SkippedFile
-        Images that were removed, because they cannot be read or have changed, and why.
-    notes : list of str
-        What changed beside the embeddings, as sentences.
-    seconds : float
-        Duration.
-    """
-
-    encoder: str
-    images: int = 0
-    regions: int = 0
-    resumed: int = 0
-    dropped: list[SkippedFile] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    seconds: float = 0.0
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values, for JSON."""
-        return asdict(self)
 
 
 def reembed_index(
@@ -125,13 +89,13 @@ def reembed_index(
         todo = _live_rows(catalog)
         state = _open_state(catalog, encoder)
         done = {name for shard in state.shards for name in shard.names}
-        report.resumed = sum(_name(row) in done for row in todo)
-        left = [row for row in todo if _name(row) not in done]
+        report.resumed = sum(row_name(row) in done for row in todo)
+        left = [row for row in todo if row_name(row) not in done]
         failed = _Embedding(catalog, state, encoder, options).run(left)
         if failed and not drop_missing:
             raise GroundingError(_explain(failed))
         report.dropped = failed
-        _switch(catalog, state, encoder, name, todo, report)
+        switch(catalog, state, encoder, name, todo, report)
         if name is not None:
             consent_to(directory, None, str(absolute_model(name)))
         calibrate_index(catalog, encoder)
@@ -151,10 +115,6 @@ def load_named(clip: str | Encoder, device: str) -> Encoder:
 
 def _live_rows(catalog: Catalog) -> list[LiveRow]:
     return [row for number in catalog.shard_files() for row in catalog.live_rows(number)]
-
-
-def _name(row: LiveRow) -> tuple[str, str]:
-    return row.content_hash, row.checksum
 
 
 def _open_state(catalog: Catalog, encoder: Encoder) -> ReembedState:
@@ -327,77 +287,3 @@ def _explain(failed: Sequence[SkippedFile]) -> str:
         "changed, or repeat with --drop-missing to remove these images; everything else is "
         "embedded and kept for that"
     )
-
-
-def _switch(
-    catalog: Catalog,
-    state: ReembedState,
-    encoder: Encoder,
-    name: str | None,
-    rows: Sequence[LiveRow],
-    report: ReembedReport,
-) -> None:
-    """Commit the new shards in place of all others."""
-    settings = _settings(catalog, encoder, name, report)
-    first, folder = catalog.next_shard(), catalog.directory / "shards"
-    catalog.check_lock()
-    shards = [state.place(shard, folder, first + place) for place, shard in enumerate(state.shards)]
-    places: dict[tuple[str, str], RowKey] = {}
-    for new, shard in zip(shards, state.shards, strict=True):
-        for row, key in enumerate(shard.names):
-            places[key] = (new.number, row)
-    moves = [((row.shard, row.row), places[_name(row)]) for row in rows if _name(row) in places]
-    moved = {new for _, new in moves}
-    report.images = len(moved)
-    report.regions = sum(
-        shard.rows[row].regions
-        for shard in shards
-        for row in range(len(shard.rows))
-        if (shard.number, row) in moved
-    )
-    for file in catalog.replace_shards(shards, moves, settings):
-        with contextlib.suppress(OSError):  # on Windows, while a reader maps it; it is swept later
-            (folder / file).unlink()
-
-
-def _settings(
-    catalog: Catalog, encoder: Encoder, name: str | None, report: ReembedReport
-) -> dict[str, Any]:
-    """Return the settings that go with the new embeddings, and note what no longer fits."""
-    return {
-        "preset": None,
-        "clip": absolute_model(name),
-        "encoder_fingerprint": asdict(encoder.fingerprint),
-        "dimension": encoder.dimension,
-        # Fitted to the scores of the old embeddings.
-        "cosine_calibration": None,
-        "cosine_calibration_images": None,
-        "calibrations": None,
-        "matcher_in_use": _matcher_for(catalog, encoder.fingerprint, report),
-        "vectors": _wanted_vectors(catalog),
-    }
-
-
-def _wanted_vectors(catalog: Catalog) -> dict[str, Any]:
-    """Return what stays of the vector index: the kind and the recall that were asked for."""
-    known = dict(catalog.setting("vectors") or {})
-    return {key: known[key] for key in ("wanted", "target") if key in known}
-
-
-def _matcher_for(catalog: Catalog, encoder: Fingerprint, report: ReembedReport) -> str | None:
-    """Return the matcher to use with a new encoder, and note it if it is another one."""
-    before = matcher_in_use(catalog, encoder_fingerprint(catalog))
-    entries = {entry.name: entry for entry in matcher_entries(catalog, encoder)}
-    entry = entries.get(before)
-    if entry is not None and not entry.problem:
-        return before
-    fits = [
-        name for name, other in entries.items()
-        if not other.problem and name not in (COSINE, COSINE_LABEL)
-    ]  # fmt: skip
-    chosen = BUNDLED if BUNDLED in fits else next(iter(fits), COSINE)
-    report.notes.append(
-        f"the matcher {before!r} does not fit the new encoder, so {chosen!r} is used; "
-        "'train' makes one for it"
-    )
-    return chosen

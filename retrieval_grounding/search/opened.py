@@ -165,6 +165,7 @@ class OpenedIndex:
     def _start_over(self) -> None:
         """Forget what belongs to embeddings that the index no longer has."""
         retriever, self._matcher = self._retriever.peek(), None
+        self.listener = Listener(self.feedback_file)
         self._retriever = Lazy(lambda: Retriever(self.catalog, self.device))
         if retriever is not None:
             retriever.close()

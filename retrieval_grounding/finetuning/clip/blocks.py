@@ -108,9 +108,9 @@ def _chain(
     current: list[nn.Module] = []
     for block in candidates:
         given = calls[id(block)][0][0]
-        before = calls[id(current[-1])][0][1] if current else None
+        before: Any = calls[id(current[-1])][0][1] if current else None
         follows = isinstance(given, Tensor) and isinstance(before, Tensor)
-        if not (follows and given.shape == before.shape and torch.equal(given, before)):
+        if not follows or given.shape != before.shape or not torch.equal(given, before):
             current = []
         current.append(block)
         if len(current) > max(1, len(best)):
@@ -169,7 +169,7 @@ class UpperTower:
         if self.block is not None:
             self._hook.remove()
             for block in self._below:
-                block.forward = _pass_on  # type: ignore[method-assign]
+                block.forward = _pass_on
             self._hook = self.block.register_forward_pre_hook(self._replace, with_kwargs=True)
 
     def restore(self) -> None:

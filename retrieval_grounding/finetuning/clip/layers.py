@@ -34,6 +34,7 @@ class Trained:
     def __init__(self, towers: ClipTowers, options: ClipTuningOptions) -> None:
         self._towers = towers
         self._wrapped: Any = None
+        self._borrowed: list[tuple[Any, torch.Tensor, torch.Tensor]] = []
         model = towers.model
         rate = options.learning_rate(sum(p.numel() for p in model.visual.parameters()))
         heads = dict(towers.heads)
@@ -61,15 +62,17 @@ class Trained:
             betas=(0.9, 0.98),
         )
 
-    @property
-    def count(self) -> int:
-        """Number of trained values."""
-        return sum(parameter.numel() for parameter in self._parameters)
-
-    @property
-    def groups(self) -> list[list[nn.Parameter]]:
-        """The parameters, as the optimizer has them."""
-        return [group["params"] for group in self.optimizer.param_groups]
+    def step(self) -> None:
+        """Update the parameters by their gradients, whose length is limited."""
+        for group in self.optimizer.param_groups:
+            nn.utils.clip_grad_norm_(group["params"], 1.0)
+        self.optimizer.step()
+        # peft adds an adapter of attention to the weights and subtracts it, at every use. What
+        # rounding leaves would add up, and a resumed run would begin without it.
+        with torch.no_grad():
+            for attention, inner, outer in self._borrowed:
+                attention.in_proj_weight.copy_(inner)
+                attention.out_proj.weight.copy_(outer)
 
     def state(self) -> dict[str, torch.Tensor]:
         """Return the trained parameters by number, for a checkpoint."""
@@ -94,6 +97,7 @@ class Trained:
     def _add_adapters(self, blocks: Iterable[nn.Module], rank: int) -> None:
         """Add adapters to all layers of `blocks` that are run and of a type that can have some."""
         from peft import LoraConfig, get_peft_model
+        from peft.tuners.lora.layer import MultiheadAttention
 
         inside = {id(module) for block in blocks for module in block.modules()}
         names = [
@@ -108,6 +112,15 @@ class Trained:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             self._wrapped = get_peft_model(self._towers.model, config)
+        self._borrowed = [
+            (
+                module,
+                module.in_proj_weight.detach().clone(),
+                module.out_proj.weight.detach().clone(),
+            )
+            for module in self._towers.model.modules()
+            if isinstance(module, MultiheadAttention)
+        ]
 
 
 def _fits(module: nn.Module) -> bool:

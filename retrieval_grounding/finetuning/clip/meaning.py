@@ -139,13 +139,15 @@ def may_fit(
     seen = described @ _one_hot([other.colors for other in others], len(COLORS))
     fits &= ~(named.any(1)[:, None] & seen.any(1)[None] & (named @ seen.T == 0))
 
-    unknown = ~has_label.any(1) & (described.sum(1) == 0)
+    unknown: npt.NDArray[np.bool_] = np.logical_not(has_label.any(1) | described.any(1))
     count = len(shown.said)
     present = np.zeros((count, len(names)), np.float32)
     np.maximum.at(present, shown.images, has_label)
     spoken = np.array([[fact.head in words for words in shown.said] for fact in facts], bool)
-    somewhere = spoken.reshape(-1, count) | (wanted @ present.T > 0)
-    fits |= unknown[None] & somewhere[:, shown.images]
+    somewhere: npt.NDArray[np.bool_] = np.logical_or(
+        spoken.reshape(-1, count), wanted @ present.T > 0
+    )
+    fits |= unknown[None, :] & somewhere[:, shown.images]
     fits &= own[:, None] != shown.images[None]
     return fits
 

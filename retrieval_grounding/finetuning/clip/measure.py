@@ -119,7 +119,8 @@ def compare(before: Measured, after: Measured) -> dict[str, Gain]:
         new = after.outcomes[name]
         _, images = np.unique(before.images[name], return_inverse=True)
         columns = np.stack([old, new, new - old], axis=1)
-        gains[name] = Gain(*bootstrap_means(columns, images), len(old), int(images.max()) + 1)
+        first, second, gain = bootstrap_means(columns, images)
+        gains[name] = Gain(first, second, gain, len(old), int(images.max()) + 1)
     return gains
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -129,7 +130,7 @@ def _problem(image: DescribedImage, file: object) -> str:
     return "" if file.content_hash == image.content_hash else "changed"
 
 
-def _open(path: Path, kind: np.dtype[np.generic], shape: tuple[int, ...]) -> np.memmap:  # type: ignore[type-arg]
+def _open(path: Path, kind: np.dtype[np.generic], shape: tuple[int, ...]) -> Any:
     if not path.exists():
         path.touch()
     with path.open("rb+") as file:

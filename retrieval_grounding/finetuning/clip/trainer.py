@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...core.interrupt import graceful_interrupt
 from ...core.progress import progress_bar
@@ -114,9 +114,7 @@ def train_towers(
                 loss = _loss(towers, batch, inputs, cache, bank, chosen, former_bank)
                 (loss / options.accumulate).backward()  # type: ignore[no-untyped-call]
                 parts.append(float(loss.detach()))
-            for parameters in trained.groups:
-                nn.utils.clip_grad_norm_(parameters, 1.0)
-            trained.optimizer.step()
+            trained.step()
             losses.append(float(np.mean(parts)))
             if not math.isfinite(losses[-1]):
                 return None
