@@ -311,7 +311,7 @@ class Index(Maintenance, Learning):
         matcher: str | None = None,
         **selection: Any,
     ) -> ProposalReport:
-        """Compare what other detectors find in the images, which are read again, by number of boxes.
+        """Compare what other detectors find in the images, which are read again, by box count.
 
         Parameters
         ----------
