@@ -16,6 +16,8 @@ _HOMES = {
     "BuildOptions": "core.reports",
     "BuildReport": "core.reports",
     "Calibration": "matching.calibration",
+    "ClipTuning": "finetuning.clip.report",
+    "ClipTuningOptions": "finetuning.clip.options",
     "CompactReport": "core.reports",
     "CosineMatcher": "matching.matcher",
     "Detector": "models.detector",
@@ -46,6 +48,7 @@ _HOMES = {
     "Phrases": "core.phrases",
     "Query": "core.query.value",
     "QueryError": "core.errors",
+    "ReembedReport": "indexing.reembed_switch",
     "RegionTable": "core.region_table",
     "Regions": "core.regions",
     "SourceError": "core.errors",
@@ -54,9 +57,13 @@ _HOMES = {
     "StoreLockedError": "core.errors",
     "TrainingOptions": "matching.options",
     "VerifyReport": "core.reports",
+    "YoloTuning": "finetuning.yolo.report",
+    "YoloTuningOptions": "finetuning.yolo.options",
     "build": "builder",
     "connect": "service.client",
     "find_images": "data.sources",
+    "finetune_clip": "finetuning.clip.run",
+    "finetune_yolo": "finetuning.yolo.run",
     "ground": "search.ground",
     "load_detector": "models.yolo",
     "load_encoder": "models.clip",
@@ -110,7 +117,14 @@ if TYPE_CHECKING:
     from .data.images import load_image
     from .data.sources import find_images
     from .evaluation.report import EvaluationReport
+    from .finetuning.clip.options import ClipTuningOptions
+    from .finetuning.clip.report import ClipTuning
+    from .finetuning.clip.run import finetune_clip
+    from .finetuning.yolo.options import YoloTuningOptions
+    from .finetuning.yolo.report import YoloTuning
+    from .finetuning.yolo.run import finetune_yolo
     from .index import Index
+    from .indexing.reembed_switch import ReembedReport
     from .matching.calibration import Calibration
     from .matching.matcher import CosineMatcher, Matcher
     from .matching.options import TrainingOptions

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
     from .core.hits import Hit
     from .data.decoder import Decoder
+    from .evaluation.proposal_report import ProposalReport
     from .evaluation.report import EvaluationReport
+    from .models.detector import Detector
 
 __all__ = ["Index"]
 
@@ -115,6 +117,9 @@ class Index(Maintenance, Learning):
     @property
     def _decoder(self) -> Decoder:
         return self._opened.decoder
+
+    def _replace_encoder(self, encoder: Encoder, name: str | None) -> None:
+        self._opened.replace_encoder(encoder, name)
 
     def _close_deleted_shards(self) -> None:
         self._opened.close_deleted_shards()
@@ -228,11 +233,19 @@ class Index(Maintenance, Learning):
         queries = [one if isinstance(one, Query) else Query(clean_phrase(one)) for one in asked]
         if not queries:
             return []
-        retriever, encoder = self._opened.retriever, self.encoder
-        used = self._resolve_matcher(matcher)
-        if feedback:
-            used = self._opened.listener.listening(used, queries, retriever, encoder)
-        found = answer_all(queries, self._catalog, retriever, encoder, used, options)
+        while True:
+            encoder = self.encoder  # first: if the index was embedded again, all else follows
+            try:
+                retriever, used = self._opened.retriever, self._resolve_matcher(matcher)
+                if feedback:
+                    used = self._opened.listener.listening(used, queries, retriever, encoder)
+                found = answer_all(queries, self._catalog, retriever, encoder, used, options)
+            except Exception:
+                if self._opened.fits(encoder):
+                    raise
+                continue
+            if self._opened.fits(encoder):  # else it was embedded again in between
+                break
         answers = [Hits(hits) for hits in found]
         return answers[0] if single else answers
 
@@ -289,6 +302,34 @@ class Index(Maintenance, Learning):
             gallery=gallery,
             blend=blend,
         )
+
+    def compare_detectors(
+        self,
+        source: PathLike,
+        detectors: Sequence[str] | Mapping[str, Detector],
+        *,
+        matcher: str | None = None,
+        **selection: Any,
+    ) -> ProposalReport:
+        """Compare what other detectors find in the images, which are read again, by box count.
+
+        Parameters
+        ----------
+        source, **selection
+            Expressions: a file, `splits` and so on, as for :func:`read_expressions`.
+        detectors : sequence of str, or mapping of str to Detector
+            Names as for :func:`load_detector`, or objects by the names to show.
+        matcher : str, optional
+            Chooses among the boxes; by default, the one in use.
+        """
+        from .data.expressions import read_expressions
+        from .evaluation.proposals import compare_proposals, load_detectors
+
+        expressions = read_expressions(source, **selection)
+        if not isinstance(detectors, Mapping):
+            detectors = load_detectors(self._catalog, detectors, self._opened.device)
+        used = self.matcher if matcher is None else self._opened.named_matcher(matcher)
+        return compare_proposals(self._catalog, self.encoder, used, expressions, detectors)
 
     def picture(self, hit: Hit) -> tuple[Image.Image, Hit]:
         """Return the picture of a hit, and the hit with its box in pixels of that picture.

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("indexes/*.md")]
 ROOMS = (
-    "cli|reproduction|service|builder|index|evaluation|search|indexing|matching|data|models|"
+    "cli|reproduction|service|finetuning|builder|index|evaluation|search|indexing|matching|data|models|"
     "storage|core"
 )
 

@@ -17,41 +17,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 from nano.choose_share import pick_share
 from nano.dual_encoder import DualEncoder, interpolate
 from nano.entities import BoxedPhrase
-from nano.meaning import Shown, may_fit
 from nano.measures import Figures
 from nano.region_batches import RegionSampler
 from nano.regions import DETECTED, HUMAN, NO_LABEL, WHOLE, RegionCache
 from nano.texts import COCO_NAMES, Caption, noun_phrases
 
 PERSON, DOG = COCO_NAMES.index("person"), COCO_NAMES.index("dog")
-
-
-def fits(phrase: str, *, label: int = NO_LABEL, said: str = "", of_photo: str = "") -> bool:
-    """Tell whether a phrase about photograph 0 may fit a region of photograph 1."""
-    shown = Shown(
-        photos=np.array([0, 1]),
-        labels=np.array([NO_LABEL, label]),
-        phrases=[[phrase], [said] if said else []],
-        said=[frozenset(), frozenset(of_photo.split())],
-    )
-    own, other = may_fit([phrase], np.array([0]), shown)[0]
-    assert not own
-    return bool(other)
-
-
-def test_a_region_that_may_show_what_a_phrase_means_is_no_negative():
-    assert fits("a small dog", label=DOG)
-    assert fits("a small dog", said="two dogs")
-    assert fits("a small dog", of_photo="dog grass")
-    assert not fits("a small dog", label=PERSON, of_photo="dog grass")
-    assert not fits("a small dog", said="a bench", of_photo="dog grass")
-    assert not fits("a small dog")
-
-
-def test_a_region_of_another_color_is_a_negative():
-    assert fits("a red shirt", said="a shirt")
-    assert fits("a red shirt", said="the red shirt of a man")
-    assert not fits("a red shirt", said="a blue shirt")
 
 
 @pytest.fixture

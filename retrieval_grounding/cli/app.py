@@ -13,16 +13,19 @@ from .build import build
 from .calibrate import calibrate
 from .demo import demo
 from .evaluate import evaluate
+from .finetune import finetune
 from .info import info, models
 from .logs import Verbose
 from .maintain import compact, reindex, relocate, remove
 from .matcher import matcher
 from .output import BrokenOutputError, end_like_a_broken_pipe, note, prepare_streams, say
+from .reembed import reembed
 from .reproduce import reproduce
 from .search import ground, query
 from .serve import serve
 from .train import train
 from .verify import verify
+from .vocabulary import vocabulary
 
 app = typer.Typer(
     name="retrieval-grounding",
@@ -34,11 +37,11 @@ app = typer.Typer(
 
 _COMMANDS = (
     build, info, models, demo, query, ground, serve, train, evaluate, reproduce, remove, compact,
-    verify,
-    reindex, relocate, calibrate,
+    verify, reindex, reembed, relocate, calibrate, vocabulary,
 )  # fmt: skip
 for _command in _COMMANDS:
     app.command()(_command)
+app.add_typer(finetune)
 app.add_typer(matcher, name="matcher")
 
 

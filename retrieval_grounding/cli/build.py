@@ -12,6 +12,7 @@ from ..core.reports import BuildInterrupted
 from .build_report import fail_if_unusable, show_build
 from .logs import Verbose
 from .options import (
+    Classes,
     ClipName,
     Confidence,
     DetectorName,
@@ -72,6 +73,7 @@ def build(
     confidence: Confidence = None,
     iou: Iou = None,
     max_boxes: MaxBoxes = None,
+    classes: Classes = None,
     no_groups: NoGroups = False,
     device: Device = "auto",
     workers: Annotated[
@@ -187,7 +189,7 @@ def build(
         "preset": preset,
         "detector": detector,
         "clip": clip,
-        "settings": detector_settings(confidence, iou, max_boxes, no_groups),
+        "settings": detector_settings(confidence, iou, max_boxes, no_groups, classes),
         "device": device,
     }
     if dry_run:

@@ -23,6 +23,7 @@ from .options import (
 from .output import note, print_json, print_table, say
 
 if TYPE_CHECKING:
+    from ..evaluation.proposal_report import ProposalReport
     from ..evaluation.report import EvaluationReport
 
 __all__ = ["evaluate"]
@@ -75,6 +76,14 @@ def evaluate(
             help="Write what each matcher answers to each expression, as JSON lines.",
         ),
     ] = None,
+    proposals: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DETECTOR",
+            help="Instead, compare the boxes of this detector with those of the index: recall@0.5 "
+            "and Acc@0.5 by boxes an image; repeatable. Reads the images.",
+        ),
+    ] = None,
     clip: IndexClip = None,
     device: Device = "auto",
     html: Html = None,
@@ -92,6 +101,24 @@ def evaluate(
         check_index_first(folder, [str(refs)])
     from ..index import Index
 
+    if proposals:
+        if len(index) > 1 or references or html is not None or predictions is not None:
+            raise typer.BadParameter(
+                "--proposals compares with one index, without --reference, --html and --predictions"
+            )
+        if len(matcher or ()) > 1:
+            raise typer.BadParameter("--proposals takes one --matcher, which chooses the boxes")
+        with Index.open(index[0], encoder=clip, device=device) as opened:
+            compared = opened.compare_detectors(
+                refs,
+                proposals,
+                splits=split or None,
+                matcher=matcher[0] if matcher else None,
+                first_sentence_only=first_sentence,
+                one_object_per_image=one_object,
+            )
+        _print_proposals(compared, as_json)
+        return
     reports = {}
     for folder in index:
         with Index.open(folder, encoder=clip, device=device) as opened:
@@ -123,6 +150,18 @@ def evaluate(
         note(f"Wrote the HTML page {html}")
     if predictions is not None:
         note(f"Wrote the predictions {predictions}")
+
+
+def _print_proposals(report: ProposalReport, as_json: bool) -> None:
+    if as_json:
+        print_json(report.as_dict())
+        return
+    say(report.summary)
+    for table in report.tables():
+        say(f"\n{table.title}")
+        print_table(table.header, table.rows, header_in_pipe=True)
+    for line in ("", *report.notes):
+        say(line)
 
 
 def _print_reports(reports: Mapping[str, EvaluationReport]) -> None:

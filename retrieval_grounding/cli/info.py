@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from ..core.text import counted
-from ..models.presets import PRESETS
+from ..models.presets import PRESETS, RECOMMENDATION
 from .build_report import print_skipped, skipped_as_dicts
 from .logs import Verbose
 from .options import IndexDirectory, Json
-from .output import print_json, print_table
+from .output import print_json, print_table, say
 
 __all__ = ["info", "models"]
 
@@ -51,6 +51,7 @@ def models(as_json: Json = False, verbose: Verbose = 0) -> None:
         return
     rows = [(p.name, p.detector, p.clip, p.summary) for p in PRESETS.values()]
     print_table(("preset", "detector", "clip", ""), rows)
+    say(RECOMMENDATION)
 
 
 def _describe_vectors(facts: dict[str, Any]) -> str:

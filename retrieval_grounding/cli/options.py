@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..models.detector import DetectorSettings
 
 __all__ = [
+    "Classes",
     "ClipName",
     "Confidence",
     "Crops",
@@ -46,6 +47,7 @@ __all__ = [
     "Yolo",
     "check_image_first",
     "check_index_first",
+    "class_names",
     "detector_settings",
     "index_directory",
 ]
@@ -156,7 +158,10 @@ PresetName = Annotated[
 ]
 DetectorName = Annotated[
     str | None,
-    typer.Option("--detector", help="A .pt file, a published name such as yolo11s.pt, or nano."),
+    typer.Option(
+        "--detector",
+        help="A .pt file, a published name such as yolo11s.pt or yoloe-11l-seg-pf.pt, or nano.",
+    ),
 ]
 ClipName = Annotated[
     str | None,
@@ -179,6 +184,31 @@ Iou = Annotated[
     float | None, typer.Option(help="Merge boxes whose IoU is higher than this (default 0.6).")
 ]
 MaxBoxes = Annotated[int | None, typer.Option(help="Boxes per image, at most (default 50).")]
+
+
+def class_names(text: str) -> list[str]:
+    """Return the names of an option: separated by commas, or one a line of a ``.txt`` file."""
+    if text.lower().endswith(".txt"):
+        try:
+            lines = Path(expand_home(text)).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise typer.BadParameter(f"{text} cannot be read: {error}") from error
+    else:
+        lines = text.split(",")
+    names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise typer.BadParameter(f"{text!r} has no names; write such as 'cup,red plate'")
+    return names
+
+
+Classes = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAMES",
+        help="Detect only these of the detector's names: separated by commas, or a .txt file with "
+        "one a line.",
+    ),
+]
 NoGroups = Annotated[
     bool,
     typer.Option(
@@ -200,7 +230,11 @@ OneObject = Annotated[bool, typer.Option("--one-object", help="Use one object pe
 
 
 def detector_settings(
-    confidence: float | None, iou: float | None, max_boxes: int | None, no_groups: bool
+    confidence: float | None,
+    iou: float | None,
+    max_boxes: int | None,
+    no_groups: bool,
+    classes: str | None = None,
 ) -> DetectorSettings | None:
     """Return the settings if one of them was given; otherwise an index keeps its own."""
     from ..models.detector import DetectorSettings
@@ -209,6 +243,8 @@ def detector_settings(
     chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if no_groups:
         chosen["groups"] = False
+    if classes is not None:
+        chosen["classes"] = tuple(class_names(classes))
     return DetectorSettings(**chosen) if chosen else None
 
 

@@ -16,6 +16,7 @@ from ..models.presets import DEFAULT_PRESET
 from .hits import PhraseHits, export_hits, show_hits
 from .logs import Verbose
 from .options import (
+    Classes,
     ClipName,
     Confidence,
     Crops,
@@ -198,6 +199,7 @@ def ground(
     confidence: Confidence = None,
     iou: Iou = None,
     max_boxes: MaxBoxes = None,
+    classes: Classes = None,
     no_groups: NoGroups = False,
     min_probability: MinProbability = None,
     device: Device = "auto",
@@ -225,7 +227,7 @@ def ground(
         preset=preset or DEFAULT_PRESET,
         detector=detector,
         clip=clip,
-        settings=detector_settings(confidence, iou, max_boxes, no_groups),
+        settings=detector_settings(confidence, iou, max_boxes, no_groups, classes),
         device=device,
     )
     results = [

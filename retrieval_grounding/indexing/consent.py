@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from ..core.errors import ModelError
 from ..core.user_folder import user_folder
 from ..models.clip_weights import is_published_encoder
-from ..models.yolo import is_published_detector
+from ..models.yolo_checkpoint import is_published_detector
 from ..storage.files import atomic_write_bytes
 
 __all__ = ["Kind", "check_consent", "needs_consent", "remember_consent"]

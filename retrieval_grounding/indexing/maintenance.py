@@ -20,6 +20,7 @@ from .describe import describe_vectors
 if TYPE_CHECKING:
     from ..data.decoder import Decoder
     from ..data.image_source import ImageSource
+    from .reembed_switch import ReembedReport
 
 __all__ = ["Maintenance"]
 
@@ -39,6 +40,9 @@ class Maintenance(IndexBase):
 
     @abstractmethod
     def _close_deleted_shards(self) -> None: ...
+
+    @abstractmethod
+    def _replace_encoder(self, encoder: Encoder, name: str | None) -> None: ...
 
     def add(
         self,
@@ -205,6 +209,49 @@ class Maintenance(IndexBase):
         directory = self._catalog.directory
         reindex(directory, lambda: self.encoder, vectors, recall, progress, timeout)
         return describe_vectors(self._catalog)
+
+    def reembed(
+        self,
+        clip: str | Encoder,
+        *,
+        drop_missing: bool = False,
+        options: BuildOptions | None = None,
+        timeout: float = 0.0,
+    ) -> ReembedReport:
+        """Renew the embeddings from the image files, with another encoder and the same boxes.
+
+        Queries use the old embeddings until the new ones are complete, and the new ones from then
+        on. A run that is killed resumes when it is repeated. A matcher that does not fit the new
+        encoder is not used any more; the report says so.
+
+        Parameters
+        ----------
+        clip : str or Encoder
+            The new encoder, as for :func:`load_encoder`, or an object.
+        drop_missing : bool
+            Remove images whose files are gone, bad or have changed; otherwise they are an error.
+        options : BuildOptions, optional
+            Images per batch and per shard, workers, memory, progress.
+
+        Raises
+        ------
+        GroundingError
+            If images cannot be embedded again, and are not to be dropped.
+        """
+        from .reembed import load_named, reembed_index
+
+        encoder = load_named(clip, self._device)
+        name = clip if isinstance(clip, str) else None
+        report = reembed_index(
+            self._catalog.directory,
+            encoder,
+            name,
+            drop_missing=drop_missing,
+            options=options,
+            timeout=timeout,
+        )
+        self._replace_encoder(encoder, name)
+        return report
 
     def verify(
         self,

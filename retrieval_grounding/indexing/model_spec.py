@@ -238,11 +238,14 @@ def consent_to(
 
 def spec_settings(preset: str | None, spec: ModelSpec, models: Models) -> dict[str, Any]:
     """Return what a new index records of its models, by setting of the catalog."""
+    settings = asdict(spec.settings)
+    if spec.settings.classes is None:  # so that former releases can open the index
+        del settings["classes"]
     return {
         "preset": _preset_of(preset, spec),
         "detector": spec.detector if isinstance(spec.detector, str) else None,
         "clip": spec.encoder if isinstance(spec.encoder, str) else None,
-        "detector_settings": asdict(spec.settings),
+        "detector_settings": settings,
         "detector_fingerprint": models.detector.fingerprint,
         "encoder_fingerprint": asdict(models.encoder.fingerprint),
         "dimension": models.encoder.dimension,

@@ -18,6 +18,7 @@ from ..storage.feedback_file import FEEDBACK_FILE, FEEDBACK_LOCK
 from ..storage.files import is_temporary
 from ..storage.open_catalog import CATALOG_FILE
 from ..storage.shard_format import SHARD_FILES
+from .reembed_state import REEMBED_FOLDER
 
 __all__ = ["REBUILDING", "check_place", "default_directory", "refuse_links"]
 
@@ -26,7 +27,7 @@ REBUILDING = "rebuilding"
 
 _HARMLESS = frozenset(
     (
-        ".writer.lock", ".writer.json", FEEDBACK_FILE, FEEDBACK_LOCK,
+        ".writer.lock", ".writer.json", FEEDBACK_FILE, FEEDBACK_LOCK, REEMBED_FOLDER,
         "lost+found", ".DS_Store", "desktop.ini",
     )
 )  # fmt: skip

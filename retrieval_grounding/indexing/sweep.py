@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from ..core.errors import StoreError
@@ -12,6 +13,7 @@ from ..storage.shard_file import map_shard
 from ..storage.shard_format import SHARD_FILES
 from .model_spec import encoder_fingerprint
 from .place import REBUILDING, refuse_links
+from .reembed_state import discard_state, read_state
 
 __all__ = ["sweep_leftovers"]
 
@@ -36,6 +38,10 @@ def sweep_leftovers(catalog: Catalog) -> None:
             "the folder of its images to finish"
         )
     refuse_links(catalog.directory)
+    unfinished = read_state(catalog.directory)
+    encoder = str(encoder_fingerprint(catalog))
+    # A killed 'reembed' leaves shards of the encoder to be, or of the one that was.
+    encoders = {encoder, *((unfinished.encoder, unfinished.former) if unfinished else ())}
     committed, first_free = set(catalog.shard_files().values()), catalog.next_shard()
     shards = catalog.directory / "shards"
     with as_store_error(catalog.directory):
@@ -47,16 +53,18 @@ def sweep_leftovers(catalog: Catalog) -> None:
             name = SHARD_FILES.fullmatch(path.name)
             if name is None or path.name in committed:
                 continue
-            if is_plain(path) and not _is_foreign(path, catalog):
+            if is_plain(path) and not _is_foreign(path, catalog, encoders):
                 path.unlink()
             elif int(name[1]) >= first_free:
                 raise StoreError(
                     f"{path} is not part of this index, but new shards will need its name; move "
                     "it to a different folder"
                 )
+        if unfinished is not None and unfinished.encoder == encoder:  # only its end was missing
+            discard_state(catalog.directory)
 
 
-def _is_foreign(path: Path, catalog: Catalog) -> bool:
+def _is_foreign(path: Path, catalog: Catalog, encoders: Collection[str]) -> bool:
     """Return whether a file is an HDF5 file that models other than the index's have written."""
     with path.open("rb") as file:
         if file.read(len(_HDF5)) != _HDF5:
@@ -65,5 +73,5 @@ def _is_foreign(path: Path, catalog: Catalog) -> bool:
         shard = map_shard(path)
     except Exception:  # h5py raises almost any error on files that are not shards
         return True
-    expected = (catalog.setting("detector_fingerprint"), str(encoder_fingerprint(catalog)))
-    return (shard.detector, shard.encoder) != expected
+    detector = catalog.setting("detector_fingerprint")
+    return shard.detector != detector or shard.encoder not in encoders

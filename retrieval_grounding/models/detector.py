@@ -63,6 +63,8 @@ class DetectorSettings:
         the weights were trained with.
     groups : bool
         Whether to add a region around all things of a label (see `with_groups`).
+    classes : sequence of str or None
+        Names to detect, of those that the weights know; None for all.
     """
 
     confidence: float = 0.05
@@ -70,12 +72,18 @@ class DetectorSettings:
     max_boxes: int = 50
     image_size: int | None = None
     groups: bool = True
+    classes: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if not (0 <= self.confidence <= 1 and 0 <= self.iou <= 1):
             raise ModelError("a detector's confidence and IoU must be between 0 and 1")
         if self.max_boxes < 0:
             raise ModelError("the number of boxes must be at least 0")
+        if self.classes is not None:
+            chosen = tuple(sorted(set(map(str, self.classes))))  # JSON has lists
+            if not chosen:
+                raise ModelError("a choice of classes needs at least one; None detects all")
+            object.__setattr__(self, "classes", chosen)
         size = self.image_size
         if size is not None and (size % _STRIDE or not _STRIDE <= size <= _MAX_IMAGE_SIZE):
             raise ModelError(

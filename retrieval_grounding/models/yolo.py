@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import functools
 import hashlib
-import importlib
 import itertools
-import os
 import threading
-import zipfile
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,21 +16,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from ..core.errors import ModelError
 from ..core.fork import ForkSafeLock
 from ..core.groups import with_groups
 from ..core.regions import Regions
-from ._quiet import keep_generator, quiet_libraries
+from ._quiet import quiet_libraries
 from .cpu_pool import cpu_pool
 from .detector import _STRIDE, DetectorSettings
 from .device import resolve_device
 from .gpu_resize import resample, upload
-from .presets import BUNDLED, bundled_path
+from .open_vocabulary import choose_classes, is_open_vocabulary
+from .yolo_checkpoint import find_detector, load_yolo
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["UltralyticsDetector", "is_published_detector", "load_detector"]
+__all__ = ["UltralyticsDetector", "load_detector"]
 
 
 _PADDING_GREY = 114  # what YOLO models are trained with
@@ -70,17 +66,26 @@ class UltralyticsDetector:
         self.settings = settings or DetectorSettings()
         self.device = resolve_device(device)
         self._half = self.device.startswith("cuda")
-        yolo = _load_yolo(weights)
+        yolo = load_yolo(weights)
         trained_size = yolo.overrides.get("imgsz", 640)
         self.image_size = self.settings.image_size or int(np.max(trained_size))
-        self.class_names: dict[int, str] = dict(yolo.names)
+        names, self._kept_classes = choose_classes(
+            yolo.model, list(yolo.names.values()), self.settings.classes, weights.name
+        )
+        self.class_names: dict[int, str] = dict(enumerate(names))
+        # Several names may fit one thing, such as cup and mug, so boxes of all names compete.
+        self._one_box_a_thing = is_open_vocabulary(yolo.model)
         digest = hashlib.blake2b(weights.read_bytes(), digest_size=8).hexdigest()
         kept = asdict(self.settings) | {"image_size": self.image_size}
         if not self.settings.groups:  # not named, as in indexes from before there were groups
             del kept["groups"]
+        chosen = kept.pop("classes")
         self.fingerprint = f"{weights.stem} {digest} " + " ".join(
             f"{name}={value:g}" for name, value in sorted(kept.items())
         )
+        if chosen is not None:
+            names_digest = hashlib.blake2b("\n".join(chosen).encode(), digest_size=8)
+            self.fingerprint += f" classes={names_digest.hexdigest()}"
         with quiet_libraries():
             network = yolo.model.float().eval().fuse(verbose=False)
         network = (network.half() if self._half else network).to(self.device)
@@ -136,16 +141,21 @@ class UltralyticsDetector:
         with torch.inference_mode():
             batch = batch.to(self.device)
             outputs = network((batch.half() if self._half else batch.float()) / 255)
+            while isinstance(outputs, (tuple, list)):  # beside it: raw outputs, and masks
+                outputs = outputs[0]
             # With the usual time limit, the last images of a slow batch would lose boxes.
             found = non_max_suppression(
                 outputs,
                 self.settings.confidence,
                 self.settings.iou,
+                classes=self._kept_classes,
+                agnostic=self._one_box_a_thing,
+                nc=len(self.class_names),  # behind these, a segmentation model has masks
                 max_det=max(self.settings.max_boxes, 1),
                 max_time_img=float("inf"),
                 end2end=getattr(network, "end2end", False),
             )
-            return [rows.float().cpu().numpy() for rows in found]
+            return [rows[:, :6].float().cpu().numpy() for rows in found]
 
     def _own_network(self) -> Any:
         """Return this thread's copy, which shares the weights: the head caches its input's grid."""
@@ -189,97 +199,7 @@ def load_detector(
     ModelError
         If the weights are missing, unreachable or of the wrong kind.
     """
-    return UltralyticsDetector(_find_weights(spec), settings, device)
-
-
-def is_published_detector(spec: str) -> bool:
-    """Return whether `spec` names bundled weights or a model that ultralytics publishes.
-
-    A published name that is also a file in the current folder is that file.
-    """
-    if spec == BUNDLED:
-        return True
-    with quiet_libraries():
-        from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES
-    return spec in GITHUB_ASSETS_NAMES and not os.path.lexists(spec)
-
-
-def _find_weights(spec: str) -> Path:
-    if spec == BUNDLED:
-        return bundled_path("detector")
-    if Path(spec).exists():
-        return Path(spec)
-    with quiet_libraries():
-        from torch import hub
-        from ultralytics.utils.downloads import attempt_download_asset
-    if not is_published_detector(spec):
-        raise ModelError(
-            f"there is no file {spec!r}, and ultralytics publishes no model of that name; "
-            "name a .pt file, a published model such as yolo11s.pt, or nano"
-        )
-    cached = Path(hub.get_dir()) / "checkpoints" / spec
-    try:
-        with quiet_libraries():
-            cached.parent.mkdir(parents=True, exist_ok=True)
-            attempt_download_asset(cached)
-    except Exception as error:  # requests, urllib and ultralytics each raise their own
-        raise ModelError(
-            f"the detector {spec} could not be downloaded (is the network reachable?); "
-            "use the bundled one with --detector nano, or name a .pt file on this machine"
-        ) from error
-    return cached
-
-
-def _load_yolo(weights: Path) -> Any:
-    if not weights.is_file():
-        raise ModelError(f"the detector checkpoint {str(weights)!r} does not exist")
-    if _is_legacy_yolov5(weights):
-        raise ModelError(
-            f"{weights.name} is a checkpoint of the old ultralytics/yolov5 repository, which "
-            "ultralytics cannot load; use the same model in the current format, such as "
-            "yolov5nu.pt, yolov5su.pt or yolov5mu.pt"
-        )
-    try:
-        with quiet_libraries():
-            from ultralytics.models import YOLO
-
-            with _known_classes_only(), keep_generator():
-                yolo = YOLO(str(weights), task="detect")
-            is_detector = yolo.task == "detect" and bool(yolo.names)
-    except Exception as error:  # a damaged file may fail anywhere in zip, pickle or torch
-        raise ModelError(
-            f"{str(weights)!r} is not a YOLO checkpoint that ultralytics can load safely; "
-            "name a .pt file that ultralytics has saved"
-        ) from error
-    if not is_detector:
-        raise ModelError(f"{weights.name} is a {yolo.task} model; a detection model is needed")
-    return yolo
-
-
-@contextlib.contextmanager
-def _known_classes_only() -> Iterator[None]:
-    """Make ultralytics unpickle against its list of known classes, even if already imported.
-
-    It reads ``ULTRALYTICS_SAFE_LOAD`` on import. A user who sets that to false has the last word.
-    """
-    tasks: Any = importlib.import_module("ultralytics.nn.tasks")
-    wanted = os.environ["ULTRALYTICS_SAFE_LOAD"].lower() not in ("0", "false", "no", "off")
-    before = getattr(tasks, "SAFE_LOAD", False)
-    tasks.SAFE_LOAD = wanted
-    try:
-        yield
-    finally:
-        tasks.SAFE_LOAD = before
-
-
-def _is_legacy_yolov5(weights: Path) -> bool:
-    """Return whether the pickle, which is not executed, names classes of ultralytics/yolov5."""
-    try:
-        with zipfile.ZipFile(weights) as archive:
-            pickles = [name for name in archive.namelist() if name.endswith("data.pkl")]
-            return any(b"cmodels.yolo\n" in archive.read(name) for name in pickles)
-    except (OSError, zipfile.BadZipFile):
-        return False
+    return UltralyticsDetector(find_detector(spec), settings, device)
 
 
 def _letterbox_shape(image: Image.Image, size: int) -> tuple[int, int, int, int]:

@@ -8,7 +8,6 @@ from typing import overload
 
 import numpy as np
 
-from ..core.colors import region_colors
 from ..core.hits import Hit
 from ..core.phrases import clean_phrase
 from ..core.query.value import Query
@@ -18,9 +17,10 @@ from ..data.images import load_with_hash
 from ..indexing.model_spec import new_spec
 from ..matching.embed import embed_phrases
 from ..matching.load import default_matcher
-from ..models.checks import detect_regions, embed_labels
+from ..models.checks import detect_regions
 from ..models.detector import Detector, DetectorSettings
 from ..models.device import resolve_device
+from ..models.embedded import embedded_regions
 from ..models.encoder import Encoder
 from ..models.presets import DEFAULT_PRESET
 from .calibrated_on import describe_calibration
@@ -124,17 +124,7 @@ def ground(
     models = new_spec(preset, detector, clip, settings).load(device)
     encoder = models.encoder
     [(regions, embeddings)] = models.encode([pixels], detect_regions(models.detector, [pixels]))
-    names = sorted(set(regions.labels))
-    table = RegionTable(
-        embeddings,
-        regions.boxes,
-        regions.scores,
-        np.array([names.index(label) for label in regions.labels]),
-        region_colors(pixels, regions.boxes),
-        np.array([0, len(regions)]),
-        names,
-        embed_labels(encoder, names),
-    )
+    table = embedded_regions(encoder, pixels, regions, embeddings)
     queries = embed_phrases(encoder, cleaned)
     matcher = default_matcher(encoder.fingerprint, resolve_device(device))
     ranked = rank_regions(queries, address_of(image, content_hash), table, matcher, top=1)

@@ -140,7 +140,35 @@ class OpenedIndex:
         """The encoder that built the index; loaded on first use."""
         if self._forked_with_gpu:
             _ = self.device
+        encoder = self._encoder.get()
+        if self.fits(encoder):
+            return encoder
+        if self.has_encoder_object:
+            raise StoreError(
+                f"the index {self.directory} has been embedded again, with "
+                f"{encoder_fingerprint(self.catalog)}; open it again with that encoder"
+            )
+        self._encoder = Lazy(lambda: load_index_encoder(self.catalog, None, self.device))
+        self._start_over()
         return self._encoder.get()
+
+    def fits(self, encoder: Encoder) -> bool:
+        """Return whether the index has the embeddings of an encoder now."""
+        return encoder.fingerprint.matches(encoder_fingerprint(self.catalog))
+
+    def replace_encoder(self, encoder: Encoder, name: str | None) -> None:
+        """Use the encoder with which a writer of this process has just embedded the index again."""
+        self.encoder_name, self.has_encoder_object = name, name is None
+        self._encoder.set(encoder)
+        self._start_over()
+
+    def _start_over(self) -> None:
+        """Forget what belongs to embeddings that the index no longer has."""
+        retriever, self._matcher = self._retriever.peek(), None
+        self.listener = Listener(self.feedback_file)
+        self._retriever = Lazy(lambda: Retriever(self.catalog, self.device))
+        if retriever is not None:
+            retriever.close()
 
     @property
     def matcher(self) -> Matcher:

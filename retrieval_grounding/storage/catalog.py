@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate
 from typing import Any
 
 from ..core.photo import Photo
 from ..core.reports import SkippedFile
 from ..core.types import RowKey
 from .filters import BUILT_IN, SqlCondition
-from .metadata import MetadataTables
 from .rows import MAX_SIDE, ImageRow, KnownFile, LiveRow, NewShard, StoredImage
+from .shard_tables import ShardTables
 
 __all__ = ["Catalog"]
 
 
-_MAX_SHARD = (1 << 31) - 1  # region ids have 32 bits for it, and are signed
-_SHARD_FILE = re.compile(r"[A-Za-z0-9_-]{1,100}\.h5")
 _ROWS_PER_QUERY = 400  # older releases of SQLite allow 999 variables, two for each row
 _ALL = SqlCondition("1", ())
 _LIVE = "EXISTS (SELECT 1 FROM images i WHERE i.shard = r.shard AND i.row = r.row)"
 
 
-class Catalog(MetadataTables):
+class Catalog(ShardTables):
     """The catalog of an index, with its tables of images, shards and skipped files.
 
     The tables are described in ``docs/index-format.md``. Writing happens in short transactions,
@@ -92,39 +88,6 @@ class Catalog(MetadataTables):
             "SELECT path, reason, detail, size, mtime_ns FROM skipped ORDER BY path",
         )
         return [SkippedFile(*row) for row in rows]
-
-    def shard_files(self) -> dict[int, str]:
-        """Return the file name of every shard, by its number."""
-        files = dict(self._database.select((int, str), "SELECT id, file FROM shards ORDER BY id"))
-        if not all(0 < number <= _MAX_SHARD for number in files):
-            raise self._database.damaged("the number of a shard is out of range")
-        if not all(map(_SHARD_FILE.fullmatch, files.values())):
-            raise self._database.damaged("the name of a shard's file is not one of an index")
-        return files
-
-    def shard_checksums(self) -> dict[int, str]:
-        """Return the checksum of every shard's file, by its number."""
-        query = "SELECT id, checksum FROM shards ORDER BY id"
-        return dict(self._database.select((int, str), query))
-
-    def shard_regions(self) -> dict[int, int]:
-        """Return how many regions every shard stores, used or not, by its number."""
-        query = "SELECT id, regions FROM shards ORDER BY id"
-        return dict(self._database.select((int, int), query))
-
-    def next_shard(self) -> int:
-        """Return the number of the next shard; numbers are never reused."""
-        query = "SELECT seq FROM sqlite_sequence WHERE name = 'shards'"
-        rows = self._database.select((int,), query)
-        used = max((number for (number,) in rows), default=0)
-        if not 0 <= used < _MAX_SHARD:
-            raise self._database.damaged("the number of the next shard is out of range")
-        return int(used) + 1
-
-    def shard_images(self) -> dict[int, int]:
-        """Return how many rows every shard stores, used or not, by its number."""
-        query = "SELECT id, images FROM shards ORDER BY id"
-        return dict(self._database.select((int, int), query))
 
     def known_file(self, path: str) -> KnownFile | None:
         """Return the file of one image as it was when it was indexed."""
@@ -369,22 +332,3 @@ class Catalog(MetadataTables):
         ):
             raise self._database.damaged("the size of an image is out of range")
         return images
-
-    def _insert_shard(self, shard: NewShard) -> None:
-        regions = [row.regions for row in shard.rows]
-        self._database.change(
-            "INSERT INTO shards VALUES (?, ?, ?, ?, ?)",
-            [(shard.number, shard.file, len(shard.rows), sum(regions), shard.checksum)],
-        )
-        # Without the last value, the total.
-        firsts = list(accumulate(regions, initial=0))[:-1]
-        self._database.change(
-            "INSERT INTO shard_rows VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            [
-                (
-                    shard.number, number, row.content_hash, row.width, row.height,
-                    first, row.regions, row.checksum,
-                )
-                for number, (row, first) in enumerate(zip(shard.rows, firsts, strict=True))
-            ],
-        )  # fmt: skip

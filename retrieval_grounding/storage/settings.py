@@ -57,11 +57,16 @@ def _is_numbers(value: Any) -> bool:
 
 
 def _is_detector_settings(value: Any) -> bool:
-    """Return whether a value consists of numbers and the switch ``groups``, if it is there."""
+    """Return whether a value consists of numbers and, if they are there, a switch and names."""
     if not _is_small(value):
         return False
-    numbers = {name: number for name, number in value.items() if name != "groups"}
-    return isinstance(value.get("groups", False), bool) and _is_numbers(numbers)
+    numbers = {k: number for k, number in value.items() if k not in ("groups", "classes")}
+    names = value.get("classes", [])
+    return (
+        isinstance(value.get("groups", False), bool)
+        and _is_numbers(numbers)
+        and (names is None or (isinstance(names, list) and all(map(_is_text, names))))
+    )
 
 
 def _is_small(value: Any) -> bool:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 
+from retrieval_grounding.finetuning.guard import Verdict, choose
+
 from .dual_encoder import DualEncoder, interpolate
 from .measures import Development, Figures
 
 SHARES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0)
-
-_MAY_FALL = 0.01
-_NEARLY_BEST = 0.005
 
 
 def choose_share(former: DualEncoder, tuned: DualEncoder, development: Development) -> float:
@@ -19,12 +18,13 @@ def choose_share(former: DualEncoder, tuned: DualEncoder, development: Developme
     measured = {0.0: development.measure(former)}
     for share in SHARES:
         measured[share] = development.measure(interpolate(former, tuned, share))
+    verdict = _judge(measured)
     for share, figures in measured.items():
         values = " ".join(f"{name} {value:.3f}" for name, value in asdict(figures).items())
-        forgotten = _forgotten(measured[0.0], figures)
+        forgotten = verdict.fallen.get(share)
         note = f", forgets {' and '.join(forgotten)}" if forgotten else ""
         print(f"share {share:.1f}: {values}{note}", flush=True)
-    chosen = pick_share(measured)
+    chosen = verdict.chosen
     print(f"chosen: {1 - chosen:.1f} of the former and {chosen:.1f} of the new weights", flush=True)
     return chosen
 
@@ -36,19 +36,9 @@ def pick_share(measured: Mapping[float, Figures]) -> float:
     of those whose names and caption recall fall by at most a point. It is 0 if none of them is
     better than the former encoder.
     """
-    before = measured[0.0]
-    allowed = {
-        share: figures.mean_iou
-        for share, figures in measured.items()
-        if not _forgotten(before, figures) and figures.mean_iou > before.mean_iou
-    }
-    if not allowed:
-        return 0.0
-    best = max(allowed.values())
-    return min(share for share, value in allowed.items() if value >= best - _NEARLY_BEST)
+    return _judge(measured).chosen
 
 
-def _forgotten(before: Figures, figures: Figures) -> list[str]:
-    """Return which guarded figures have fallen too far."""
-    guarded = ("names", "captions")
-    return [n for n in guarded if getattr(before, n) - getattr(figures, n) > _MAY_FALL]
+def _judge(measured: Mapping[float, Figures]) -> Verdict:
+    candidates = {share: asdict(figures) for share, figures in measured.items() if share}
+    return choose(asdict(measured[0.0]), candidates, "mean_iou", ("names", "captions"))

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from retrieval_grounding.finetuning.clip.shares import interpolate as interpolate_weights
 from retrieval_grounding.models.clip_weights import hash_weights, load_open_clip
 from retrieval_grounding.models.cpu_pool import cpu_pool
 from retrieval_grounding.models.fuse_bn import fuse_batch_norm
@@ -145,15 +146,7 @@ class DualEncoder(nn.Module):
 
 
 def interpolate(former: DualEncoder, tuned: DualEncoder, share: float) -> DualEncoder:
-    """Return ``(1 - share) * former + share * tuned`` for every weight.
-
-    Wortsman et al., Robust fine-tuning of zero-shot models, 2022: the average keeps most of what
-    was learned and most of what would be forgotten.
-    """
+    """Return ``(1 - share) * former + share * tuned`` for every weight."""
     mixed = copy.deepcopy(former)
-    learned = tuned.state_dict()
-    with torch.no_grad():
-        for name, value in mixed.state_dict().items():
-            if value.is_floating_point():
-                value.lerp_(learned[name].to(value.device), share)
+    mixed.load_state_dict(interpolate_weights(former.state_dict(), tuned.state_dict(), share))
     return mixed

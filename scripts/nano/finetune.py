@@ -18,9 +18,11 @@ import torch
 from open_clip import IMAGENET_CLASSNAMES
 from torch import nn
 
+from retrieval_grounding.finetuning.clip.losses import memory_losses
+
 from .dual_encoder import DualEncoder
 from .region_batches import RegionBatch, RegionSampler
-from .region_losses import CaptionLoss, Embedded, memory_losses, name_losses, phrase_losses
+from .region_losses import CaptionLoss, Embedded, name_losses, phrase_losses
 from .regions import RegionCache
 from .texts import COCO_NAMES, Caption
 
@@ -134,7 +136,7 @@ class _Training:
             **phrase_losses(found, batch),
             **name_losses(found, batch),
             "captions": self._caption_loss(found, batch.wholes),
-            **memory_losses(found, before, bank_before),
+            **memory_losses(torch.cat([regions, named]), bank, before, bank_before),
         }
 
     def update_average(self, step: int) -> None:

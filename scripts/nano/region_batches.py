@@ -11,10 +11,15 @@ import numpy as np
 
 from retrieval_grounding.core.colors import COLORS
 from retrieval_grounding.core.regions import pairwise_iou
+from retrieval_grounding.finetuning.clip.meaning import (
+    Shown,
+    content_words,
+    facts_of,
+    may_fit,
+)
 from retrieval_grounding.matching.language.changes import changed_phrases
 
 from .entities import BoxedPhrase
-from .meaning import Shown, content_words, facts_of, may_fit
 from .regions import DETECTED, HUMAN, NO_LABEL, WHOLE, RegionCache
 from .texts import COCO_NAMES, Caption
 
@@ -38,6 +43,7 @@ _OF_THE_TARGET = frozenset(
 )
 """Changes that a crop can show; places and relations it cannot."""
 
+_NAMES = frozenset(COCO_NAMES)
 _OF_PERSONS = ("person in {}", "person wearing {}", "man in {}", "woman in {}", "{} shirt")
 
 
@@ -172,8 +178,8 @@ class RegionSampler:
             unclear=may_fit(texts, owners, shown),
             labels=labels,
             other_class=np.array(
-                [[bool(c) and label not in c for label in labels.tolist()]
-                 for c in (facts_of(text).classes for text in texts)], bool,
+                [[bool(c) and COCO_NAMES[label] not in c for label in labels.tolist()]
+                 for c in (facts_of(text).classes & _NAMES for text in texts)], bool,
             ),
             captions=[self._caption(cache.names[photo]) for photo in wholes],
             changed=self._changed(texts, owners, said),
@@ -220,9 +226,15 @@ class RegionSampler:
             for column in fits.T
         ]
 
-    def _sure_labels(self, rows: np.ndarray) -> np.ndarray:
-        sure = (self._cache.kinds[rows] == DETECTED) & (self._cache.scores[rows] >= _SURE)
-        return np.where(sure, self._cache.labels[rows], NO_LABEL)
+    def _sure_labels(self, rows: np.ndarray) -> list[str]:
+        cache = self._cache
+        sure = (cache.kinds[rows] == DETECTED) & (cache.scores[rows] >= _SURE)
+        sure &= cache.labels[rows] != NO_LABEL
+        labels = cache.labels[rows].tolist()
+        return [
+            COCO_NAMES[label] if is_sure else ""
+            for label, is_sure in zip(labels, sure, strict=True)
+        ]
 
     def _words(self, photo: int) -> frozenset[str]:
         """Return all words that people said of a photograph."""

@@ -10,18 +10,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from retrieval_grounding.core.colors import COLORS
+from retrieval_grounding.finetuning.clip.losses import GOOD, listwise
 
 from .region_batches import RegionBatch
 
 _NEVER = -1e4
-_GOOD = 0.15  # target weight from which a crop counts as what the phrase means: IoU 0.6
 _CROP_WEIGHT = 0.5
 _CHANGE_WEIGHT = 0.5
 _NAME_WEIGHT = 0.5
 _COLOR_WEIGHT = 0.5
-_BANK_WEIGHT = 1.0
-_SAID_WEIGHT = 2.0
-_BANK_SCALE = 30.0
 _REMEMBERED = 1500
 
 
@@ -66,13 +63,13 @@ def phrase_losses(found: Embedded, batch: RegionBatch) -> dict[str, Tensor]:
     others = (found.scale * found.phrases @ found.named.T).masked_fill(
         ~torch.from_numpy(batch.other_class).to(device), _NEVER
     )
-    good = (targets > _GOOD).float()
+    good = (targets > GOOD).float()
     losses = {
-        "within": _listwise(logits.masked_fill(~own, _NEVER), targets),
-        "across": _listwise(
+        "within": listwise(logits.masked_fill(~own, _NEVER), targets),
+        "across": listwise(
             torch.cat([clear, others], 1), functional.pad(targets, (0, others.shape[1]))
         ),
-        "crop": _CROP_WEIGHT * _listwise(clear.T, good.T),
+        "crop": _CROP_WEIGHT * listwise(clear.T, good.T),
     }
     if batch.changed:
         which = torch.tensor([number for number, _ in batch.changed], device=device)
@@ -131,37 +128,3 @@ class CaptionLoss:
             said = torch.cat([said, self._recent[1]])
             rows = np.concatenate([rows, self._recent[2]])
         self._recent = shown[:_REMEMBERED], said[:_REMEMBERED], rows[:_REMEMBERED]
-
-
-def memory_losses(found: Embedded, former_crops: Tensor, former_bank: Tensor) -> dict[str, Tensor]:
-    """Return how far the encoder has moved from the former one.
-
-    ``bank`` compares what both find in a crop among a bank of phrases, so that nouns that no batch
-    names are not forgotten; ``said`` keeps the embeddings of these phrases near the former ones.
-
-    Parameters
-    ----------
-    found : Embedded
-        The batch now.
-    former_crops : tensor of shape (r + k, d)
-        The former embeddings of regions and named crops.
-    former_bank : tensor of shape (b, d)
-        The former embeddings of the phrases.
-    """
-    wanted = (_BANK_SCALE * former_crops @ former_bank.T).softmax(1)
-    crops = torch.cat([found.regions, found.named])
-    given = functional.log_softmax(_BANK_SCALE * crops @ found.bank.T, 1)
-    return {
-        "bank": -_BANK_WEIGHT * (wanted * given).sum(1).mean(),
-        "said": _SAID_WEIGHT * (1 - (found.bank * former_bank).sum(1)).mean(),
-    }
-
-
-def _listwise(logits: Tensor, weights: Tensor) -> Tensor:
-    """Return the cross-entropy to soft targets, over the rows that have a target."""
-    total = weights.sum(1, keepdim=True)
-    targets = weights / total.clamp(min=1e-6)
-    losses = -(targets * functional.log_softmax(logits, 1)).sum(1)
-    has_target = total[:, 0] > 0
-    # A batch of one poor photograph may have no target: its loss is zero, not the mean of nothing.
-    return losses[has_target].sum() / has_target.sum().clamp(min=1)

@@ -1,7 +1,7 @@
-"""What phrases mean, as far as it decides whether a phrase may also fit a region of another photo.
+"""What phrases mean, as far as it decides whether a phrase may also fit a region of another image.
 
-A region of another photograph is a wrong answer only if it does not show what the phrase means,
-and nobody has said for most regions what they show. So whatever might fit is left out.
+A region of another image is a wrong answer only if it does not show what the phrase means, and
+nobody has said for most regions what they show. So whatever might fit is left out.
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 
-from retrieval_grounding.core.colors import COLORS
-from retrieval_grounding.matching.language.parse import parse_phrase
-from retrieval_grounding.matching.language.words import singular, words_of
+from ...core.colors import COLORS
+from ...matching.language.parse import parse_phrase
+from ...matching.language.words import singular, words_of
+from ...matching.pseudo.meanings import classes_meant
 
-from .texts import COCO_NAMES, class_words, phrase_class
+__all__ = ["Facts", "Shown", "content_words", "facts_of", "may_fit"]
 
 _FUNCTION_WORDS = frozenset("a an the of his her their some this that one ,".split())
-_CLASS_WORDS = class_words()
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class Facts:
     ----------
     head : str
         Singular of the target's noun; empty without one.
-    classes : frozenset of int
-        COCO classes that the noun may mean.
+    classes : frozenset of str
+        Class names that the noun may mean.
     colors : frozenset of int
         Basic colors that are named.
     words : frozenset of str
@@ -39,7 +40,7 @@ class Facts:
     """
 
     head: str
-    classes: frozenset[int]
+    classes: frozenset[str]
     colors: frozenset[int]
     words: frozenset[str]
 
@@ -52,13 +53,14 @@ def facts_of(phrase: str) -> Facts:
     --------
     >>> facts = facts_of("two men in red shirts")
     >>> facts.head, sorted(facts.classes), sorted(facts.words)
-    ('man', [0], ['in', 'man', 'red', 'shirt', 'two'])
+    ('man', ['man', 'person'], ['in', 'man', 'red', 'shirt', 'two'])
     """
     parts = parse_phrase(phrase)
-    noun = words_of(parts.noun) if parts.named else []
+    noun = [singular(word) for word in words_of(parts.noun)] if parts.named else []
+    names = {" ".join(noun), *noun[-1:]} - {""}
     return Facts(
-        head=singular(noun[-1]) if noun else "",
-        classes=frozenset(phrase_class(parts.core, _CLASS_WORDS)),
+        head=noun[-1] if noun else "",
+        classes=frozenset().union(*map(classes_meant, names)),
         colors=frozenset(parts.colors),
         words=content_words(phrase),
     )
@@ -75,49 +77,53 @@ class Shown:
 
     Parameters
     ----------
-    photos : int array of shape (n,)
-        Number of each region's photograph in the batch.
-    labels : int array of shape (n,)
-        COCO class, or negative.
+    images : int array of shape (n,)
+        Number of each region's image in the batch.
+    labels : sequence of n str
+        Class that the detector is sure of, else empty.
     phrases : list of n list of str
         What people said of each region.
     said : sequence of frozenset of str
-        All words that people said of each photograph.
+        All words that people said of each image.
     """
 
-    photos: np.ndarray
-    labels: np.ndarray
+    images: npt.NDArray[np.int64]
+    labels: Sequence[str]
     phrases: list[list[str]]
     said: Sequence[frozenset[str]]
 
 
-def may_fit(phrases: Sequence[str], own: np.ndarray, shown: Shown) -> np.ndarray:
-    """Return whether a phrase may fit a region of a photograph other than its own.
+def may_fit(
+    phrases: Sequence[str], own: npt.NDArray[np.int64], shown: Shown
+) -> npt.NDArray[np.bool_]:
+    """Return whether a phrase may fit a region of an image other than its own.
 
     It may if the region has a label that the phrase's noun may mean, or if somebody used the noun
     or all of the phrase's words for it, unless another color was said. A region of which nothing is
-    known may show what its photograph does.
+    known may show what its image does.
 
     Parameters
     ----------
     phrases : sequence of m str
         Phrases of the batch.
     own : int array of shape (m,)
-        Number of each phrase's own photograph.
+        Number of each phrase's own image.
     shown : Shown
         What is known of the regions.
 
     Returns
     -------
     bool array of shape (m, n)
-        False for regions of the phrase's own photograph.
+        False for regions of the phrase's own image.
     """
     facts = [facts_of(phrase) for phrase in phrases]
-    labeled = shown.labels >= 0
-    wanted = _one_hot([fact.classes for fact in facts], len(COCO_NAMES))
-    has_label = np.zeros((len(shown.labels), len(COCO_NAMES)), np.float32)
-    has_label[np.flatnonzero(labeled), shown.labels[labeled]] = 1
-    fits = wanted @ has_label.T > 0
+    names = sorted({name for name in shown.labels if name})
+    column = {name: number for number, name in enumerate(names)}
+    wanted = _one_hot(
+        [[column[name] for name in fact.classes if name in column] for fact in facts], len(names)
+    )
+    has_label = _one_hot([[column[name]] if name else [] for name in shown.labels], len(names))
+    fits: npt.NDArray[np.bool_] = wanted @ has_label.T > 0
 
     texts = sorted({text for several in shown.phrases for text in several})
     places = {text: place for place, text in enumerate(texts)}
@@ -133,18 +139,20 @@ def may_fit(phrases: Sequence[str], own: np.ndarray, shown: Shown) -> np.ndarray
     seen = described @ _one_hot([other.colors for other in others], len(COLORS))
     fits &= ~(named.any(1)[:, None] & seen.any(1)[None] & (named @ seen.T == 0))
 
-    unknown = ~labeled & (described.sum(1) == 0)
+    unknown: npt.NDArray[np.bool_] = np.logical_not(has_label.any(1) | described.any(1))
     count = len(shown.said)
-    present = np.zeros((count, len(COCO_NAMES)), np.float32)
-    np.maximum.at(present, shown.photos, has_label)
+    present = np.zeros((count, len(names)), np.float32)
+    np.maximum.at(present, shown.images, has_label)
     spoken = np.array([[fact.head in words for words in shown.said] for fact in facts], bool)
-    somewhere = spoken.reshape(-1, count) | (wanted @ present.T > 0)
-    fits |= unknown[None] & somewhere[:, shown.photos]
-    fits &= own[:, None] != shown.photos[None]
+    somewhere: npt.NDArray[np.bool_] = np.logical_or(
+        spoken.reshape(-1, count), wanted @ present.T > 0
+    )
+    fits |= unknown[None, :] & somewhere[:, shown.images]
+    fits &= own[:, None] != shown.images[None]
     return fits
 
 
-def _one_hot(members: Sequence[Iterable[int]], width: int) -> np.ndarray:
+def _one_hot(members: Sequence[Iterable[int]], width: int) -> npt.NDArray[np.float32]:
     rows = np.zeros((len(members), width), np.float32)
     for row, columns in zip(rows, members, strict=True):
         row[list(columns)] = 1

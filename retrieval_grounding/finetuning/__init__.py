@@ -1,0 +1,1 @@
+"""Fine-tuning the models themselves: image files and expressions → new weights."""

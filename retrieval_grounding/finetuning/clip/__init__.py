@@ -1,0 +1,1 @@
+"""Fine-tuning a CLIP model on regions and what people call them."""

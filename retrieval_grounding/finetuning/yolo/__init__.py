@@ -1,0 +1,1 @@
+"""Fine-tuning a YOLO detector on boxes of referred objects."""
