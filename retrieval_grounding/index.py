@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -12,6 +12,7 @@ from .core.query.value import Query
 from .core.reports import BuildReport, SkippedFile
 from .core.text import counted
 from .core.types import PathLike
+from .evaluation.measuring import Measuring
 from .indexing.describe import describe_index
 from .indexing.learning import Learning
 from .indexing.maintenance import Maintenance
@@ -30,16 +31,13 @@ if TYPE_CHECKING:
 
     from .core.hits import Hit
     from .data.decoder import Decoder
-    from .evaluation.proposal_report import ProposalReport
-    from .evaluation.report import EvaluationReport
-    from .models.detector import Detector
 
 __all__ = ["Index"]
 
 _PICTURES = 6  # in a notebook
 
 
-class Index(Maintenance, Learning):
+class Index(Maintenance, Learning, Measuring):
     """An index over a collection of images, open for queries.
 
     Returned by :func:`build` and :meth:`open`; threads and forked processes may share it, and it
@@ -248,88 +246,6 @@ class Index(Maintenance, Learning):
                 break
         answers = [Hits(hits) for hits in found]
         return answers[0] if single else answers
-
-    def evaluate(
-        self,
-        source: PathLike,
-        *,
-        splits: Sequence[str] | None = None,
-        matchers: Mapping[str, Matcher] | Sequence[str] | None = None,
-        references: Iterable[PathLike] = (),
-        first_sentence_only: bool = False,
-        one_object_per_image: bool = False,
-        gallery: int = 1000,
-    ) -> EvaluationReport:
-        """Measure how well expressions with known boxes are grounded, without reading images.
-
-        Parameters
-        ----------
-        source, splits, first_sentence_only, one_object_per_image
-            Expressions, as for :func:`read_expressions`.
-        matchers : mapping of str to Matcher, or sequence of str, optional
-            What to compare, by the names to show; or names from :meth:`matchers`, which are
-            compared with ``"cosine"`` and ``"cosine+label"``. If left out, the matcher in use is
-            compared with these two, with the index's own concat matchers, and, if it is a network,
-            with its blend with ``"cosine+label"``.
-        references : iterable of paths
-            Files of other systems' predictions, for the same table.
-        gallery : int
-            Maximum number of phrases to search for in all images; 0 leaves BoxRecall out.
-
-        Raises
-        ------
-        ExpressionError
-            If a file cannot be used, or no expression is about an image of the index.
-        """
-        from .data.expressions import read_expressions
-        from .evaluation.evaluate import evaluate
-
-        expressions = read_expressions(
-            source,
-            splits=splits,
-            first_sentence_only=first_sentence_only,
-            one_object_per_image=one_object_per_image,
-        )
-        blend = None
-        if not isinstance(matchers, Mapping):
-            matchers, blend = self._opened.rows_to_compare(matchers)
-        return evaluate(
-            self._catalog,
-            self.encoder,
-            matchers,
-            expressions,
-            references=references,
-            gallery=gallery,
-            blend=blend,
-        )
-
-    def compare_detectors(
-        self,
-        source: PathLike,
-        detectors: Sequence[str] | Mapping[str, Detector],
-        *,
-        matcher: str | None = None,
-        **selection: Any,
-    ) -> ProposalReport:
-        """Compare what other detectors find in the images, which are read again, by box count.
-
-        Parameters
-        ----------
-        source, **selection
-            Expressions: a file, `splits` and so on, as for :func:`read_expressions`.
-        detectors : sequence of str, or mapping of str to Detector
-            Names as for :func:`load_detector`, or objects by the names to show.
-        matcher : str, optional
-            Chooses among the boxes; by default, the one in use.
-        """
-        from .data.expressions import read_expressions
-        from .evaluation.proposals import compare_proposals, load_detectors
-
-        expressions = read_expressions(source, **selection)
-        if not isinstance(detectors, Mapping):
-            detectors = load_detectors(self._catalog, detectors, self._opened.device)
-        used = self.matcher if matcher is None else self._opened.named_matcher(matcher)
-        return compare_proposals(self._catalog, self.encoder, used, expressions, detectors)
 
     def picture(self, hit: Hit) -> tuple[Image.Image, Hit]:
         """Return the picture of a hit, and the hit with its box in pixels of that picture.
