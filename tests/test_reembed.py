@@ -259,7 +259,7 @@ def test_the_command_says_what_no_longer_fits(photos, tmp_path):
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report["images"] == 4
-    assert "the matcher 'bundled' does not fit" in report["notes"][0]
+    assert "nano's matcher does not fit the new encoder" in report["notes"][0]
     facts = rg.Index.open(index.directory).info()
-    assert (facts["matcher"], facts["preset"], facts["clip"]) == ("cosine", None, str(clip))
+    assert (facts["preset"], facts["clip"]) == (None, str(clip))
     assert index.query("a red square", top=9)

@@ -9,7 +9,9 @@ from typing import Any
 
 from ..core.reports import SkippedFile
 from ..core.types import RowKey
+from ..matching.bundled import fits_nano
 from ..matching.entries import matcher_entries, matcher_in_use
+from ..matching.install import chosen_matcher
 from ..matching.names import BUNDLED, COSINE, COSINE_LABEL
 from ..models.encoder import Encoder, Fingerprint
 from ..storage.catalog import Catalog
@@ -104,7 +106,7 @@ def _settings(
         "cosine_calibration": None,
         "cosine_calibration_images": None,
         "calibrations": None,
-        "matcher_in_use": _matcher_for(catalog, encoder.fingerprint, report),
+        "matcher_in_use": _matcher_for(catalog, encoder.fingerprint, name, report),
         "vectors": _wanted_vectors(catalog),
     }
 
@@ -115,20 +117,29 @@ def _wanted_vectors(catalog: Catalog) -> dict[str, Any]:
     return {key: known[key] for key in ("wanted", "target") if key in known}
 
 
-def _matcher_for(catalog: Catalog, encoder: Fingerprint, report: ReembedReport) -> str | None:
+def _matcher_for(
+    catalog: Catalog, encoder: Fingerprint, clip: str | None, report: ReembedReport
+) -> str | None:
     """Return the matcher to use with a new encoder, and note it if it is another one."""
-    before = matcher_in_use(catalog, encoder_fingerprint(catalog))
+    former = encoder_fingerprint(catalog)
+    before = matcher_in_use(catalog, former)
+    built_in = (BUNDLED, COSINE, COSINE_LABEL)
+    default = BUNDLED if clip is not None or fits_nano(encoder) else COSINE
+    advice = "; 'train' makes one for it"
+    if before == BUNDLED and fits_nano(former) and not fits_nano(encoder):
+        instead = "the bundled one for every encoder" if default == BUNDLED else COSINE
+        report.notes.append(
+            f"nano's matcher does not fit the new encoder, so {instead} is used{advice}"
+        )
+    if chosen_matcher(catalog) is None and before in built_in:
+        return None  # the index follows its encoder
     entries = {entry.name: entry for entry in matcher_entries(catalog, encoder)}
     entry = entries.get(before)
     if entry is not None and not entry.problem:
         return before
-    fits = [
-        name for name, other in entries.items()
-        if not other.problem and name not in (COSINE, COSINE_LABEL)
-    ]  # fmt: skip
-    chosen = BUNDLED if BUNDLED in fits else next(iter(fits), COSINE)
+    own = [name for name, other in entries.items() if not other.problem and name not in built_in]
+    chosen = next(iter(own), default)
     report.notes.append(
-        f"the matcher {before!r} does not fit the new encoder, so {chosen!r} is used; "
-        "'train' makes one for it"
+        f"the matcher {before!r} does not fit the new encoder, so {chosen!r} is used{advice}"
     )
     return chosen

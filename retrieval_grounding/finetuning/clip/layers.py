@@ -112,14 +112,14 @@ class Trained:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             self._wrapped = get_peft_model(self._towers.model, config)
-        self._borrowed = [
-            (
-                module,
-                module.in_proj_weight.detach().clone(),
-                module.out_proj.weight.detach().clone(),
-            )
+        attentions: list[Any] = [
+            module
             for module in self._towers.model.modules()
             if isinstance(module, MultiheadAttention)
+        ]
+        self._borrowed = [
+            (one, one.in_proj_weight.detach().clone(), one.out_proj.weight.detach().clone())
+            for one in attentions
         ]
 
 

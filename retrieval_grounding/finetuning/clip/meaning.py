@@ -137,9 +137,10 @@ def may_fit(
 
     named = _one_hot([fact.colors for fact in facts], len(COLORS))
     seen = described @ _one_hot([other.colors for other in others], len(COLORS))
-    fits &= ~(named.any(1)[:, None] & seen.any(1)[None] & (named @ seen.T == 0))
+    both = np.outer(named.sum(axis=1), seen.sum(axis=1)) > 0
+    fits &= ~(both & (named @ seen.T == 0))
 
-    unknown: npt.NDArray[np.bool_] = np.logical_not(has_label.any(1) | described.any(1))
+    unknown = has_label.sum(axis=1) + described.sum(axis=1) == 0
     count = len(shown.said)
     present = np.zeros((count, len(names)), np.float32)
     np.maximum.at(present, shown.images, has_label)
@@ -147,7 +148,7 @@ def may_fit(
     somewhere: npt.NDArray[np.bool_] = np.logical_or(
         spoken.reshape(-1, count), wanted @ present.T > 0
     )
-    fits |= unknown[None, :] & somewhere[:, shown.images]
+    fits |= unknown[None] & somewhere[:, shown.images]
     fits &= own[:, None] != shown.images[None]
     return fits
 

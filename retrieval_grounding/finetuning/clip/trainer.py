@@ -145,7 +145,8 @@ def _loss(
     with torch.autocast("cuda", torch.bfloat16, enabled=half):
         shown = towers.show(inputs)
         said = towers.say(texts)
-    phrases, captioned, remembered = said.split([len(batch.phrases), len(captions), len(chosen)])
+    counts = [len(batch.phrases), len(captions), len(chosen)]
+    phrases, captioned, remembered = torch.split(said, counts)
     losses = phrase_losses(
         towers.scale * phrases @ shown.T,
         torch.from_numpy(batch.targets).to(device),
