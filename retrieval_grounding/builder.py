@@ -17,6 +17,7 @@ from .core.types import PathLike
 from .data.metadata_file import read_metadata_file
 from .data.sources import search
 from .index import Index
+from .indexing.image_passes import sync_image_passes
 from .indexing.merge import merge_small_shards
 from .indexing.metadata import store_metadata
 from .indexing.model_spec import (
@@ -138,6 +139,7 @@ def build(
             sync_vectors(catalog, phrases, options.progress)
             if report.embedded:
                 calibrate_index(catalog, load().encoder)
+            sync_image_passes(catalog, options.progress)
     index = Index(directory, encoder=clip, device=device)
     index.build_report = report
     return index

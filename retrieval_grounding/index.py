@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -13,6 +14,7 @@ from .core.reports import BuildReport, SkippedFile
 from .core.text import counted
 from .core.types import PathLike
 from .indexing.describe import describe_index
+from .indexing.image_passes import sync_image_passes
 from .indexing.maintenance import Maintenance
 from .indexing.model_spec import choose_index_matcher, encoder_fingerprint
 from .matching.matcher import CosineMatcher, Matcher
@@ -325,6 +327,8 @@ class Index(Maintenance):
             )
             if fit.installed:
                 self._opened.use_matcher(fit.matcher)
+                with contextlib.closing(Catalog(self.directory, writable=True, lock=lock)) as own:
+                    sync_image_passes(own)
         return fit
 
     def picture(self, hit: Hit) -> tuple[Image.Image, Hit]:

@@ -12,6 +12,7 @@ from ..core.errors import StoreError
 from ..core.paths import absolute_path
 from ..core.types import PathLike
 from ..data.sources import source_places
+from ..matching.pass_record import PASS_FOLDER
 from ..storage.catalog import Catalog
 from ..storage.files import is_temporary
 from ..storage.open_catalog import CATALOG_FILE
@@ -67,8 +68,8 @@ def check_place(directory: Path) -> Literal["index", "new", "lost"]:
 
 
 def refuse_links(directory: Path) -> None:
-    """Raise :class:`StoreError` if the catalog or the shards of an index are behind a link."""
-    for name in (CATALOG_FILE, "shards"):
+    """Raise :class:`StoreError` if the catalog or a folder of an index is behind a link."""
+    for name in (CATALOG_FILE, "shards", PASS_FOLDER):
         if (directory / name).is_symlink():
             raise StoreError(
                 f"{directory / name} is a link, and an index is written only where it is; move "

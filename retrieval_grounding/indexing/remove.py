@@ -46,7 +46,7 @@ def remove_images(
     StoreError
         If one of `paths` or the pattern does not name an image of the index.
     """
-    with write_session(directory, timeout, load_encoder) as catalog:
+    with write_session(directory, timeout, load_encoder, passes=False) as catalog:
         chosen = _matching(catalog, paths, pattern)
         catalog.commit(skipped=[SkippedFile(path, REMOVED, _DETAIL) for path in chosen])
     return len(chosen)

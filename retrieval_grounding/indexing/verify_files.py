@@ -17,11 +17,13 @@ from ..matching.install import (
     forget_files,
     recorded_checksums,
 )
+from ..matching.pass_record import PASS_FILES, PASS_FOLDER, read_record
 from ..storage.catalog import Catalog
 from ..storage.files import as_store_error, file_checksum, is_plain, is_temporary
 from ..storage.open_catalog import CATALOG_FILE
 from ..storage.shard_format import SHARD_FILES
 from ..storage.vectors.metadata import VECTORS_FILES, VectorMetadata, read_metadata, write_metadata
+from .image_passes import forget_image_passes
 from .model_spec import encoder_fingerprint
 
 __all__ = ["ASIDE_SUFFIX", "check_matcher", "check_settings", "folder_notes", "repair_files"]
@@ -33,11 +35,12 @@ _SHARDS = "shards"
 _MATCHER_FILES = (MATCHER_FILE, *CURVE_FILES)
 _KNOWN = frozenset(
     (
-        CATALOG_FILE, f"{CATALOG_FILE}-journal", _SHARDS, ".writer.lock",
+        CATALOG_FILE, f"{CATALOG_FILE}-journal", _SHARDS, PASS_FOLDER, ".writer.lock",
         ".writer.json", CHECKPOINT_FILE, *_MATCHER_FILES,
     )
 )  # fmt: skip
 _CALIBRATION, _VECTORS, _MATCHER = "calibration", "vectors", "matcher"
+_PASSES = "passes"
 
 
 def check_settings(catalog: Catalog) -> Iterator[Fault]:
@@ -102,13 +105,17 @@ def folder_notes(catalog: Catalog) -> list[str]:
     if (directory / CHECKPOINT_FILE).exists():
         notes.append(f"{CHECKPOINT_FILE}: an unfinished training, which resumes if it is repeated")
     shards = set(catalog.shard_files().values())
-    for folder, known in ((directory, _KNOWN), (directory / _SHARDS, shards)):
+    passes = _recorded_passes(catalog)
+    for folder, known in (
+        (directory, _KNOWN), (directory / _SHARDS, shards), (directory / PASS_FOLDER, passes),
+    ):  # fmt: skip
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             name = path.relative_to(directory).as_posix()
             if path.name in known or name == vectors:
                 continue
             leftover = is_temporary(path.name)
-            leftover |= folder != directory and SHARD_FILES.fullmatch(path.name) is not None
+            leftover |= folder.name == _SHARDS and SHARD_FILES.fullmatch(path.name) is not None
+            leftover |= folder.name == PASS_FOLDER and PASS_FILES.fullmatch(path.name) is not None
             leftover |= VECTORS_FILES.fullmatch(name) is not None
             if path.name.removesuffix(ASIDE_SUFFIX) in _MATCHER_FILES:
                 notes.append(f"{name}: moved aside by a repair")
@@ -119,8 +126,16 @@ def folder_notes(catalog: Catalog) -> list[str]:
     return notes
 
 
+def _recorded_passes(catalog: Catalog) -> set[str]:
+    try:
+        record = read_record(catalog)
+    except StoreError:  # reported by check_image_passes
+        return set()
+    return {record.path(catalog.directory, shard).name for shard in record.checksums}
+
+
 def repair_files(catalog: Catalog, faults: list[Fault]) -> None:
-    """Move damaged files of the matcher aside, and reset damaged settings.
+    """Move damaged files of the matcher aside, drop image passes, and reset damaged settings.
 
     The caller holds the writer's lock.
     """
@@ -137,5 +152,7 @@ def repair_files(catalog: Catalog, faults: list[Fault]) -> None:
     if _CALIBRATION in kinds:
         forget_cosine_calibration(catalog)
         forget_calibrations(catalog)
+    if any(fault.kind == _PASSES for fault in faults):
+        forget_image_passes(catalog)
     if _VECTORS in kinds:
         write_metadata(catalog, VectorMetadata())

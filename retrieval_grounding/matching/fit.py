@@ -23,12 +23,15 @@ from .calibrate import UNDETECTED, calibrate, descriptions_in
 from .comparison import Comparison, compare, held_out_iou, sample_located
 from .config import MatcherConfig
 from .dataset import Examples
+from .exit_pairs import exit_pairs
+from .fit_early_exit import fit_early_exit
 from .history import TrainingHistory
 from .matcher import CosineMatcher, Matcher
 from .networks import make_model
 from .options import TrainingOptions
 from .plots import fit_html
 from .region_source import open_regions
+from .residual_model import ResidualModel
 from .split import Split, content_groups, split_examples
 from .statements import Statement, make_examples
 from .trained import TrainedMatcher
@@ -210,6 +213,8 @@ def fit_matcher(
         _origin(keys, rows, encoder),
     )
     matcher.model.requires_grad_(False)
+    if history.diverged is None:
+        fit_early_exit(matcher, exit_pairs(store, keys, split.training, options.seed))
     notes = []
     if split.reused:
         notes.append(
@@ -354,5 +359,8 @@ def _new_matcher(
 
 def _trainable_copy(matcher: TrainedMatcher, encoder: Encoder, device: str) -> TrainedMatcher:
     """Return a matcher with a copy of the network that can be trained, and no calibration."""
-    model = copy.deepcopy(matcher.model).requires_grad_(True).to(device)
+    model = copy.deepcopy(matcher.model)
+    if isinstance(model, ResidualModel):
+        model.early = None  # of other weights
+    model = model.requires_grad_(True).to(device)
     return TrainedMatcher(model, matcher.config, matcher.vocabulary, encoder.fingerprint)

@@ -12,15 +12,16 @@ from ..core.hits import Hit
 from ..core.phrases import Phrases
 from ..core.region_table import RegionTable
 from ..core.threads import WORTH_THREADS, single_thread
-from ..matching import checks
 from ..matching.matcher import Matcher
 from ..storage.catalog import Catalog
 from ..storage.region_store import RegionStore
 from ..storage.shards import ShardReader
+from .best import find_best
 from .candidates import Candidates, find_candidates
 from .confidence import best_probabilities
+from .image_passes import ImagePasses
 from .pool import Pool, PoolRequest, gather_pool
-from .rank import best_regions, make_hit
+from .rank import make_hit
 from .snapshot import Snapshot, SnapshotCache
 
 __all__ = ["Retriever"]
@@ -50,6 +51,7 @@ class Retriever:
         self._catalog = catalog
         self._store = RegionStore(catalog)
         self._snapshots = SnapshotCache(catalog, self._store, device)
+        self._passes = ImagePasses(catalog, self._store)
 
     def search(
         self,
@@ -73,7 +75,8 @@ class Retriever:
         candidates : int
             Images taken from the vector index for each phrase.
         exact : bool
-            Compare every region with each phrase, regardless of the kind of vector index.
+            Compare every region with each phrase, regardless of the kind of vector index, and score
+            every region of the candidates with all of the matcher's network.
         skip_missing : bool
             Leave out images whose files no longer exist.
         """
@@ -83,7 +86,7 @@ class Retriever:
             small = len(part) < WORTH_THREADS and not exact
             with single_thread() if small else contextlib.nullcontext():
                 found = self.candidates(part, max(candidates, top), exact)
-                hits += self._rank(part, found, matcher, top, skip_missing)
+                hits += self._rank(part, found, matcher, top, exact, skip_missing)
         return hits
 
     @property
@@ -179,14 +182,15 @@ class Retriever:
         candidates: Candidates,
         matcher: Matcher,
         top: int,
+        exact: bool,
         skip_missing: bool,
     ) -> list[list[Hit]]:
         regions = candidates.regions
         if regions is None:
             return [[] for _ in phrases.texts]
-        scores = checks.score_pairs(matcher, phrases, regions, candidates.phrase_rows)
-        best = best_regions(scores, regions.offsets)
-        searched = self.snapshot().images
+        snapshot = self.snapshot()
+        best, scores = find_best(matcher, phrases, candidates, self._passes, snapshot.state, exact)
+        searched = snapshot.images
         probabilities = best_probabilities(matcher, scores, best, candidates.positions(), searched)
         keys, starts = candidates.keys, regions.offsets.tolist()
         ranked = []

@@ -45,6 +45,8 @@ class Snapshot:
         Number of GPUs that hold the index.
     has_metadata : bool
         Whether an image has an id or metadata.
+    state : object
+        Of the catalog; what may change without its images is compared by it.
     selections : Selections
         What filters allow.
     """
@@ -57,6 +59,7 @@ class Snapshot:
     images: int
     gpus: int = 0
     has_metadata: bool = False
+    state: object = None
     selections: Selections = field(default_factory=Selections, compare=False)
 
     @property
@@ -120,7 +123,7 @@ class SnapshotCache:
             vectors = VectorSearch(files, self._store.open_shard, index, covered, metadata.tuning)
             unindexed = len(files.keys() - set(covered))
             newest = Snapshot(
-                generation, vectors, index, metadata, unindexed, images, gpus, described
+                generation, vectors, index, metadata, unindexed, images, gpus, described, state
             )
             self._newest, self._state = newest, (state, self._unusable_file(newest))
             return newest
