@@ -28,6 +28,8 @@ _HOMES = {
     "ExpressionError": "core.errors",
     "ExpressionSet": "data.expressions",
     "Fault": "core.reports",
+    "FeedbackEntry": "core.feedback",
+    "FeedbackError": "core.errors",
     "Filters": "core.query.filters",
     "Fingerprint": "models.encoder",
     "GroundingError": "core.errors",
@@ -74,6 +76,7 @@ if TYPE_CHECKING:
     from .builder import build, preview_build
     from .core.errors import (
         ExpressionError,
+        FeedbackError,
         GroundingError,
         ImageError,
         MetadataError,
@@ -85,6 +88,7 @@ if TYPE_CHECKING:
         StoreLockedError,
     )
     from .core.explanation import Explanation
+    from .core.feedback import FeedbackEntry
     from .core.groups import with_groups
     from .core.hits import MIN_PROBABILITY, Hit, Similar
     from .core.phrases import Phrases

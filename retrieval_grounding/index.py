@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from .core.errors import GroundingError
 from .core.phrases import clean_phrase
@@ -14,16 +13,16 @@ from .core.reports import BuildReport, SkippedFile
 from .core.text import counted
 from .core.types import PathLike
 from .indexing.describe import describe_index
-from .indexing.image_passes import sync_image_passes
+from .indexing.learning import Learning
 from .indexing.maintenance import Maintenance
-from .indexing.model_spec import choose_index_matcher, encoder_fingerprint
-from .matching.matcher import CosineMatcher, Matcher
+from .indexing.model_spec import encoder_fingerprint
+from .matching.matcher import Matcher
 from .models.encoder import Encoder
 from .search.answer import AnswerOptions, answer_all
 from .search.hits import Hits
 from .search.opened import OpenedIndex
 from .storage.catalog import Catalog
-from .storage.lock import writer_lock
+from .storage.feedback_file import FeedbackFile
 from .storage.rows import ImageRow
 
 if TYPE_CHECKING:
@@ -32,15 +31,13 @@ if TYPE_CHECKING:
     from .core.hits import Hit
     from .data.decoder import Decoder
     from .evaluation.report import EvaluationReport
-    from .matching.fit import Fit
-    from .matching.options import TrainingOptions
 
 __all__ = ["Index"]
 
 _PICTURES = 6  # in a notebook
 
 
-class Index(Maintenance):
+class Index(Maintenance, Learning):
     """An index over a collection of images, open for queries.
 
     Returned by :func:`build` and :meth:`open`; threads and forked processes may share it, and it
@@ -95,12 +92,25 @@ class Index(Maintenance):
 
     @property
     def matcher(self) -> Matcher:
-        """What scores regions: the index's own matcher, else the bundled one, else cosine."""
+        """What scores regions: the matcher in use; see :meth:`matchers`."""
         return self._opened.matcher
+
+    def _resolve_matcher(self, matcher: Matcher | str | None) -> Matcher:
+        if isinstance(matcher, str):
+            return self._opened.named_matcher(matcher)
+        return self.matcher if matcher is None else matcher
 
     @property
     def _catalog(self) -> Catalog:
         return self._opened.catalog
+
+    @property
+    def _resolved_device(self) -> str:
+        return self._opened.device
+
+    @property
+    def _feedback_file(self) -> FeedbackFile:
+        return self._opened.feedback_file
 
     @property
     def _decoder(self) -> Decoder:
@@ -134,7 +144,7 @@ class Index(Maintenance):
         top: int = ...,
         candidates: int = ...,
         min_probability: float | None = ...,
-        matcher: Matcher | None = ...,
+        matcher: Matcher | str | None = ...,
         exact: bool = ...,
         skip_missing: bool = ...,
     ) -> Hits: ...
@@ -146,7 +156,7 @@ class Index(Maintenance):
         top: int = ...,
         candidates: int = ...,
         min_probability: float | None = ...,
-        matcher: Matcher | None = ...,
+        matcher: Matcher | str | None = ...,
         exact: bool = ...,
         skip_missing: bool = ...,
     ) -> list[Hits]: ...
@@ -162,7 +172,7 @@ class Index(Maintenance):
         top: int = 10,
         candidates: int = 100,
         min_probability: float | None = 0.0,
-        matcher: Matcher | None = None,
+        matcher: Matcher | str | None = None,
         exact: bool = False,
         skip_missing: bool = False,
     ) -> Hits | list[Hits]:
@@ -181,8 +191,9 @@ class Index(Maintenance):
             Drop hits whose image shows what the phrase describes with a lower probability, 0 to 1.
             If none is left, nothing matches. None stands for the default of the command line,
             ``rg.MIN_PROBABILITY``; ``hit.matches`` says whether a hit reaches it.
-        matcher : Matcher, optional
-            Scores regions instead of the index's own, for example a `CosineMatcher`.
+        matcher : str or Matcher, optional
+            Scores regions instead of the one in use: a name from :meth:`matchers`, such as
+            ``"cosine"``, or an object of your own.
         exact : bool
             Compare the phrase with every region to choose candidates. Slower; hits do not depend
             on the kind of vector index.
@@ -211,9 +222,9 @@ class Index(Maintenance):
         queries = [one if isinstance(one, Query) else Query(clean_phrase(one)) for one in asked]
         if not queries:
             return []
-        retriever, encoder = self._opened.retriever, self.encoder
+        used = self._resolve_matcher(matcher)
         found = answer_all(
-            queries, self._catalog, retriever, encoder, matcher or self.matcher, options
+            queries, self._catalog, self._opened.retriever, self.encoder, used, options
         )
         answers = [Hits(hits) for hits in found]
         return answers[0] if single else answers
@@ -223,7 +234,7 @@ class Index(Maintenance):
         source: PathLike,
         *,
         splits: Sequence[str] | None = None,
-        matchers: Mapping[str, Matcher] | None = None,
+        matchers: Mapping[str, Matcher] | Sequence[str] | None = None,
         references: Iterable[PathLike] = (),
         first_sentence_only: bool = False,
         one_object_per_image: bool = False,
@@ -235,8 +246,11 @@ class Index(Maintenance):
         ----------
         source, splits, first_sentence_only, one_object_per_image
             Expressions, as for :func:`read_expressions`.
-        matchers : mapping of str to Matcher, optional
-            What to compare, by name; cosine and the index's own if left out.
+        matchers : mapping of str to Matcher, or sequence of str, optional
+            What to compare, by the names to show; or names from :meth:`matchers`, which are
+            compared with ``"cosine"`` and ``"cosine+label"``. If left out, the matcher in use is
+            compared with these two, with the index's own concat matchers, and, if it is a network,
+            with its blend with ``"cosine+label"``.
         references : iterable of paths
             Files of other systems' predictions, for the same table.
         gallery : int
@@ -256,8 +270,9 @@ class Index(Maintenance):
             first_sentence_only=first_sentence_only,
             one_object_per_image=one_object_per_image,
         )
-        if matchers is None:
-            matchers = {"cosine": CosineMatcher(), self.matcher.name: self.matcher}
+        blend = None
+        if not isinstance(matchers, Mapping):
+            matchers, blend = self._opened.rows_to_compare(matchers)
         return evaluate(
             self._catalog,
             self.encoder,
@@ -265,71 +280,8 @@ class Index(Maintenance):
             expressions,
             references=references,
             gallery=gallery,
+            blend=blend,
         )
-
-    def train(
-        self,
-        source: PathLike | Literal["pseudo"],
-        *,
-        kind: Literal["residual", "concat"] = "residual",
-        splits: Sequence[str] | None = None,
-        first_sentence_only: bool = False,
-        one_object_per_image: bool = False,
-        fine_tune: bool = False,
-        options: TrainingOptions | None = None,
-        timeout: float = 0.0,
-    ) -> Fit:
-        """Train a matcher on cached features and store it in the index, without reading images.
-
-        A killed training resumes when it is started again with the same arguments.
-
-        Parameters
-        ----------
-        source, splits, first_sentence_only, one_object_per_image
-            Expressions, as for :func:`read_expressions`. The source ``"pseudo"`` makes phrases from
-            the index itself: from labels, colors and places.
-        kind : str
-            ``"residual"``, or ``"concat"`` for the classic MLP.
-        fine_tune : bool
-            Start from the matcher in use, not from scratch; for a few hundred expressions.
-        options : TrainingOptions, optional
-            Epochs, batch size, learning rate, seed.
-
-        Returns
-        -------
-        Fit
-            The matcher and its learning curve, which the index also holds as ``matcher-curve.csv``
-            and ``.png``. If ``installed`` is true, this object already uses the matcher. It is
-            false if training diverged or the matcher is worse, on held-out expressions, than the
-            one in use or than cosine; then ``reason`` says so and the index keeps what it has.
-
-        Raises
-        ------
-        GroundingError
-            If the expressions are bad or too few, or there is no trained matcher to fine-tune.
-        """
-        from .matching.train_index import train_index
-
-        with writer_lock(self._catalog.directory, timeout) as lock:
-            fit = train_index(
-                self._catalog,
-                self.encoder,
-                source,
-                kind=kind,
-                options=options,
-                device=self._opened.device,
-                splits=splits,
-                first_sentence_only=first_sentence_only,
-                one_object_per_image=one_object_per_image,
-                fine_tune=fine_tune,
-                load_current=lambda: self.matcher,
-                before_saving=lock.check,
-            )
-            if fit.installed:
-                self._opened.use_matcher(fit.matcher)
-                with contextlib.closing(Catalog(self.directory, writable=True, lock=lock)) as own:
-                    sync_image_passes(own)
-        return fit
 
     def picture(self, hit: Hit) -> tuple[Image.Image, Hit]:
         """Return the picture of a hit, and the hit with its box in pixels of that picture.
@@ -357,9 +309,8 @@ class Index(Maintenance):
     def info(self) -> dict[str, Any]:
         """Return what the index holds, what built it and what runs where, as plain values."""
         catalog, opened, snapshot = self._catalog, self._opened, self._opened.retriever.snapshot()
-        matcher = choose_index_matcher(catalog)
         facts = snapshot.describe()
-        return describe_index(catalog, matcher, opened.device, facts, snapshot.device)
+        return describe_index(catalog, self.matchers(), opened.device, facts, snapshot.device)
 
     def __repr__(self) -> str:
         if self._opened.closed:

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Train the bundled models: encoder, detector and matcher.
+r"""Train the bundled models: encoder, detector and matcher.
 
     pip install -e '.[cpu,train]'
-    python scripts/train_nano.py --data ../shared --stages regions finetune interpolate matcher
+    python scripts/train_nano.py --data ../shared \
+        --stages regions finetune interpolate names matcher
 
 retrains the encoder that is there on boxes drawn by people, and trains a matcher for it. With all
 stages, encoder and detector are first trained from published weights:
@@ -13,6 +14,7 @@ stages, encoder and detector are first trained from published weights:
     regions      regions of all photographs, and the output of the encoder's frozen layers
     finetune     the encoder's upper layers and text tower, on phrases with boxes
     interpolate  the share of the new weights, chosen on development photographs
+    names        how the encoder names what the detector finds
     matcher      on the regions, embedded by the new encoder
 
 `--data` is the folder of the development data: ``train_photos/`` with ``captions.tsv``,
@@ -30,7 +32,9 @@ from pathlib import Path
 
 BUNDLED = Path(__file__).parents[1] / "retrieval_grounding" / "models" / "weights"
 TEACHER = "yolo11n-coco-dequantized.pt"
-STAGES = ("labels", "encoder", "detector", "regions", "finetune", "interpolate", "matcher")
+STAGES = (
+    "labels", "encoder", "detector", "regions", "finetune", "interpolate", "names", "matcher",
+)  # fmt: skip
 
 
 def package_file(package: str, pattern: str) -> Path:
@@ -115,23 +119,25 @@ def retrain(options: argparse.Namespace) -> None:
 
     place = Workplace(options.data, options.work, options.device, options.seed)
     clip, detector = options.output / "nano-clip", options.output / "nano-detector.pt"
+    if not detector.exists():
+        detector = BUNDLED / detector.name
+    teacher, names = options.data / "weights" / TEACHER, options.output / "nano-names.json"
     if "regions" in options.stages:
         renew = options.former is not None or "encoder" in options.stages
         keep_former(place, options.former or clip, renew=renew)
-        run_regions(
-            place,
-            options.data / "weights" / TEACHER,
-            detector if detector.exists() else BUNDLED / "nano-detector.pt",
-            options.photos,
-        )
+        run_regions(place, teacher, detector, options.photos)
     if "finetune" in options.stages:
         run_finetune(place, options.steps or STEPS)
     if "interpolate" in options.stages:
         run_interpolate(place, clip)
+    if "names" in options.stages:
+        from nano.naming import fit_naming
+
+        fit_naming(place, clip, detector, teacher, names)
     if "matcher" in options.stages:
         from nano.matcher import train_matcher
 
-        train_matcher(place, clip, options.output / "nano-matcher.safetensors")
+        train_matcher(place, clip, names, options.output / "nano-matcher.safetensors")
 
 
 if __name__ == "__main__":

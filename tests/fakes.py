@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -69,40 +68,6 @@ class ColorEncoder:
             for phrase in phrases
         ]
         return np.array([_color_vector(rgb) for rgb in colors], np.float32)
-
-
-class PixelEncoder:
-    """Embeds a region by its shrunken pixels and a phrase by its words, which have no meaning.
-
-    Cosine is chance here: whatever a matcher gets right, it has learned.
-    """
-
-    fingerprint = Fingerprint("pixels", "weights-1", "none")
-    dimension = 128
-    _side = 10
-
-    def __init__(self) -> None:
-        shape = (3 * self._side**2, self.dimension)
-        self._projection = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-
-    def encode_regions(
-        self, images: Sequence[Image.Image], regions: Sequence[Regions]
-    ) -> np.ndarray:
-        size = (self._side, self._side)
-        pixels = [
-            np.asarray(image.resize(size, Image.Resampling.BOX, tuple(box)), np.float32).ravel()
-            for image, found in zip(images, regions, strict=True)
-            for box in found.boxes.tolist()
-        ]
-        rows = (np.array(pixels, np.float32) / 255 - 0.7) @ self._projection
-        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
-
-    def encode_phrases(self, phrases: Sequence[str]) -> np.ndarray:
-        rows = np.array([sum(map(self._word, ["", *phrase.split()])) for phrase in phrases])
-        return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-
-    def _word(self, word: str) -> np.ndarray:
-        return np.random.default_rng(zlib.crc32(word.encode())).normal(size=self.dimension)
 
 
 def vectors_file(folder: Path) -> Path:

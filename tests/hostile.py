@@ -577,6 +577,19 @@ CASES: dict[str, dict[str, Change]] = {
         "matcher's encoder is of numbers": described(
             encoder={"name": 1, "weights": 2, "preprocessing": 3}
         ),
+        "matcher's recipe is text": described(recipe="cosine"),
+        "matcher's recipe has a huge weight": described(
+            recipe={"weight": 1e300, "spreads": [1, 1], "anchor_spreads": [1, 1]}
+        ),
+        "matcher's recipe names a file": described(
+            recipe={"anchor": "../x", "spreads": [1, 1], "anchor_spreads": [1, 1]}
+        ),
+        "matcher's recipe needs the bundled one": described(
+            recipe={"anchor": "bundled", "spreads": [1, 1], "anchor_spreads": [1, 1]}
+        ),
+        "matcher in use is a path": setting("matcher_in_use", '"../../../etc/passwd"'),
+        "matcher in use is a number": setting("matcher_in_use", "7"),
+        "matcher in use is not there": setting("matcher_in_use", '"gone"'),
         "matcher is nested deeply": matcher(lambda _: DEEP),
         "matcher's weights are not a number": matcher(weight=np.nan),
         "matcher's weights are infinite": matcher(weight=np.inf),

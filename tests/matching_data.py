@@ -83,14 +83,14 @@ def hold_out(examples: Examples) -> tuple[Examples, Examples]:
     return examples.take(~held_out), examples.take(held_out)
 
 
-def untrained(kind: str = "residual", seed: int = 0) -> TrainedMatcher:
+def untrained(kind: str = "residual", seed: int = 0, dimension: int = DIMENSION) -> TrainedMatcher:
     """A matcher with random weights, whose residual is not zero."""
     torch.manual_seed(seed)
-    config = MatcherConfig(kind, DIMENSION, 3, width=48)
+    config = MatcherConfig(kind, dimension, 3, width=48)
     model = make_model(config).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
-    return TrainedMatcher(model, config, ["left", "the", "the left"], ENCODER)
+    return TrainedMatcher(model, config, ["left", "the", "dog"], ENCODER)
 
 
 def random_phrases(count: int, seed: int = 0) -> Phrases:

@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from retrieval_grounding.core.regions import Regions, pairwise_iou
+from retrieval_grounding.models.encoder import Fingerprint
 
 SIDE = 224
 COLORS = {
@@ -97,6 +98,56 @@ class SceneDetector:
 
     def detect(self, images: Sequence[Image.Image]) -> list[Regions]:
         return [self._regions[_content(image)] for image in images]
+
+
+class SceneEncoder:
+    """Embeds a region by its shrunken pixels, and a phrase by what its colors and shapes look like.
+
+    As with CLIP, a phrase is a bag of words: places and relations have no meaning.
+    """
+
+    fingerprint = Fingerprint("drawn scenes", "weights-1", "none")
+    dimension = 128
+    _side = 10
+
+    def __init__(self) -> None:
+        shape = (3 * self._side**2, self.dimension)
+        self._projection = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+        looks = {
+            (shape, color): np.asarray(
+                _tile(SHAPES[shape], COLORS[color]).resize((self._side,) * 2), np.float32
+            ).ravel()
+            for shape in SHAPES
+            for color in COLORS
+        }
+        self._mean = np.mean(list(looks.values()), axis=0)
+        self._words = {
+            word: np.mean([look for key, look in looks.items() if word in key], axis=0) - self._mean
+            for word in (*SHAPES, *COLORS)
+        }
+
+    def encode_regions(
+        self, images: Sequence[Image.Image], regions: Sequence[Regions]
+    ) -> np.ndarray:
+        size = (self._side, self._side)
+        pixels = [
+            np.asarray(image.resize(size, Image.Resampling.BOX, tuple(box)), np.float32).ravel()
+            for image, found in zip(images, regions, strict=True)
+            for box in found.boxes.tolist()
+        ]
+        return self._project(np.array(pixels, np.float32) - self._mean)
+
+    def encode_phrases(self, phrases: Sequence[str]) -> np.ndarray:
+        nothing = np.full(len(self._mean), 0.1)  # no word has a meaning
+        rows = [
+            sum((self._words[w] for w in phrase.split() if w in self._words), start=nothing)
+            for phrase in phrases
+        ]
+        return self._project(np.array(rows, np.float32))
+
+    def _project(self, pixels: np.ndarray) -> np.ndarray:
+        rows = pixels @ self._projection
+        return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
 def make_scenes(count: int, seed: int) -> list[Scene]:
@@ -209,6 +260,16 @@ def _detections(shapes: Sequence[Shape], rng: Random) -> Regions:
     boxes, scores, labels = zip(*found, strict=True)
     whole = Regions.whole_image(SIDE, SIDE)
     return Regions.concatenate([whole, Regions(boxes, scores, labels)])
+
+
+def _tile(outline: Sequence[tuple[float, float]], color: tuple[int, int, int]) -> Image.Image:
+    """Draw a shape that fills its picture."""
+    points = np.array(outline)
+    low, high = points.min(0), points.max(0)
+    image = Image.new("RGB", (80, 80), (205, 205, 205))
+    corners = ((points - low) / (high - low) * 80).tolist()
+    ImageDraw.Draw(image).polygon([(x, y) for x, y in corners], fill=color)
+    return image
 
 
 def _moved(box: Box, rng: Random, amount: float) -> Box:

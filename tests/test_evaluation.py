@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -28,6 +30,7 @@ from retrieval_grounding.evaluation.metrics import (
     expected_calibration_error,
     reliability_curve,
 )
+from retrieval_grounding.evaluation.results import write_predictions
 from retrieval_grounding.matching.matcher import CosineMatcher
 
 
@@ -179,11 +182,16 @@ def test_figures_of_hand_counted_predictions(index, refs):
         assert figures.mean_iou.low <= figures.mean_iou.value <= figures.mean_iou.high
 
 
+def values(recall) -> dict[int, float]:
+    return {k: estimate.value for k, estimate in recall.items()}
+
+
 def test_gallery_ranks_images_by_their_best_region(index, refs):
     # Both red phrases fit a.png and c.png alike, and ties rank last; in c.png the box is wrong.
     # "yellow" belongs to d.png, where c.png's yellow square and others rank before it.
-    recall = index.evaluate(refs).figures["cosine"].box_recall
-    assert recall == pytest.approx({1: 2 / 5, 5: 4 / 5, 10: 4 / 5})
+    figures = index.evaluate(refs).figures["cosine"]
+    assert values(figures.box_recall) == pytest.approx({1: 2 / 5, 5: 4 / 5, 10: 4 / 5})
+    assert values(figures.image_recall) == pytest.approx({1: 2 / 5, 5: 1, 10: 1})
     assert index.evaluate(refs, gallery=0).figures["cosine"].box_recall is None
     assert index.evaluate(refs, gallery=2).gallery_phrases == 2
 
@@ -192,7 +200,7 @@ def test_a_matcher_that_scores_everything_alike_gains_nothing(index, refs):
     report = index.evaluate(refs, matchers={"cosine": CosineMatcher(), "equal": RandomMatcher()})
     equal = report.figures["equal"]
     assert equal.auroc == pytest.approx(0.5)
-    assert equal.box_recall[1] == 0  # all other images rank before
+    assert equal.box_recall[1].value == 0  # all other images rank before
     assert equal.mean_iou_gain.value == pytest.approx(
         equal.mean_iou.value - report.figures["cosine"].mean_iou.value
     )
@@ -285,6 +293,87 @@ def test_predictions_of_others_are_in_the_same_table(index, refs, tmp_path):
     assert report.slices["spatial words"].accuracy["theirs"].value == 0
 
 
+def test_every_simpler_row_is_beside_the_matcher(index, refs):
+    names = ["largest box", "cosine+label", "cosine", "oracle"]
+    assert list(index.evaluate(refs).figures) == names  # cosine is in use, so it comes last
+    assert list(index.evaluate(refs, matchers=["cosine"]).figures) == [
+        "largest box", "cosine", "cosine+label", "oracle"
+    ]  # fmt: skip
+    with pytest.raises(rg.ModelError, match=r"no matcher 'mine'; it has .*cosine\+label"):
+        index.evaluate(refs, matchers=["mine"])
+
+
+def test_recall_in_the_gallery_has_intervals_and_paired_gains(index, refs):
+    report = index.evaluate(refs, matchers={"cosine": CosineMatcher(), "equal": RandomMatcher()})
+    cosine, equal = report.figures["cosine"], report.figures["equal"]
+    assert cosine.image_recall_gain is None and cosine.box_recall_gain is None
+    first = cosine.box_recall[1]
+    assert first.low <= first.value <= first.high and first.low < first.high
+    assert equal.box_recall_gain[1].value == pytest.approx(-2 / 5)
+    assert equal.image_recall_gain[5].value == pytest.approx(0)  # there are four images
+    [table] = [table for table in report.tables() if table.title.startswith("Gallery: 5 phrases")]
+    assert table.rows[1][4].startswith("+0.000 [")
+
+
+def test_predictions_are_written_for_each_expression_and_read_again(index, refs, tmp_path):
+    rows = [("a red square", "a.png", [10, 10, 40, 40]), ("yellow", "c.png", [4, 4, 36, 36])]
+    refs = write_refs(tmp_path / "twice.jsonl", rows, width=160, height=120)
+    report = index.evaluate(refs)
+    path = tmp_path / "own.jsonl"
+    write_predictions(report.results, path)
+    first, second = map(json.loads, path.read_text().splitlines())
+    assert (first["image"], first["expression"]) == ("a.png", "a red square")
+    assert first["bbox"] == pytest.approx([10, 10, 40, 40])  # in the pixels of the expressions
+    assert second["truth"] == [4, 4, 36, 36]
+    assert set(second["matchers"]) == {"cosine", "cosine+label"}
+    assert second["matchers"]["cosine"]["iou"] == pytest.approx(second["oracle"]) == 1
+    again = index.evaluate(refs, references=[path]).figures
+    assert again["own"].mean_iou == again["cosine"].mean_iou
+    assert again["own"].missing == 0
+    assert "results" not in report.as_dict()
+
+
+def test_a_report_is_a_data_frame_of_expressions_and_matchers(index, refs):
+    report = index.evaluate(refs)
+    frame = report.to_frame()
+    assert len(frame) == 5 * 2
+    means = frame.groupby("matcher")["iou"].mean()
+    assert means["cosine"] == pytest.approx(report.figures["cosine"].mean_iou.value)
+    assert (frame["oracle"] >= frame["iou"]).all()
+    assert frame["image"].tolist()[:5] == [image for _, image, _ in REFS]
+    x = frame[["x1", "truth_x1"]][(frame.matcher == "cosine") & (frame.phrase == "yellow")]
+    assert x.values.tolist() == [[0, 0]]
+
+
+def test_without_pandas_the_way_out_is_named(index, refs, monkeypatch):
+    report = index.evaluate(refs)
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(rg.GroundingError, match="pip install pandas"):
+        report.to_frame()
+
+
+def test_several_indexes_are_one_table(index, refs, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        rg.Index, "open", lambda directory, **_: rg.Index(directory, encoder=ColorEncoder())
+    )
+    other = tmp_path / "other"
+    shutil.copytree(index.directory, other)
+    arguments = ["evaluate", str(index.directory), str(other), "--refs", str(refs)]
+    done = CliRunner().invoke(app, [*arguments, "--matcher", "cosine+label"])
+    assert done.exit_code == 0, done.output
+    rows = [line.split("\t")[:2] for line in done.stdout.splitlines() if "\t" in line]
+    assert rows[:5] == [
+        ["index", ""],
+        *([str(index.directory), name] for name in
+          ("largest box", "cosine", "cosine+label", "oracle")),
+    ]  # fmt: skip
+    assert rows[5] == [str(other), "largest box"]
+    done = CliRunner().invoke(app, [*arguments, "--json"])
+    assert set(json.loads(done.stdout)) == {str(index.directory), str(other)}
+    done = CliRunner().invoke(app, [*arguments, "--predictions", str(tmp_path / "p.jsonl")])
+    assert done.exit_code == 2 and "about one index" in done.output
+
+
 def test_predictions_are_in_the_pixels_of_the_expressions(index, tmp_path):
     rows = [("a red square", "a.png", [10, 10, 40, 40])]  # for a picture of twice the size
     refs = write_refs(tmp_path / "refs.jsonl", rows, width=160, height=120)
@@ -316,7 +405,7 @@ def test_one_expression_about_one_image_has_the_figures_that_are_defined(index, 
     refs = write_refs(tmp_path / "one.jsonl", REFS[:1])
     figures = index.evaluate(refs).figures["cosine"]
     assert figures.auroc is None  # there is no other image to be absent from
-    assert figures.box_recall[1] == 1
+    assert figures.box_recall[1].value == 1
     assert (figures.mean_iou.low, figures.mean_iou.high) == (1, 1)
 
 

@@ -43,7 +43,10 @@ def test_help_texts():
     """Names, defaults and texts; their layout is typer's and differs between its releases."""
     root = typer.main.get_command(app)
     lines = []
-    for name, command in [("retrieval-grounding", root), *root.commands.items()]:
+    commands = [("retrieval-grounding", root), *root.commands.items()]
+    for name, command in root.commands.items():
+        commands += [(f"{name} {sub}", c) for sub, c in getattr(command, "commands", {}).items()]
+    for name, command in commands:
         lines += [f"== {name}", "", command.help, ""]
         for parameter in command.params:
             names = ", ".join(parameter.opts) if parameter.opts[0][0] == "-" else parameter.metavar
@@ -160,10 +163,15 @@ def test_evaluating_and_training(terminal, photos, tmp_path):
     # Cosine knows colors and not places, so only the second training gains.
     trained = terminal("train index --refs refs.jsonl --epochs 1 --device cpu")
     trained += terminal("train index --refs places.jsonl --epochs 6 --batch 8 --lr 0.02")
-    transcript += re.sub(r"\d\.\d{3}", "N", trained).replace(" *", "")
-    transcript = re.sub(r"kept epoch \d", "kept epoch N", transcript)
+    trained = re.sub(r"[-+]?\d\.\d{3}", "N", trained).replace(" *", "")
+    transcript += re.sub(r"kept epoch \d", "kept epoch N", trained)
+    transcript += terminal("matcher list index")
+    transcript += terminal("matcher use index cosine")
+    transcript += terminal("matcher remove index mine")
+    transcript += terminal("matcher use index trained")
     transcript += terminal("verify index")
-    transcript += re.sub(r"\d\.\d{3}", "N", terminal("evaluate index --refs places.jsonl"))
+    evaluated = terminal("evaluate index --refs places.jsonl")
+    transcript += re.sub(r"[-+]?\d\.\d{3}", "N", evaluated)
     transcript += terminal("info index")
     check("evaluate_and_train.txt", transcript)
 

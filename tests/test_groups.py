@@ -31,7 +31,6 @@ from retrieval_grounding.core.groups import (
 from retrieval_grounding.core.regions import WHOLE_IMAGE, Regions, pairwise_iou
 from retrieval_grounding.matching.batch import RegionTensors
 from retrieval_grounding.matching.geometry import position_features, relation_features
-from retrieval_grounding.matching.negatives import hard_negatives
 from retrieval_grounding.matching.pseudo.generate import describe_image
 from retrieval_grounding.models.checks import embed_labels
 from retrieval_grounding.storage.shards import ShardReader
@@ -311,25 +310,6 @@ def test_a_group_changes_no_rank_of_its_members():
         batch = RegionTensors(regions, "cpu").batch(torch.tensor([0]))
         found.append(position_features(batch, relation_features(batch)))
     torch.testing.assert_close(found[1][..., :4], found[0])
-
-
-def test_hard_negatives_of_a_group_show_none_of_its_members():
-    dogs = [("dog", (5, 40, 25, 60)), ("dog", (40, 41, 60, 62)), ("dog group", (5, 40, 60, 62))]
-    table = crowd(dogs, [("dog", (5, 5, 30, 30))], [("cat", (5, 5, 30, 30))])
-    images = RegionTensors(table, "cpu").batch(torch.arange(3))
-    iou = torch.tensor([[0.1, 0.1, 0.1, 1.0]])
-    drawn = {
-        hard_negatives(
-            images.embeddings[:1, 0],
-            images,
-            torch.tensor([0]),
-            iou,
-            torch.tensor([True]),
-            np.random.default_rng(seed),
-        )[1].item()
-        for seed in range(30)
-    }
-    assert drawn == {2}
 
 
 # Pseudo-queries

@@ -121,15 +121,15 @@ def test_a_vector_index_that_was_damaged_is_used_once_it_is_sound(index, tmp_pat
 
 
 def test_an_open_index_takes_up_a_new_matcher(index, tmp_path):
-    from retrieval_grounding.matching.load import MATCHER_FILE, bundled_path
+    from retrieval_grounding.models.presets import bundled_path
 
     opened = reader(tmp_path)
     assert opened.matcher is opened.matcher
     first = opened.matcher.name
-    (tmp_path / "index" / MATCHER_FILE).write_bytes(bundled_path("matcher").read_bytes())
+    (tmp_path / "index" / "matcher.safetensors").write_bytes(bundled_path("matcher").read_bytes())
     with pytest.raises(rg.ModelError):  # it is not of this encoder, so it was looked at
         _ = opened.matcher
-    (tmp_path / "index" / MATCHER_FILE).unlink()
+    (tmp_path / "index" / "matcher.safetensors").unlink()
     assert opened.matcher.name == first
 
 

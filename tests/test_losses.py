@@ -1,25 +1,25 @@
-"""Losses and negatives, on cases small enough to compute by hand."""
+"""Losses and augmentation, on cases small enough to compute by hand."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from matching_data import left_and_right, random_table
 
-from retrieval_grounding.matching.augment import drop_regions, jitter_embeddings
+from retrieval_grounding.matching.augment import confuse_labels, drop_regions, jitter_embeddings
 from retrieval_grounding.matching.batch import RegionTensors
 from retrieval_grounding.matching.boxes import box_iou
 from retrieval_grounding.matching.losses import (
     POSITIVE_IOU,
+    across_images_loss,
     bce_loss,
-    distillation_loss,
+    contrast_loss,
     listwise_loss,
+    training_loss,
 )
-from retrieval_grounding.matching.negatives import hard_negatives, random_negatives
 
 INF = torch.inf
 
@@ -38,113 +38,62 @@ def test_the_listwise_loss_is_the_cross_entropy_to_overlapping_regions():
     assert equal.item() == pytest.approx(-0.5 * (math.log(1 / 4) + math.log(3 / 4)))
 
 
+def test_across_images_all_regions_of_others_are_negatives():
+    logits = torch.tensor([[0.0, math.log(3), -INF], [0.0, 0.0, 0.0], [0.0, math.log(3), -INF]])
+    iou = torch.tensor([[0.1, 0.9, 0.0], [0.0, 0.0, POSITIVE_IOU], [0.0, 0.0, 0.0]])
+    located = torch.tensor([True, True, False])
+    others = torch.tensor([[math.log(4), -INF], [0.0, 0.0], [math.log(8), math.log(4)]])
+    # 3 of 4 + 4; no region is a positive; without a box, all 4 of 4 + 8 + 4.
+    expected = torch.tensor([math.log(8 / 3), 0.0, math.log(4)])
+    torch.testing.assert_close(across_images_loss(logits, others, iou, located), expected)
+    nothing = torch.full((3, 0), -INF)
+    alone = across_images_loss(logits, nothing, iou, located)
+    torch.testing.assert_close(alone[:2], listwise_loss(logits, iou)[:2])
+    assert alone[2] == 0
+
+
+def test_a_false_phrase_must_score_less_where_the_true_one_is_right():
+    logits = torch.tensor([[1.0, 2.0, 5.0], [0.0, 0.0, -INF], [1.0, 1.0, 1.0]])
+    false = torch.tensor([[9.0, 0.5, 9.0], [math.log(3), 0.0, -INF], [5.0, 5.0, 5.0]])
+    iou = torch.tensor([[0.1, 0.9, 0.6], [0.0, 0.0, 0.0], [0.1, 0.2, 0.3]])
+    losses = contrast_loss(logits, false, iou, torch.tensor([True, False, True]))
+    # The best region; the image as a whole; a target that was not detected.
+    expected = [softplus(-1.5), softplus(math.log(2)), 0.0]
+    assert losses.tolist() == pytest.approx(expected)
+
+
 def test_the_bce_loss_sums_over_regions_and_counts_negatives():
-    logits = torch.tensor([[2.0, -1.0, -INF], [0.5, -3.0, 1.0]])
+    logits = torch.tensor([[2.0, -1.0, -INF]])
     iou = torch.tensor([[0.9, 0.55, 0.0]])  # a full positive, half a positive, padding
-    present = torch.tensor([[True, True, False], [True, True, True]])
-    own, negative = bce_loss(logits, iou, torch.tensor([True]), present).tolist()
     half = 0.5 * softplus(1.0) + 0.5 * softplus(-1.0)
-    assert own == pytest.approx(softplus(-2.0) + half)
-    # With an image that does not show the target every region is a negative.
-    assert negative == pytest.approx(softplus(0.5) + softplus(-3.0) + softplus(1.0))
-
-
-def test_without_a_box_the_bce_loss_counts_the_best_region_as_a_positive():
-    logits = torch.tensor([[2.0, -1.0, 0.5]])
-    loss = bce_loss(
-        logits, torch.zeros(1, 3), torch.tensor([False]), torch.ones(1, 3, dtype=torch.bool)
-    )
-    assert loss.item() == pytest.approx(softplus(-2.0))
-
-
-def test_the_distillation_loss_is_least_for_the_ranking_by_cosine():
-    cosines = torch.tensor([[0.1, 0.1 + math.log(3) / 30, 0.9]])
     present = torch.tensor([[True, True, False]])
-    # Scaled by 30, cosines give probabilities of 1/4 and 3/4; the third region is padding.
-    even = distillation_loss(torch.tensor([[0.0, 0.0, -INF]]), cosines, present)
-    assert even.item() == pytest.approx(math.log(2))
-    equal = distillation_loss(torch.tensor([[0.0, math.log(3), -INF]]), cosines, present)
-    entropy = -(0.25 * math.log(0.25) + 0.75 * math.log(0.75))
-    assert equal.item() == pytest.approx(entropy, rel=1e-5)
+    assert bce_loss(logits, present, iou).item() == pytest.approx(softplus(-2.0) + half)
+    # With an image that does not show the target every region is a negative.
+    assert bce_loss(logits, present).item() == pytest.approx(softplus(2.0) + softplus(-1.0))
 
 
-@pytest.fixture
-def batch():
-    """Six images with a phrase about the first dog or cat of each, which are hard to separate."""
-    table = random_table([3] * 6, 3)
-    images = RegionTensors(table, "cpu").batch(torch.arange(6))
-    image_index = torch.arange(6)
-    iou = box_iou(images.boxes[:, 1], images.boxes)
-    phrases = images.embeddings[:, 1]
-    return phrases, images, image_index, iou
-
-
-def draw_many(phrases, images, image_index, iou, located):
-    drawn = set()
-    for seed in range(40):
-        examples, negatives = hard_negatives(
-            phrases, images, image_index, iou, located, np.random.default_rng(seed)
-        )
-        drawn |= set(zip(examples.tolist(), negatives.tolist(), strict=True))
-    return drawn
-
-
-def test_hard_negatives_never_show_the_label_of_the_target(batch):
-    phrases, images, image_index, iou = batch
-    labels = torch.tensor([[2, 0, 0, 0], [2, 0, 1, 1], [2, 1, 1, 1], [2, 1, 1, 1], [2, 0, 0, 0],
-                           [2, 1, 0, 0]])  # fmt: skip
-    alike = images.embeddings[:1, :1].expand_as(images.embeddings)  # so every image may be drawn
-    images = replace(images, labels=labels, embeddings=alike)
-    located = torch.ones(6, dtype=torch.bool)
-    located[4] = False
-    drawn = draw_many(phrases, images, image_index, iou, located)
-    # Dogs (0) are in images 0, 1, 4 and 5; cats (1) are in 1, 2, 3 and 5. Example 4 has no box.
-    assert drawn == {(0, 2), (0, 3), (1, 2), (1, 3), (2, 0), (2, 4), (3, 0), (3, 4), (5, 0), (5, 4)}
-
-
-def test_faint_or_dropped_detections_do_not_exclude_an_image(batch):
-    phrases, images, image_index, iou = batch
-    labels = torch.tensor([[2, 0, 0, 0]] + [[2, 0, 1, 1]] * 5)
-    images = replace(images, labels=labels)
-    located = torch.tensor([True] + [False] * 5)
-    assert draw_many(phrases, images, image_index, iou, located) == set()
-    scores = images.scores.clone()
-    scores[1, 1] = 0.05
-    dropped = torch.zeros_like(images.present)
-    dropped[2, 1] = True
-    images = replace(images, scores=scores).without(dropped)
-    assert draw_many(phrases, images, image_index, iou, located) == {(0, 1), (0, 2)}
-
-
-def test_a_target_that_was_not_detected_gets_no_hard_negative(batch):
-    phrases, images, image_index, iou = batch
-    whole_image_is_best = torch.zeros_like(iou)
-    located = torch.ones(6, dtype=torch.bool)
-    assert draw_many(phrases, images, image_index, whole_image_is_best, located) == set()
-
-
-def test_the_most_similar_image_is_drawn_most_often(batch):
-    phrases, images, image_index, iou = batch
-    labels = torch.tensor([[2, 0, 0, 0]] + [[2, 1, 1, 1]] * 5)
-    embeddings = torch.zeros_like(images.embeddings)
-    embeddings[..., 0] = 1
-    embeddings[3, 2] = phrases[0]
-    images = replace(images, labels=labels, embeddings=embeddings)
-    located = torch.tensor([True] + [False] * 5)
-    drawn = [
-        hard_negatives(phrases, images, image_index, iou, located, np.random.default_rng(seed))[
-            1
-        ].item()
-        for seed in range(40)
-    ]
-    assert drawn.count(3) > 30
-
-
-def test_random_negatives_are_other_images():
-    image_index = torch.tensor([0, 0, 1, 2] * 20)
-    drawn = random_negatives(image_index, 3, np.random.default_rng(0))
-    assert (drawn != image_index).all()
-    assert set(drawn.tolist()) == {0, 1, 2}
+def test_the_training_loss_and_its_gradient_are_finite_and_know_the_pairs():
+    """Two examples, the second without a box; a false phrase for the first; three other images."""
+    logits = torch.tensor(
+        [[3.0, 0, -INF], [1, 0, 0], [-3, 0, -INF], [-9, -9, -9], [-9, -INF, -INF], [-9, -9, -INF]],
+        requires_grad=True,
+    )
+    iou = torch.tensor([[1.0, 0, 0], [0, 0, 0]])
+    located = torch.tensor([True, False])
+    foreign = torch.tensor([[True, False], [True, True]])
+    chosen = (iou, located, logits.detach().isfinite(), torch.tensor([0]), foreign)
+    good = training_loss(logits, *chosen)
+    good.backward()
+    assert torch.isfinite(logits.grad).all()
+    # The sign of what each pair teaches: up for what is right, down for everything else.
+    assert logits.grad[0, 0] < 0 < logits.grad[0, 1]
+    assert (logits.grad[1] < 0).any() and logits.grad[2, 0] > 0
+    assert (logits.grad[3:][logits[3:].isfinite()] > 0).all()
+    with torch.no_grad():
+        for pair, value in ((0, 0.0), (2, 3.0), (3, 3.0), (5, 3.0)):
+            worse = logits.clone()
+            worse[pair, 0] = value
+            assert training_loss(worse, *chosen) > good + 0.01
 
 
 def test_dropped_regions_are_no_positives_and_no_whole_images():
@@ -167,3 +116,13 @@ def test_jittered_embeddings_stay_unit_length_and_padding_stays_zero():
     assert not norms[~images.present].any()
     cosines = (jittered.embeddings * images.embeddings).sum(-1)[images.present]
     assert 0.7 < cosines.mean() < 0.9999
+
+
+def test_confused_labels_are_those_of_other_things():
+    table = random_table([20] * 60, 0)
+    images = RegionTensors(table, "cpu").batch(torch.arange(60))
+    confused = confuse_labels(images, np.random.default_rng(0)).labels
+    changed = confused != images.labels
+    assert not changed[:, 0].any() and (confused[:, 1:] < 2).all()  # neither is a whole image
+    assert 0.1 < changed.any(1).float().mean() < 0.5
+    assert changed[changed.any(1)].float().mean() < 0.4

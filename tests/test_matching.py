@@ -20,9 +20,11 @@ from retrieval_grounding.core.phrases import Phrases
 from retrieval_grounding.core.regions import pairwise_iou
 from retrieval_grounding.matching import trained
 from retrieval_grounding.matching.batch import RegionTensors
+from retrieval_grounding.matching.blend import BlendMatcher
 from retrieval_grounding.matching.boxes import box_iou, mirror_boxes
 from retrieval_grounding.matching.calibration import Calibration
 from retrieval_grounding.matching.config import MatcherConfig
+from retrieval_grounding.matching.cosine_scale import cosine_scale
 from retrieval_grounding.matching.geometry import (
     OVERLAP,
     POSITION_FEATURES,
@@ -30,11 +32,13 @@ from retrieval_grounding.matching.geometry import (
     relation_features,
 )
 from retrieval_grounding.matching.grouping import group_images
+from retrieval_grounding.matching.label_matcher import LabelMatcher
 from retrieval_grounding.matching.language.parts import Role
-from retrieval_grounding.matching.load import load_matcher
-from retrieval_grounding.matching.matcher import CosineMatcher
+from retrieval_grounding.matching.load import default_matcher
+from retrieval_grounding.matching.matcher import CosineMatcher, Matcher
 from retrieval_grounding.matching.networks import make_model
 from retrieval_grounding.matching.phrase_batch import make_phrase_batch
+from retrieval_grounding.matching.residual_model import set_cosine_scale
 from retrieval_grounding.matching.trained import TrainedMatcher
 from retrieval_grounding.matching.vocabulary import (
     PADDING,
@@ -45,20 +49,39 @@ from retrieval_grounding.matching.vocabulary import (
 from retrieval_grounding.models.encoder import Fingerprint
 
 
-def test_a_new_matcher_ranks_by_cosine_where_labels_say_nothing():
-    config = MatcherConfig("residual", DIMENSION, 3, width=48)
+@pytest.mark.parametrize("dimension", [DIMENSION, 0])
+def test_a_new_matcher_ranks_regions_of_a_label_by_cosine(dimension):
+    config = MatcherConfig("residual", dimension, 3, width=48)
     matcher = TrainedMatcher(make_model(config).eval(), config, ["left", "the", "a"], ENCODER)
     table, phrases = random_table([4, 1, 7], 0), random_phrases(3)
-    table = replace(table, label_embeddings=np.zeros_like(table.label_embeddings))
     scores, cosines = matcher.score(phrases, table), CosineMatcher().score(phrases, table)
+    for label in range(3):
+        same = table.labels == label
+        np.testing.assert_array_equal(scores[:, same].argsort(1), cosines[:, same].argsort(1))
+    unlabeled = replace(table, label_embeddings=np.zeros_like(table.label_embeddings))
+    scores = matcher.score(phrases, unlabeled)
     np.testing.assert_array_equal(scores.argsort(1), cosines.argsort(1))
 
 
-@pytest.mark.parametrize("kind", ["residual", "concat"])
+def matcher_of(kind: str) -> Matcher:
+    match kind:
+        case "cosine":
+            return CosineMatcher()
+        case "cosine+label":
+            return LabelMatcher(0.5)
+        case "blend":
+            return BlendMatcher(untrained(), LabelMatcher(0.5), 0.3, (2.0, 0.1))
+    return untrained(kind)
+
+
+KINDS = ["residual", "concat", "cosine", "cosine+label", "blend"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=15, deadline=None)
 @given(counts=st.lists(st.integers(0, 9), min_size=1, max_size=6), seed=st.integers(0, 99))
 def test_scores_do_not_depend_on_the_other_images(kind, counts, seed):
-    matcher, phrases = untrained(kind), random_phrases(4)
+    matcher, phrases = matcher_of(kind), random_phrases(4)
     table = random_table(counts, seed)
     together = matcher.score(phrases, table)
     for image in range(len(counts)):
@@ -69,11 +92,11 @@ def test_scores_do_not_depend_on_the_other_images(kind, counts, seed):
         np.testing.assert_allclose(matcher.score(one, alone)[0], together[2, rows], atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["residual", "concat", "cosine"])
+@pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=15, deadline=None)
 @given(counts=st.lists(st.integers(0, 9), min_size=1, max_size=40), seed=st.integers(0, 99))
 def test_pairs_score_as_in_the_full_product(kind, counts, seed):
-    matcher = CosineMatcher() if kind == "cosine" else untrained(kind)
+    matcher = matcher_of(kind)
     phrases, table = random_phrases(4), random_table(counts, seed)
     phrase_rows = np.random.default_rng(seed).integers(0, 4, len(counts))
     full = matcher.score(phrases, table)
@@ -136,11 +159,10 @@ def test_a_different_encoder_is_refused_by_name():
         untrained().check(Fingerprint("other", "weights-2", "none"))
 
 
-def test_without_a_fitting_matcher_regions_are_ranked_by_cosine(tmp_path, caplog):
-    calibration = Calibration(2.0, -1.0)
+def test_without_a_fitting_matcher_regions_are_ranked_by_cosine(caplog):
     with caplog.at_level(logging.INFO, "retrieval_grounding"):
-        matcher = load_matcher(tmp_path, ENCODER, "cpu", calibration)
-    assert matcher == CosineMatcher(calibration)
+        matcher = default_matcher(ENCODER, "cpu")
+    assert matcher == CosineMatcher()
     [message] = caplog.messages
     assert "random" in message and "cosine" in message
 
@@ -225,3 +247,46 @@ def test_words_are_numbered_with_their_roles():
     batch = make_phrase_batch(Phrases(texts, np.eye(2, dtype=np.float32)), number_words(vocabulary))
     assert batch.words.tolist() == [[3, 3, 2], [UNKNOWN, 4, PADDING]]
     assert batch.roles[0].tolist() == [Role.PLACE, Role.PLACE, Role.NOUN]
+
+
+def test_a_matcher_for_any_encoder_standardizes_the_cosines_of_each():
+    """Embeddings of a second encoder, whose cosines are all higher and closer together."""
+    table, phrases = random_table([4, 6, 5], 0), random_phrases(4)
+    matcher = untrained(dimension=0)
+    own = matcher.for_encoder(ENCODER, cosine_scale(table))
+    assert own is matcher  # trained on it, so its own scale is kept
+    set_cosine_scale(matcher.model, cosine_scale(table))
+
+    def embed_anew(vectors):
+        # A common direction and an isometry: cosines c become 0.7 + 0.3 c.
+        known = np.asarray(vectors, np.float32)
+        added = np.full((*known.shape[:-1], 1), np.sqrt(0.7), np.float32)
+        return np.concatenate([np.sqrt(0.3) * known[..., ::-1], added], axis=-1).astype(np.float32)
+
+    named = table.label_embeddings.any(1, keepdims=True)
+    other_table = replace(
+        table,
+        embeddings=embed_anew(table.embeddings),
+        label_embeddings=embed_anew(table.label_embeddings) * named,
+    )
+    other_phrases = Phrases(phrases.texts, embed_anew(phrases.embeddings))
+    other = Fingerprint("other", "weights-2", "none")
+    with pytest.raises(ModelError, match=r"random.*other"):
+        untrained().for_encoder(other, cosine_scale(other_table))
+    moved = matcher.for_encoder(other, cosine_scale(other_table))
+    np.testing.assert_allclose(
+        moved.score(other_phrases, other_table), matcher.score(phrases, table), atol=0.05
+    )
+    # The one that was given keeps its scale.
+    assert matcher.encoder == ENCODER
+    before = matcher.model.similar.statistics
+    assert not torch.allclose(moved.model.similar.statistics, before)
+
+
+def test_a_scale_needs_two_names_and_two_regions():
+    table = random_table([3], 0)
+    assert cosine_scale(table).shape == (4,)
+    assert cosine_scale(replace(table, labels=np.array([2, 0, 0, 0]))) is None
+    assert cosine_scale(replace(table, labels=np.array([2, 2, 2, 2]))) is None
+    groups = replace(table, label_names=["dog", "dog group", "whole image"])
+    assert cosine_scale(groups) is None

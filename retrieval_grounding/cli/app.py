@@ -16,6 +16,7 @@ from .evaluate import evaluate
 from .info import info, models
 from .logs import Verbose
 from .maintain import compact, reindex, relocate, remove
+from .matcher import matcher
 from .output import BrokenOutputError, end_like_a_broken_pipe, note, prepare_streams, say
 from .search import ground, query
 from .train import train
@@ -35,6 +36,7 @@ _COMMANDS = (
 )  # fmt: skip
 for _command in _COMMANDS:
     app.command()(_command)
+app.add_typer(matcher, name="matcher")
 
 
 def main() -> None:

@@ -62,7 +62,6 @@ def _describe_vectors(facts: dict[str, Any]) -> str:
 
 def _describe_matcher(facts: dict[str, Any]) -> str:
     """Return which matcher ranks regions, as in "bundled (residual)"."""
-    if facts["matcher_network"] is None:
-        return str(facts["matcher"])
-    origin = "trained on this index" if facts["matcher_trained_here"] else "bundled"
-    return f"{origin} ({facts['matcher_network']})"
+    name, kind, chosen = facts["matcher"], facts["matcher_kind"], facts["matcher_in_use"]
+    text = str(name) if kind == name else f"{name} ({kind})"
+    return text if chosen == name else f"{text}, because {chosen} cannot be used"

@@ -70,6 +70,10 @@ def query(
         int, typer.Option(min=1, help="Candidate images per phrase, whose regions are scored.")
     ] = 100,
     min_probability: MinProbability = None,
+    matcher: Annotated[
+        str | None,
+        typer.Option(help="Matcher to score with, by its name; see 'matcher list'."),
+    ] = None,
     unwanted: Unwanted = None,
     not_in: NotIn = None,
     also: Also = None,
@@ -144,6 +148,7 @@ def query(
             top=top,
             candidates=candidates,
             min_probability=min_probability,
+            matcher=matcher,
             exact=exact,
             skip_missing=skip_missing,
         )

@@ -23,7 +23,8 @@ from .options import (
 from .output import note, print_json, print_table, say
 
 if TYPE_CHECKING:
-    from ..matching.fit import Fit
+    from ..core.bootstrap import Estimate
+    from ..matching.fit_result import Fit
 
 __all__ = ["train"]
 
@@ -31,26 +32,44 @@ __all__ = ["train"]
 def train(
     index: IndexDirectory,
     refs: Annotated[
-        str,
+        list[str],
         typer.Option(
             "--refs",
             "-r",
+            metavar="FILE[=WEIGHT]",
             help="Expressions: .jsonl, .jsonl.gz, .csv, or a folder in the REFER layout; "
-            "or 'pseudo' for phrases generated from the index.",
+            "or 'pseudo' for phrases generated from the index; repeatable.",
         ),
     ],
     kind: Annotated[str, typer.Option(help="residual, or concat for a plain MLP.")] = "residual",
+    any_encoder: Annotated[
+        bool,
+        typer.Option("--any-encoder", help="See only similarities: a matcher for every encoder."),
+    ] = False,
+    placed: Annotated[
+        bool,
+        typer.Option(
+            "--placed",
+            help="Learn where things are, too, from files that describe nearly all there is.",
+        ),
+    ] = False,
+    name: Annotated[
+        str | None,
+        typer.Option(help="What to call the matcher; it is kept even if it is not used."),
+    ] = None,
     split: Split = None,
     first_sentence: FirstSentence = False,
     one_object: OneObject = False,
-    fine_tune: Annotated[
-        bool, typer.Option("--fine-tune", help="Start from the matcher in use, not from scratch.")
+    from_scratch: Annotated[
+        bool, typer.Option("--from-scratch", help="Do not start from the matcher in use.")
     ] = False,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the expressions.")] = 20,
     batch_size: Annotated[
         int, typer.Option("--batch-size", "--batch", min=1, help="Expressions in a batch.")
-    ] = 256,
-    lr: Annotated[float, typer.Option("--lr", "--rate", min=0, help="Peak learning rate.")] = 3e-3,
+    ] = 160,
+    lr: Annotated[
+        float, typer.Option("--lr", "--rate", min=0, help="Peak learning rate.")
+    ] = 1.5e-3,
     seed: Annotated[int, typer.Option(help="Seed for all random choices.")] = 0,
     clip: IndexClip = None,
     device: Device = "auto",
@@ -60,9 +79,9 @@ def train(
 ) -> None:
     """Train a matcher on the cached features of an index, without reading its images.
 
-    The matcher is installed unless it is worse, on held-out expressions, than the one in use or
-    than cosine; then the exit code is 1. An interrupted run resumes when the command is repeated
-    with the same options.
+    Training starts from the matcher in use. The result is used unless it loses, on held-out images,
+    to the one in use or to a simpler one; then the exit code is 1. An interrupted run resumes when
+    the command is repeated with the same options.
 
     Example: retrieval-grounding train indexes/photos --refs pseudo
     """
@@ -72,15 +91,19 @@ def train(
         )
     from ..index import Index
     from ..matching.options import TrainingOptions
+    from ..matching.sources import parse_source
 
-    check_index_first(index, [refs])
+    check_index_first(index, refs)
     fit = Index.open(index, encoder=clip, device=device).train(
-        refs,
+        dict(map(parse_source, refs)),
         kind="concat" if kind == "concat" else "residual",
+        any_encoder=any_encoder,
+        placed=placed,
+        name=name,
         splits=split,
         first_sentence_only=first_sentence,
         one_object_per_image=one_object,
-        fine_tune=fine_tune,
+        from_scratch=from_scratch,
         options=TrainingOptions(epochs=epochs, batch_size=batch_size, lr=lr, seed=seed),
         timeout=wait,
     )
@@ -95,7 +118,7 @@ def train(
 
 def _print_fit(index: Path, fit: Fit) -> None:
     best = fit.history.best
-    header = ("epoch", "loss", "validation loss", "Acc@0.5", "mean IoU")
+    header = ("epoch", "loss", "validation loss", "Acc@0.5", "mean IoU", "R@1", "mean 1/rank")
     rows = [
         (
             f"{epoch.number}{' *' if epoch is best else ''}",
@@ -103,21 +126,46 @@ def _print_fit(index: Path, fit: Fit) -> None:
             f"{epoch.validation_loss:.3f}",
             f"{epoch.accuracy:.3f}",
             f"{epoch.mean_iou:.3f}",
+            f"{epoch.image_recall:.3f}",
+            f"{epoch.reciprocal_rank:.3f}",
         )
         for epoch in fit.history.epochs
     ]
     print_table(header, rows, header_in_pipe=True)
-    for comparison in fit.comparisons:
-        say(
-            f"held out: mean IoU {comparison.mean_iou:.3f}, Acc@0.5 {comparison.accuracy:.3f}; "
-            f"{comparison.name}: {comparison.other_mean_iou:.3f}, {comparison.other_accuracy:.3f} "
-            f"({counted(comparison.expressions, 'expression')} about "
-            f"{counted(comparison.images, 'image')})"
-        )
+    if fit.comparisons:
+        _print_comparisons(fit)
     for text in fit.notes:
         say(f"note: {text}")
-    kept = f"; kept epoch {best.number}" if fit.installed and best is not None else ""
+    kept = f"; kept epoch {best.number} as {fit.name}" if fit.name and best is not None else ""
     say(
         f"{index}: trained on {counted(fit.expressions, 'expression')} about "
         f"{counted(fit.images, 'image')}{kept}"
     )
+
+
+def _print_comparisons(fit: Fit) -> None:
+    """Print a table of what is on held-out images, the new matcher first."""
+    new = fit.comparisons[-1]  # cosine+label, which is compared on all of them
+    kind = fit.stored.recipe.describe(fit.matcher.config.kind)
+    if fit.share < 1:
+        kind += f", {fit.share:g} of the way from where it started"
+    say(
+        f"held out: {counted(new.expressions, 'expression')} about {counted(new.images, 'image')}; "
+        f"new is {kind}; gains of new with 95% intervals"
+    )
+    header = ("", "mean IoU", "gain", "Acc@0.5", "R@1", "BoxRecall@1", "mean 1/rank", "gain")
+    numbers = (new.mean_iou, new.accuracy, new.image_recall, new.box_recall, new.reciprocal_rank)
+    iou, *others = (f"{number:.3f}" for number in numbers)
+    rows = [("new", iou, "", *others, "")]
+    for c in fit.comparisons:
+        numbers = (
+            c.other_mean_iou, c.other_accuracy, c.other_image_recall, c.other_box_recall,
+            c.other_reciprocal_rank,
+        )  # fmt: skip
+        iou, *others = (f"{number:.3f}" for number in numbers)
+        rows.append((c.name, iou, _interval(c.gain), *others, _interval(c.rank_gain)))
+    print_table(header, rows, header_in_pipe=True)
+
+
+def _interval(gain: Estimate) -> str:
+    return f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = [
     "ExpressionError",
+    "FeedbackError",
     "GroundingError",
     "ImageError",
     "MetadataError",
@@ -76,6 +77,10 @@ class QueryError(GroundingError, ValueError):
 
 class ExpressionError(GroundingError):
     """A file of expressions or predictions cannot be read, or nothing in it can be used."""
+
+
+class FeedbackError(GroundingError, ValueError):
+    """A thumb cannot be stored or undone: its image, box, verdict or id is not usable."""
 
 
 class MetadataError(GroundingError):

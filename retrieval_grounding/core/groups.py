@@ -11,6 +11,7 @@ import numpy as np
 from .regions import WHOLE_IMAGE, Regions, pairwise_iou
 
 __all__ = [
+    "MIN_MEMBER_SCORE",
     "group_label",
     "is_group",
     "label_phrase",
@@ -22,6 +23,8 @@ __all__ = [
 
 
 MIN_MEMBER_SCORE = 0.25
+"""Confidence from which a detection counts as a thing that is there."""
+
 SAME_BOX_IOU = 0.8
 _SUFFIX = " group"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,9 @@ import numpy as np
 
 from ..core.errors import ExpressionError
 from ..core.types import PathLike
-from ..data.expressions import ExpressionSet
+from ..data.expressions import Expression, ExpressionSet
 from ..data.resolve import ImageNames, Resolved, resolve_images
+from ..matching.blend import BlendMatcher, blend_matchers
 from ..matching.matcher import Matcher
 from ..matching.training_images import TrainingImages
 from ..models.encoder import Encoder
@@ -21,18 +22,20 @@ from ..storage.region_store import RegionStore
 from .cases import best_cases, worst_cases
 from .figures import CURVE, Figures, Slice
 from .gallery import rank_gallery
-from .measure import ALL, confidence_figures, estimate_means, gallery_recall
+from .measure import ALL, confidence_figures, estimate_means, gallery_figures
 from .predictions import predict
-from .queries import make_queries
+from .queries import Queries, make_queries
 from .references import ReferenceScores, score_predictions
 from .report import EvaluationReport
+from .results import expression_results
 from .slices import slice_members
 
 __all__ = ["evaluate"]
 
 
 _LARGEST, _ORACLE = "largest box", "oracle"
-_BASELINE = "cosine"
+_BASELINE, _BLEND = "cosine", "blend"
+_SPREAD_IMAGES = 200  # give the spread of scores
 
 
 def evaluate(
@@ -43,6 +46,7 @@ def evaluate(
     *,
     references: Iterable[PathLike] = (),
     gallery: int = 1000,
+    blend: tuple[str, str] | None = None,
     seed: int = 0,
 ) -> EvaluationReport:
     """Measure matchers side by side on referring expressions, from cached regions alone.
@@ -62,6 +66,8 @@ def evaluate(
         Files of predictions of other systems, shown under their names without suffix.
     gallery : int
         Number of phrases, drawn at random, to search for in all images; 0 for none.
+    blend : tuple of 2 str, optional
+        Two of the matchers, whose blend with equal weights is a row of its own.
     seed : int
         Seed for all random draws.
 
@@ -85,11 +91,19 @@ def evaluate(
         )
     queries = make_queries(resolved, encoder)
     store = RegionStore(catalog)
+    shown = list(matchers)[-1]
+    if blend is not None:
+        matchers = {
+            **matchers,
+            _BLEND: _blend(matchers[blend[0]], matchers[blend[1]], queries, store),
+        }
     facts, predictions = predict(queries, matchers, store, seed)
     drawn = np.sort(np.random.default_rng(seed).permutation(len(queries))[:gallery])
     own_scores = {name: found.present for name, found in predictions.items()}
     ranks = rank_gallery(queries, drawn, own_scores, matchers, store)
-    scored = _score_references(references, catalog, expressions, resolved, taken=matchers)
+    # As the file has them: its boxes are in its own pixels, which may differ from the index's.
+    originals = [expressions.expressions[position] for position in resolved.positions]
+    scored = _score_references(references, catalog, originals, resolved, taken=matchers)
 
     overlaps = {
         _LARGEST: facts.largest,
@@ -101,12 +115,13 @@ def evaluate(
     baseline = _BASELINE if _BASELINE in matchers else None
     compared = {*matchers, *scored}
     estimates = estimate_means(overlaps, members, queries.images, baseline, compared, seed)
+    correct = {name: found.correct[drawn] for name, found in predictions.items()}
+    recalls = gallery_figures(ranks, correct, queries.images[drawn], baseline, seed)
     figures = {}
     for name, iou in overlaps.items():
         extra: dict[str, Any] = {}
         if name in predictions:
-            extra = confidence_figures(matchers[name], facts, predictions[name])
-            extra["box_recall"] = gallery_recall(ranks[name], predictions[name].correct[drawn])
+            extra = confidence_figures(matchers[name], facts, predictions[name]) | recalls[name]
         elif name in scored:
             extra["missing"] = scored[name].missing
         figures[name] = Figures(
@@ -117,7 +132,6 @@ def evaluate(
             curve=[float((iou >= threshold).mean()) for threshold in CURVE],
             **extra,
         )
-    shown = list(matchers)[-1]
     return EvaluationReport(
         source=expressions.source,
         expressions=len(queries),
@@ -140,7 +154,18 @@ def evaluate(
         trained_images=_count_trained_images(matchers, resolved),
         best=best_cases(resolved, facts, predictions[shown]),
         worst=worst_cases(resolved, facts, predictions[shown]),
+        results=expression_results(
+            originals, [expression for expression, _ in resolved.pairs], facts, predictions, shown
+        ),
     )
+
+
+def _blend(first: Matcher, second: Matcher, queries: Queries, store: RegionStore) -> BlendMatcher:
+    """Return the blend of two matchers with equal weights, whose spreads the queries give."""
+    _, rows = np.unique(queries.images, return_index=True)
+    chosen = rows[np.linspace(0, len(rows) - 1, min(len(rows), _SPREAD_IMAGES)).astype(int)]
+    keys = [queries.keys[image] for image in queries.images[chosen].tolist()]
+    return blend_matchers(first, second, queries.phrases[chosen], keys, store)
 
 
 def _count_trained_images(matchers: Mapping[str, Matcher], resolved: Resolved) -> dict[str, int]:
@@ -158,7 +183,7 @@ def _count_trained_images(matchers: Mapping[str, Matcher], resolved: Resolved) -
 def _score_references(
     files: Iterable[PathLike],
     catalog: Catalog,
-    expressions: ExpressionSet,
+    originals: Sequence[Expression],
     resolved: Resolved,
     taken: Iterable[str],
 ) -> dict[str, ReferenceScores]:
@@ -171,8 +196,6 @@ def _score_references(
         )
     if not paths:
         return {}
-    # As the file has them: predictions are in its pixels, which may differ from the index's.
-    originals = [expressions.expressions[position] for position in resolved.positions]
     images = [image for _, image in resolved.pairs]
     known = ImageNames(catalog.images())
     return {path.stem: score_predictions(path, originals, images, known) for path in paths}

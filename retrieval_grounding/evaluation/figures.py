@@ -14,7 +14,7 @@ CURVE = tuple(round(0.05 * step, 2) for step in range(1, 20))
 """IoU thresholds of the accuracy curve."""
 
 RECALLS = (1, 5, 10)
-"""Ranks of BoxRecall."""
+"""Ranks of BoxRecall and of image recall."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,11 @@ class Figures:
     given_box : float or None
         Share of expressions for which the best region is chosen, among those whose object a region
         covers.
-    box_recall : mapping of int to float, or None
-        Share of phrases with the right box in one of the first k images.
+    box_recall, image_recall : mapping of int to Estimate, or None
+        BoxRecall@k, the share of phrases with the right box in one of the first k images, and R@k,
+        the share with the right image among them, by k.
+    box_recall_gain, image_recall_gain : mapping of int to Estimate, or None
+        Paired differences from the baseline.
     auroc : float or None
         Of present against absent phrases.
     calibration_error : float or None
@@ -50,7 +53,10 @@ class Figures:
     mean_iou_gain: Estimate | None = None
     accuracy_gain: Estimate | None = None
     given_box: float | None = None
-    box_recall: Mapping[int, float] | None = None
+    box_recall: Mapping[int, Estimate] | None = None
+    image_recall: Mapping[int, Estimate] | None = None
+    box_recall_gain: Mapping[int, Estimate] | None = None
+    image_recall_gain: Mapping[int, Estimate] | None = None
     auroc: float | None = None
     calibration_error: float | None = None
     reliability: Sequence[ReliabilityBin] = ()

@@ -54,10 +54,10 @@ def write_report(report: EvaluationReport, path: PathLike) -> None:
     """
     notes = "".join(f'<p class="note">{html.escape(note)}</p>' for note in report.notes)
     parts = [f"<p>{html.escape(report.summary)}</p>", notes]
-    parts += [_table(table) for table in report.tables()[:2]]
+    parts += [_table(table) for table in report.tables()[:3]]
     curves = accuracy_curves(report.figures) + reliability_curves(report.figures)
     parts.append(f'<div class="curves">{curves}</div>')
-    parts += [_table(table) for table in report.tables()[2:]]
+    parts += [_table(table) for table in report.tables()[3:]]
     key = '<b class="truth">green: truth</b>, <b class="answer">red: prediction</b>'
     shown = html.escape(report.shown)
     parts.append(_cases(f"Best cases of {shown}", key, report.best))

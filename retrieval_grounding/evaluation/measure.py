@@ -14,7 +14,7 @@ from .figures import RECALLS
 from .metrics import Estimate, auroc, bootstrap_means, expected_calibration_error, reliability_curve
 from .predictions import SAME_OBJECT, Predictions, RegionFacts
 
-__all__ = ["ALL", "confidence_figures", "estimate_means", "gallery_recall"]
+__all__ = ["ALL", "confidence_figures", "estimate_means", "gallery_figures"]
 
 ALL = ""
 """Name of the slice that holds every expression."""
@@ -88,16 +88,48 @@ def confidence_figures(
     return found
 
 
-def gallery_recall(
-    ranks: npt.NDArray[np.int64], correct: npt.NDArray[np.bool_]
-) -> dict[int, float] | None:
-    """Return BoxRecall at each of `RECALLS`, or None if no phrase was searched for.
+def gallery_figures(
+    ranks: Mapping[str, npt.NDArray[np.int64]],
+    correct: Mapping[str, npt.NDArray[np.bool_]],
+    images: npt.NDArray[np.int64],
+    baseline: str | None,
+    seed: int,
+) -> dict[str, dict[str, dict[int, Estimate]]]:
+    """Return the recalls of :class:`Figures`, all from the same bootstrap samples.
 
-    Examples
-    --------
-    >>> gallery_recall(np.array([1, 3, 1, 20]), np.array([True, True, False, True]))
-    {1: 0.25, 5: 0.5, 10: 0.5}
+    Parameters
+    ----------
+    ranks : mapping of str to int array of shape (m,)
+        Rank of each phrase's image, by matcher.
+    correct : mapping of str to bool array of shape (m,)
+        Whether the matcher's box in that image is right.
+    images : int array of shape (m,)
+        Number of each phrase's image.
+    baseline : str or None
+        The matcher that gains are relative to.
+    seed : int
+        Seed for the bootstrap.
+
+    Returns
+    -------
+    dict of str to dict
+        For each matcher the keyword arguments of `Figures`; empty if no phrase was searched for.
     """
-    if not len(ranks):
-        return None
-    return {k: float((correct & (ranks <= k)).mean()) for k in RECALLS}
+    if not len(images):
+        return {name: {} for name in ranks}
+    columns: dict[tuple[str, str, int], npt.NDArray[np.float64]] = {}
+    for name, rank in ranks.items():
+        for k in RECALLS:
+            found = rank <= k
+            columns[name, "image_recall", k] = found.astype(float)
+            columns[name, "box_recall", k] = (found & correct[name]).astype(float)
+    if baseline is not None:
+        for name, figure, k in list(columns):
+            if name != baseline:
+                difference = columns[name, figure, k] - columns[baseline, figure, k]
+                columns[name, f"{figure}_gain", k] = difference
+    estimates = bootstrap_means(np.stack(list(columns.values()), axis=1), images, seed=seed)
+    figures: dict[str, dict[str, dict[int, Estimate]]] = {name: {} for name in ranks}
+    for (name, figure, k), estimate in zip(columns, estimates, strict=True):
+        figures[name].setdefault(figure, {})[k] = estimate
+    return figures

@@ -5,15 +5,19 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from ..core.html_table import table_html
 from ..core.text import counted
 from .cases import Case
 from .charts import accuracy_curves, reliability_curves
 from .figures import CURVE, Figures, Slice
-from .tables import Table, grounding_table, ranking_table, slice_tables
+from .results import ExpressionResults
+from .tables import Table, gallery_table, grounding_table, ranking_table, slice_tables
+
+if TYPE_CHECKING:
+    import pandas
 
 __all__ = ["EvaluationReport"]
 
@@ -58,6 +62,8 @@ class EvaluationReport:
         matchers with such images. Their figures are too good.
     best, worst : sequence of Case
         At most one for each image.
+    results : ExpressionResults or None
+        What each matcher answered to each expression.
 
     Examples
     --------
@@ -82,6 +88,7 @@ class EvaluationReport:
     trained_images: Mapping[str, int] = field(default_factory=dict)
     best: Sequence[Case] = field(default=(), repr=False)
     worst: Sequence[Case] = field(default=(), repr=False)
+    results: ExpressionResults | None = field(default=None, repr=False)
 
     @property
     def notes(self) -> list[str]:
@@ -101,21 +108,49 @@ class EvaluationReport:
         return f"{self.source}: {about}" + (f"; left out: {left_out}" if left_out else "")
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything as plain values for JSON; unknown values are None."""
-        plain: dict[str, Any] = _plain(asdict(self))
+        """Return the figures as plain values for JSON; unknown values are None.
+
+        `results`, which have a line for every expression, are not among them.
+        """
+        plain: dict[str, Any] = _plain(asdict(replace(self, results=None)))
+        del plain["results"]
         plain["thresholds"] = list(CURVE)
         plain["notes"] = self.notes
         return plain
 
+    def to_frame(self) -> pandas.DataFrame:
+        """Return a data frame with one row for each expression and matcher.
+
+        Its columns are ``image``, ``phrase``, ``split``, ``dataset``, ``category``, ``object_id``,
+        ``matcher``; the corners of the chosen box, ``x1, y1, x2, y2``, and of the true one,
+        ``truth_x1`` to ``truth_y2``, in the pixels of the file of expressions; and ``score``,
+        ``iou``, and ``oracle``, the IoU of the best region.
+
+        Raises
+        ------
+        GroundingError
+            If pandas is not installed.
+
+        Examples
+        --------
+        ::
+
+            frame = report.to_frame()
+            frame.pivot_table("iou", index="dataset", columns="matcher")
+        """
+        assert self.results is not None  # every evaluation sets it
+        return self.results.to_frame()
+
     def tables(self) -> list[Table]:
         """Return the figures as tables of text: grounding, ranking, and two by slice."""
-        ranking_title = (
-            f"Ranking: given boxes ({counted(self.covered, 'expression')}), gallery "
-            f"({counted(self.gallery_phrases, 'phrase')} in {counted(self.images, 'image')}), "
-            "and confidence"
+        gallery_title = (
+            f"Gallery: {counted(self.gallery_phrases, 'phrase')} searched in "
+            f"{counted(self.images, 'image')}"
         )
+        ranking_title = f"Given boxes ({counted(self.covered, 'expression')}), and confidence"
         return [
             grounding_table(self.figures, self.expressions, self.baseline),
+            gallery_table(self.figures, gallery_title, self.baseline),
             ranking_table(self.figures, ranking_title),
             *slice_tables(self.figures, self.slices),
         ]

@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from .figures import RECALLS, Figures, Slice
 from .metrics import Estimate
 
-__all__ = ["Table", "grounding_table", "ranking_table", "slice_tables"]
+__all__ = [
+    "Table",
+    "gallery_table",
+    "grounding_table",
+    "joined_table",
+    "ranking_table",
+    "slice_tables",
+]
 
 _DASH = "–"
 
@@ -45,22 +52,53 @@ def grounding_table(
     return Table("Grounding: the best box in the given image", header, rows)
 
 
-def ranking_table(figures: Mapping[str, Figures], title: str) -> Table:
-    """Return the figures of ranking and confidence, for the methods that have them."""
-    recalls = tuple(f"BoxRecall@{k}" for k in RECALLS)
-    header = ("", "given-box top-1", *recalls, "present/absent AUROC", "ECE")
+def gallery_table(figures: Mapping[str, Figures], title: str, baseline: str | None) -> Table:
+    """Return recalls over all images, for the methods that have them."""
+    gain = f"gain over {baseline}" if baseline else "gain"
+    header = (
+        "",
+        *(f"R@{k}" for k in RECALLS),
+        f"R@{RECALLS[-1]} {gain}",
+        *(f"BoxRecall@{k}" for k in RECALLS),
+        f"BoxRecall@{RECALLS[-1]} {gain}",
+    )
     rows = [
         (
             name,
-            _number(f.given_box),
-            *(_number((f.box_recall or {}).get(k)) for k in RECALLS),
-            _number(f.auroc),
-            _number(f.calibration_error),
+            *(_interval((f.image_recall or {}).get(k)) for k in RECALLS),
+            _interval((f.image_recall_gain or {}).get(RECALLS[-1]), signed=True),
+            *(_interval((f.box_recall or {}).get(k)) for k in RECALLS),
+            _interval((f.box_recall_gain or {}).get(RECALLS[-1]), signed=True),
         )
+        for name, f in figures.items()
+        if f.image_recall is not None
+    ]
+    return Table(title, header, rows)
+
+
+def ranking_table(figures: Mapping[str, Figures], title: str) -> Table:
+    """Return the figures of given boxes and confidence, for the methods that have them."""
+    header = ("", "given-box top-1", "present/absent AUROC", "ECE")
+    rows = [
+        (name, _number(f.given_box), _number(f.auroc), _number(f.calibration_error))
         for name, f in figures.items()
         if f.auroc is not None or f.given_box is not None
     ]
     return Table(title, header, rows)
+
+
+def joined_table(tables: Mapping[str, Table]) -> Table:
+    """Return tables with the same columns as one, with their names in a column of its own.
+
+    Examples
+    --------
+    >>> one, two = Table("T", ("", "n"), [("a", "1")]), Table("T", ("", "n"), [("a", "2")])
+    >>> joined_table({"x": one, "y": two}).rows
+    [('x', 'a', '1'), ('y', 'a', '2')]
+    """
+    first = next(iter(tables.values()))
+    rows = [(name, *row) for name, table in tables.items() for row in table.rows]
+    return Table(first.title, ("index", *first.header), rows)
 
 
 def slice_tables(figures: Mapping[str, Figures], slices: Mapping[str, Slice]) -> list[Table]:

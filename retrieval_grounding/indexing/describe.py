@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from ..matching.load import ChosenMatcher
+from ..matching.entries import MatcherEntry, usable_entry
+from ..matching.names import COSINE, COSINE_LABEL
 from ..storage.catalog import Catalog
 from ..storage.files import folder_size
 from ..storage.vectors.metadata import read_metadata
@@ -18,7 +20,7 @@ _SETTINGS = ("format_version", "preset", "detector", "clip", "dimension", "creat
 
 def describe_index(
     catalog: Catalog,
-    matcher: ChosenMatcher,
+    matchers: Sequence[MatcherEntry],
     device: str,
     search: dict[str, Any],
     search_device: str,
@@ -29,8 +31,8 @@ def describe_index(
     ----------
     catalog : Catalog
         Of the index.
-    matcher : ChosenMatcher
-        What scores its regions.
+    matchers : sequence of MatcherEntry
+        What can score its regions.
     device : str
         Where models run, as :func:`retrieval_grounding.models.device.resolve_device` returns it.
     search : dict
@@ -38,7 +40,9 @@ def describe_index(
     search_device : str
         Where they are searched.
     """
-    matcher_device = device if matcher.kind else "cpu"
+    chosen = next(entry for entry in matchers if entry.in_use)
+    used = usable_entry(matchers)
+    matcher_device = "cpu" if used.name in (COSINE, COSINE_LABEL) else device
     return {
         "directory": str(catalog.directory),
         **{key: catalog.setting(key) for key in _SETTINGS},
@@ -47,9 +51,9 @@ def describe_index(
         **catalog.counts(),
         "groups": catalog.setting("detector") is not None and recorded_settings(catalog).groups,
         "vectors": describe_vectors(catalog) | search,
-        "matcher": matcher.name,
-        "matcher_network": matcher.kind,
-        "matcher_trained_here": matcher.own,
+        "matcher": used.name,
+        "matcher_kind": used.kind,
+        "matcher_in_use": chosen.name,
         "runs": f"vector search on {search_device}, matcher on {matcher_device}, "
         f"encoder on {device}",
         "bytes": folder_size(catalog.directory),

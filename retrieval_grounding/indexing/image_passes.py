@@ -18,7 +18,9 @@ from ..core.errors import StoreError
 from ..core.progress import progress_bar
 from ..core.reports import Fault
 from ..core.threads import single_thread
-from ..matching.install import MATCHER_FILE
+from ..matching.entries import matcher_in_use
+from ..matching.load import load_index_matcher
+from ..matching.names import BUNDLED, COSINE, COSINE_LABEL, matcher_files
 from ..matching.pass_record import (
     PASS_FILES,
     PASS_FOLDER,
@@ -31,7 +33,7 @@ from ..storage.catalog import Catalog
 from ..storage.files import file_checksum, is_plain
 from ..storage.open_catalog import CATALOG_FILE
 from ..storage.region_store import RegionStore
-from .model_spec import load_index_matcher
+from .model_spec import encoder_fingerprint
 
 __all__ = [
     "check_image_passes",
@@ -61,31 +63,30 @@ def sync_image_passes(catalog: Catalog, progress: bool | None = None) -> None:
     progress : bool, optional
         Show a progress bar; None shows it on a terminal.
     """
-    try:
-        record = read_record(catalog)
-    except StoreError:  # `verify --repair` says more
-        record = PassRecord()
-    current = _matcher_checksum(catalog)
-    shards = catalog.shard_files()
-    if record.matcher != current:
-        record = PassRecord(current)
+    record = _recorded(catalog) or PassRecord()
+    source, shards = _matcher_source(catalog), catalog.shard_files()
     known = {shard: own for shard, own in record.checksums.items() if shard in shards}
-    record = replace(record, checksums=known)
-    missing = sorted(shards.keys() - known.keys()) if record.useful else []
-    if missing:
+    missing = sorted(shards.keys() - known.keys())
+    changed = record.source != source
+    record = replace(record, source=source, checksums=known)
+    if changed or (missing and record.matcher is not None):
         record = _write(catalog, record, missing, progress)
     if record != _recorded(catalog):
         write_record(catalog, record)
     drop_image_passes(catalog)
 
 
-def _matcher_checksum(catalog: Catalog) -> str | None:
-    """Return the checksum of the file that the matcher is read from, without reading it."""
-    own = catalog.directory / MATCHER_FILE
+def _matcher_source(catalog: Catalog) -> str:
+    """Return the checksum of the file of the matcher in use, without PyTorch, or its name."""
+    name = matcher_in_use(catalog, encoder_fingerprint(catalog))
+    if name in (COSINE, COSINE_LABEL):
+        return name
+    bundled = name == BUNDLED
+    path = bundled_path("matcher") if bundled else catalog.directory / matcher_files(name)[0]
     try:
-        return file_checksum(own if os.path.lexists(own) else bundled_path("matcher"))
-    except (OSError, StoreError):
-        return None
+        return file_checksum(path)
+    except (OSError, StoreError):  # another one is used instead
+        return name
 
 
 def _recorded(catalog: Catalog) -> PassRecord | None:
@@ -101,11 +102,12 @@ def _write(
     """Write the passes of `missing` shards, and return the new record."""
     from ..matching.trained import TrainedMatcher  # a command that writes none needs no PyTorch
 
-    matcher = load_index_matcher(catalog, "cpu")
+    matcher = load_index_matcher(catalog, encoder_fingerprint(catalog), "cpu")
     if not isinstance(matcher, TrainedMatcher) or not matcher.exits_early:
-        return replace(record, useful=False)
-    if matcher.identity != record.matcher:  # the index's own is damaged, and this is another one
-        return record
+        return replace(record, matcher=None, checksums={})
+    if matcher.identity != record.matcher:
+        record = replace(record, matcher=matcher.identity, checksums={})
+        missing = sorted(catalog.shard_files())
     from ..matching.pass_file import pass_bytes
 
     regions = catalog.shard_regions()

@@ -5,30 +5,26 @@ Each imports what it does, so that a query does not have to.
 
 from __future__ import annotations
 
-import contextlib
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from ..core.reports import BuildOptions, BuildReport, CompactReport, VerifyReport
 from ..core.types import PathLike
-from ..matching.matcher import Matcher
 from ..models.detector import Detector
 from ..models.encoder import Encoder
-from ..storage.catalog import Catalog
-from ..storage.lock import writer_lock
 from ..storage.vectors.metadata import DEFAULT_RECALL
+from .base import IndexBase
 from .describe import describe_vectors
 
 if TYPE_CHECKING:
     from ..data.decoder import Decoder
     from ..data.image_source import ImageSource
-    from ..matching.calibration import Calibration
 
 __all__ = ["Maintenance"]
 
 
-class Maintenance(ABC):
+class Maintenance(IndexBase):
     """Adding, removing, compacting, reindexing and verifying; `Index` derives from it.
 
     All of them take a `timeout`: the seconds to wait while a different writer is at work. With 0
@@ -36,20 +32,6 @@ class Maintenance(ABC):
     """
 
     _device: str
-
-    @property
-    @abstractmethod
-    def encoder(self) -> Encoder:
-        """The encoder that built the index."""
-
-    @property
-    @abstractmethod
-    def matcher(self) -> Matcher:
-        """What ranks regions for a phrase."""
-
-    @property
-    @abstractmethod
-    def _catalog(self) -> Catalog: ...
 
     @property
     @abstractmethod
@@ -262,40 +244,3 @@ class Maintenance(ABC):
         )
         self._close_deleted_shards()
         return repaired
-
-    def calibrate(self, *, timeout: float = 0.0) -> Calibration:
-        """Fit the probabilities of the matcher in use to this collection, without labels.
-
-        Pseudo-queries are searched for in the index's own images. It costs about as much as some
-        thousand queries, and holds until the matcher changes; :meth:`reset_calibration` undoes it.
-
-        Returns
-        -------
-        Calibration
-            What later queries use.
-
-        Raises
-        ------
-        GroundingError
-            If the index has too few images with detected objects.
-        """
-        from ..matching.collection import calibrate_collection
-
-        with self._writing(timeout) as catalog:
-            return calibrate_collection(catalog, self.encoder, self.matcher)
-
-    def reset_calibration(self, *, timeout: float = 0.0) -> None:
-        """Forget what :meth:`calibrate` has fitted."""
-        from ..matching.collection import forget_calibrations
-
-        with self._writing(timeout) as catalog:
-            forget_calibrations(catalog)
-
-    @contextlib.contextmanager
-    def _writing(self, timeout: float) -> Iterator[Catalog]:
-        directory = self._catalog.directory
-        with (
-            writer_lock(directory, timeout) as lock,
-            contextlib.closing(Catalog(directory, writable=True, lock=lock)) as catalog,
-        ):
-            yield catalog

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
 from ..core.errors import ModelError
+from ..core.regions import Regions
 from ..core.version import __version__
-from ..matching.calibrate import read_cosine_calibration
-from ..matching.collection import with_own_calibration
-from ..matching.install import MATCHER_FILE, recorded_checksums
-from ..matching.load import ChosenMatcher, choose_matcher, load_matcher
-from ..matching.matcher import Matcher
+from ..models.checks import encode_regions
 from ..models.clip import load_encoder
 from ..models.clip_weights import is_published_encoder
 from ..models.detector import Detector, DetectorSettings, same_detector
 from ..models.encoder import Encoder, Fingerprint
+from ..models.naming import Namer, find_namer
 from ..models.presets import BUNDLED, DEFAULT_PRESET, get_preset
 from ..models.yolo import load_detector
 from ..storage.catalog import Catalog
@@ -32,11 +34,9 @@ __all__ = [
     "check_encoder",
     "check_named",
     "checked_loader",
-    "choose_index_matcher",
     "consent_to",
     "encoder_fingerprint",
     "load_index_encoder",
-    "load_index_matcher",
     "new_spec",
     "recorded_settings",
     "recorded_spec",
@@ -47,10 +47,21 @@ T = TypeVar("T")
 
 
 class Models(NamedTuple):
-    """A loaded detector and encoder."""
+    """A loaded detector and encoder, and what names regions if the detector itself does not."""
 
     detector: Detector
     encoder: Encoder
+    namer: Namer | None = None
+
+    def encode(
+        self, images: Sequence[Image.Image], regions: Sequence[Regions]
+    ) -> list[tuple[Regions, npt.NDArray[np.float32]]]:
+        """Return the regions of each image, named, with their embeddings (n, d)."""
+        embeddings = encode_regions(self.encoder, images, regions)
+        ends = np.cumsum([len(found) for found in regions])
+        parts = np.split(embeddings, ends[:-1])
+        name = self.namer or (lambda found, _: found)
+        return [(name(found, part), part) for found, part in zip(regions, parts, strict=True)]
 
 
 LoadModels = Callable[[], Models]
@@ -72,7 +83,7 @@ class ModelSpec(NamedTuple):
             named = load_encoder(encoder, device)
             named.load_image_tower()  # a failure is reported before any image is read
             encoder = named
-        return Models(detector, encoder)
+        return Models(detector, encoder, find_namer(detector, encoder))
 
 
 def new_spec(
@@ -223,31 +234,6 @@ def consent_to(
         remember_consent(directory, "detector", detector)
     if isinstance(encoder, str):
         remember_consent(directory, "clip", encoder)
-
-
-def load_index_matcher(catalog: Catalog, device: str) -> Matcher:
-    """Load an index's own matcher, else the bundled one, else cosine with its calibration."""
-    while True:
-        checksums = recorded_checksums(catalog)
-        matcher = load_matcher(
-            catalog.directory,
-            encoder_fingerprint(catalog),
-            device,
-            read_cosine_calibration(catalog),
-            checksums.get(MATCHER_FILE, ()),
-        )
-        if recorded_checksums(catalog) == checksums:  # else a training has just replaced the file
-            return with_own_calibration(catalog, matcher)
-
-
-def choose_index_matcher(catalog: Catalog) -> ChosenMatcher:
-    """Return which matcher :func:`load_index_matcher` would load, without loading it."""
-    while True:
-        checksums = recorded_checksums(catalog)
-        own = checksums.get(MATCHER_FILE, ())
-        chosen = choose_matcher(catalog.directory, encoder_fingerprint(catalog), own)
-        if recorded_checksums(catalog) == checksums:
-            return chosen
 
 
 def spec_settings(preset: str | None, spec: ModelSpec, models: Models) -> dict[str, Any]:

@@ -12,8 +12,10 @@ from ..core.errors import StoreError
 from ..core.paths import absolute_path
 from ..core.types import PathLike
 from ..data.sources import source_places
+from ..matching.names import FOLDER
 from ..matching.pass_record import PASS_FOLDER
 from ..storage.catalog import Catalog
+from ..storage.feedback_file import FEEDBACK_FILE, FEEDBACK_LOCK
 from ..storage.files import is_temporary
 from ..storage.open_catalog import CATALOG_FILE
 from ..storage.shard_format import SHARD_FILES
@@ -23,7 +25,12 @@ __all__ = ["REBUILDING", "check_place", "default_directory", "refuse_links"]
 REBUILDING = "rebuilding"
 """Setting of a catalog that is being rebuilt from its shards."""
 
-_HARMLESS = frozenset((".writer.lock", ".writer.json", "lost+found", ".DS_Store", "desktop.ini"))
+_HARMLESS = frozenset(
+    (
+        ".writer.lock", ".writer.json", FEEDBACK_FILE, FEEDBACK_LOCK,
+        "lost+found", ".DS_Store", "desktop.ini",
+    )
+)  # fmt: skip
 
 
 def check_place(directory: Path) -> Literal["index", "new", "lost"]:
@@ -69,7 +76,7 @@ def check_place(directory: Path) -> Literal["index", "new", "lost"]:
 
 def refuse_links(directory: Path) -> None:
     """Raise :class:`StoreError` if the catalog or a folder of an index is behind a link."""
-    for name in (CATALOG_FILE, "shards", PASS_FOLDER):
+    for name in (CATALOG_FILE, "shards", FOLDER, PASS_FOLDER):
         if (directory / name).is_symlink():
             raise StoreError(
                 f"{directory / name} is a link, and an index is written only where it is; move "

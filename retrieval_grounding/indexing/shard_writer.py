@@ -20,7 +20,7 @@ from ..core.types import RowKey
 from ..data.prefetch import LoadedImage
 from ..data.thumbnails import make_thumbnail
 from ..models.batch_size import AdaptiveBatchSize
-from ..models.checks import detect_regions, embed_labels, encode_regions
+from ..models.checks import detect_regions, embed_labels
 from ..storage.catalog import Catalog
 from ..storage.rows import NewShard, StoredImage
 from ..storage.shard_format import ImageRecord, write_shard
@@ -161,12 +161,10 @@ class ShardWriter:
     def _encode(self, work: _Work) -> _Work:
         def encode(pairs: list[tuple[Image.Image, Regions]]) -> list[_Result]:
             images, regions = [image for image, _ in pairs], [found for _, found in pairs]
-            embeddings = encode_regions(self._get_models().encoder, images, regions)
-            ends = np.cumsum([len(found) for found in regions])
-            rows = np.split(embeddings, ends[:-1])
+            encoded = self._get_models().encode(images, regions)
             return [
-                (found, part, region_colors(image, found.boxes))
-                for (image, found), part in zip(pairs, rows, strict=True)
+                (found, embeddings, region_colors(image, found.boxes))
+                for image, (found, embeddings) in zip(images, encoded, strict=True)
             ]
 
         pairs = [

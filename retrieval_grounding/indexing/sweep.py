@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..core.errors import StoreError
+from ..matching.names import FOLDER
 from ..matching.pass_record import PASS_FOLDER
 from ..storage.catalog import Catalog
 from ..storage.files import as_store_error, is_plain, is_temporary
@@ -39,7 +40,8 @@ def sweep_leftovers(catalog: Catalog) -> None:
     committed, first_free = set(catalog.shard_files().values()), catalog.next_shard()
     shards = catalog.directory / "shards"
     with as_store_error(catalog.directory):
-        for folder in (catalog.directory, shards, catalog.directory / PASS_FOLDER):
+        folders = (catalog.directory, catalog.directory / FOLDER, catalog.directory / PASS_FOLDER)
+        for folder in (*folders, shards):
             for path in folder.iterdir() if folder.is_dir() else ():
                 if is_temporary(path.name) and is_plain(path):
                     path.unlink()

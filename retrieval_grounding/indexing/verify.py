@@ -22,6 +22,7 @@ from ..storage.vectors.load import load_vectors
 from ..storage.vectors.metadata import read_metadata
 from .image_passes import check_image_passes
 from .model_spec import encoder_fingerprint
+from .verify_feedback import check_feedback
 from .verify_files import check_matcher, check_settings, folder_notes
 
 __all__ = ["verify_index"]
@@ -59,6 +60,7 @@ def verify_index(catalog: Catalog, progress: bool | None = None) -> VerifyReport
             advance(1)
     report.faults += check_matcher(catalog)
     report.faults += check_image_passes(catalog)
+    report.faults += check_feedback(catalog)
     settings = list(check_settings(catalog))
     report.faults += settings
     if not settings and not any(fault.shard is not None for fault in report.faults):

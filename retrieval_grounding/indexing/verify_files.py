@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,19 +13,21 @@ from ..matching.calibrate import forget_cosine_calibration, read_cosine_calibrat
 from ..matching.collection import forget_calibrations, read_calibrations
 from ..matching.install import (
     CHECKPOINT_FILE,
-    CURVE_FILES,
-    MATCHER_FILE,
+    chosen_matcher,
     forget_files,
     recorded_checksums,
 )
+from ..matching.names import EARLIER, FOLDER, matcher_files, name_of_file
 from ..matching.pass_record import PASS_FILES, PASS_FOLDER, read_record
 from ..storage.catalog import Catalog
+from ..storage.feedback_file import FEEDBACK_FILE, FEEDBACK_LOCK
 from ..storage.files import as_store_error, file_checksum, is_plain, is_temporary
 from ..storage.open_catalog import CATALOG_FILE
 from ..storage.shard_format import SHARD_FILES
 from ..storage.vectors.metadata import VECTORS_FILES, VectorMetadata, read_metadata, write_metadata
 from .image_passes import forget_image_passes
 from .model_spec import encoder_fingerprint
+from .verify_feedback import repair_feedback
 
 __all__ = ["ASIDE_SUFFIX", "check_matcher", "check_settings", "folder_notes", "repair_files"]
 
@@ -32,15 +35,15 @@ __all__ = ["ASIDE_SUFFIX", "check_matcher", "check_settings", "folder_notes", "r
 ASIDE_SUFFIX = ".damaged"
 
 _SHARDS = "shards"
-_MATCHER_FILES = (MATCHER_FILE, *CURVE_FILES)
 _KNOWN = frozenset(
     (
-        CATALOG_FILE, f"{CATALOG_FILE}-journal", _SHARDS, PASS_FOLDER, ".writer.lock",
-        ".writer.json", CHECKPOINT_FILE, *_MATCHER_FILES,
+        CATALOG_FILE, f"{CATALOG_FILE}-journal", _SHARDS, FOLDER, PASS_FOLDER, ".writer.lock",
+        ".writer.json", CHECKPOINT_FILE, FEEDBACK_FILE, FEEDBACK_LOCK,
     )
 )  # fmt: skip
-_CALIBRATION, _VECTORS, _MATCHER = "calibration", "vectors", "matcher"
+_CALIBRATION, _VECTORS, _MATCHER, _CHOICE = "calibration", "vectors", "matcher", "matcher-in-use"
 _PASSES = "passes"
+_CURVE = re.compile(r"(.+)-curve\.(?:csv|png)")
 
 
 def check_settings(catalog: Catalog) -> Iterator[Fault]:
@@ -49,7 +52,8 @@ def check_settings(catalog: Catalog) -> Iterator[Fault]:
         (_CALIBRATION, read_cosine_calibration, "removed; a build fits a new one"),
         (_CALIBRATION, read_calibrations, "removed; 'calibrate' fits new ones"),
         (_VECTORS, read_metadata, "the vector index is rebuilt from the shards"),
-        (_MATCHER, recorded_checksums, "removed; the matcher's files are moved aside"),
+        (_MATCHER, recorded_checksums, "removed; the matchers' files are moved aside"),
+        (_CHOICE, chosen_matcher, "removed; the index uses what it finds"),
     ):
         try:
             read(catalog)
@@ -58,30 +62,54 @@ def check_settings(catalog: Catalog) -> Iterator[Fault]:
 
 
 def check_matcher(catalog: Catalog) -> Iterator[Fault]:
-    """Check the matcher and the files of its learning curve."""
+    """Check the matchers and the files of their learning curves."""
     try:
         recorded = recorded_checksums(catalog)
+        chosen = chosen_matcher(catalog)
     except StoreError:  # reported by check_settings
         return
-    for name in _MATCHER_FILES:
-        path = catalog.directory / name
-        if not os.path.lexists(path):
-            continue
-        if problem := _problem(catalog, path, recorded.get(name, [])):
+    found = _matchers_files(catalog.directory)
+    for name in found:
+        if problem := _problem(catalog, name, recorded.get(name, [])):
             yield Fault(name, "damaged", problem, f"moved aside, as {name}{ASIDE_SUFFIX}")
+    file = matcher_files(chosen or EARLIER)[0]
+    if chosen is not None and file in recorded and file not in found:
+        yield Fault(file, "missing", "the matcher in use is gone", "the index uses what it finds")
 
 
-def _problem(catalog: Catalog, path: Path, checksums: list[str]) -> str:
-    """Return what is wrong with a file of the matcher; empty if nothing is."""
+def _matchers_files(directory: Path) -> list[str]:
+    """Return what lies in the places of matchers' files, relative to the index, sorted.
+
+    Of each matcher the learning curve comes first, as in the order of names.
+    """
+    names = [name for name in matcher_files(EARLIER) if os.path.lexists(directory / name)]
+    folder = directory / FOLDER
+    if folder.is_symlink() or (os.path.lexists(folder) and not folder.is_dir()):
+        return [*names, FOLDER]
+    if folder.is_dir():
+        inside = (f"{FOLDER}/{path.name}" for path in folder.iterdir())
+        names += [name for name in inside if _matcher_of(name) is not None]
+    return sorted(names)
+
+
+def _matcher_of(file: str) -> str | None:
+    """Return the matcher that a file belongs to by its name, or None."""
+    curve = _CURVE.fullmatch(file)
+    return name_of_file(f"{curve[1]}.safetensors" if curve else file)
+
+
+def _problem(catalog: Catalog, name: str, checksums: list[str]) -> str:
+    """Return what is wrong with a file of a matcher; empty if nothing is."""
+    path = catalog.directory / name
     if not is_plain(path):
         return "it is not a plain file"
     try:
         if checksums and file_checksum(path) not in checksums:
             return "the checksum differs"
-        if path.name == MATCHER_FILE:
-            from ..matching.trained import TrainedMatcher
+        if name_of_file(name) is not None:
+            from ..matching.stored import load_stored
 
-            TrainedMatcher.load(path, "cpu").check(encoder_fingerprint(catalog))
+            load_stored(path, "cpu").network.check(encoder_fingerprint(catalog))
     except OSError as error:
         return f"it cannot be read: {error.strerror}"
     except ModelError as error:
@@ -97,27 +125,27 @@ def folder_notes(catalog: Catalog) -> list[str]:
         recorded, vectors = recorded_checksums(catalog), read_metadata(catalog).file
     except StoreError:  # reported by check_settings
         recorded, vectors = {}, ""
-    for name in _MATCHER_FILES:
-        if name in recorded and not os.path.lexists(directory / name):
+    found = _matchers_files(directory)
+    for name in sorted({*found, *recorded}):
+        if name not in found:
             notes.append(f"{name}: it was trained here, and is gone")
         elif name not in recorded and (directory / name).is_file():
             notes.append(f"{name}: not trained here by this release, so it has no checksum")
     if (directory / CHECKPOINT_FILE).exists():
         notes.append(f"{CHECKPOINT_FILE}: an unfinished training, which resumes if it is repeated")
-    shards = set(catalog.shard_files().values())
-    passes = _recorded_passes(catalog)
-    for folder, known in (
-        (directory, _KNOWN), (directory / _SHARDS, shards), (directory / PASS_FOLDER, passes),
-    ):  # fmt: skip
+    shards = {f"{_SHARDS}/{file}" for file in catalog.shard_files().values()}
+    known = {*_KNOWN, *shards, *found, *_recorded_passes(catalog), vectors}
+    for folder in (directory, directory / FOLDER, directory / _SHARDS, directory / PASS_FOLDER):
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             name = path.relative_to(directory).as_posix()
-            if path.name in known or name == vectors:
+            if name in known:
                 continue
             leftover = is_temporary(path.name)
             leftover |= folder.name == _SHARDS and SHARD_FILES.fullmatch(path.name) is not None
             leftover |= folder.name == PASS_FOLDER and PASS_FILES.fullmatch(path.name) is not None
             leftover |= VECTORS_FILES.fullmatch(name) is not None
-            if path.name.removesuffix(ASIDE_SUFFIX) in _MATCHER_FILES:
+            original = name.removesuffix(ASIDE_SUFFIX)
+            if name != original and (original == FEEDBACK_FILE or _matcher_of(original)):
                 notes.append(f"{name}: moved aside by a repair")
             elif leftover:
                 notes.append(f"{name}: left over from a killed writer; the next one deletes it")
@@ -131,7 +159,9 @@ def _recorded_passes(catalog: Catalog) -> set[str]:
         record = read_record(catalog)
     except StoreError:  # reported by check_image_passes
         return set()
-    return {record.path(catalog.directory, shard).name for shard in record.checksums}
+    return {
+        f"{PASS_FOLDER}/{record.path(catalog.directory, shard).name}" for shard in record.checksums
+    }
 
 
 def repair_files(catalog: Catalog, faults: list[Fault]) -> None:
@@ -140,15 +170,26 @@ def repair_files(catalog: Catalog, faults: list[Fault]) -> None:
     The caller holds the writer's lock.
     """
     kinds = {fault.kind for fault in faults if fault.where == CATALOG_FILE}
-    damaged = {fault.where for fault in faults} & set(_MATCHER_FILES)
-    if _MATCHER in kinds or MATCHER_FILE in damaged:
-        damaged = set(_MATCHER_FILES)
+    if _CHOICE in kinds:
+        catalog.set_setting("matcher_in_use", None)
+    damaged = {fault.where for fault in faults} & set(_matchers_files(catalog.directory))
+    if _MATCHER in kinds:
+        damaged = set(_matchers_files(catalog.directory))
         forget_files(catalog)
+    else:
+        # A matcher whose weights are damaged is moved aside with its learning curve.
+        names = {name for file in damaged if (name := name_of_file(file)) is not None}
+        damaged |= {f for f in _matchers_files(catalog.directory) if _matcher_of(f) in names}
+        gone = {fault.where for fault in faults if fault.kind == "missing"}
+        if damaged or gone:
+            forget_files(catalog, damaged | gone)
     for name in sorted(damaged):
         path = catalog.directory / name
         if os.path.lexists(path):
             with as_store_error(path):
-                path.replace(path.with_name(name + ASIDE_SUFFIX))
+                path.replace(path.with_name(path.name + ASIDE_SUFFIX))
+    if any(fault.where == FEEDBACK_FILE for fault in faults):
+        repair_feedback(catalog)
     if _CALIBRATION in kinds:
         forget_cosine_calibration(catalog)
         forget_calibrations(catalog)

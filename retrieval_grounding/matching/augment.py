@@ -1,4 +1,4 @@
-"""Augmentation of training batches: jittered embeddings, dropped regions and dropped words."""
+"""Augmentation of training batches: embeddings, labels, regions and words."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from torch.nn import functional
 from .batch import ImageBatch
 from .losses import POSITIVE_IOU
 
-__all__ = ["drop_regions", "drop_words", "jitter_embeddings"]
+__all__ = ["confuse_labels", "drop_regions", "drop_words", "jitter_embeddings"]
 
 
 _REGION_DROPOUT = 0.1
 _WORD_DROPOUT = 0.1
+_CONFUSED_IMAGES = 0.35
+_MOST_CONFUSED = 0.5  # share of an image's labels
 
 
 def jitter_embeddings(
@@ -38,6 +40,25 @@ def jitter_embeddings(
     shifted = images.embeddings + amount.to(known.device) * (first - second)
     shifted = functional.normalize(shifted, dim=-1)
     return replace(images, embeddings=shifted.masked_fill(~images.present[..., None], 0))
+
+
+def confuse_labels(images: ImageBatch, random: np.random.Generator) -> ImageBatch:
+    """Give some regions of some images the labels of others, as weak detectors do.
+
+    Whole images and groups keep theirs.
+    """
+    device = images.labels.device
+    count, regions = images.labels.shape
+    amount = random.random((count, 1)) * _MOST_CONFUSED
+    amount *= random.random((count, 1)) < _CONFUSED_IMAGES
+    drawn = torch.from_numpy(random.random((count, regions)) < amount).to(device)
+    single = images.present & ~images.groups
+    single[:, 0] = False
+    known = images.labels[single]
+    if not len(known):
+        return images
+    others = torch.from_numpy(random.integers(0, len(known), (count, regions))).to(device)
+    return replace(images, labels=torch.where(drawn & single, known[others], images.labels))
 
 
 def drop_regions(

@@ -40,6 +40,8 @@ class ImageBatch:
         The class names, embedded as phrases.
     label_members : int64 tensor of shape (k,)
         For the label of a group, the row of its members' label; for others, their own.
+    label_names : sequence of k str
+        The class names; empty if they are not known.
     """
 
     embeddings: torch.Tensor
@@ -51,6 +53,7 @@ class ImageBatch:
     present: torch.Tensor
     label_embeddings: torch.Tensor
     label_members: torch.Tensor
+    label_names: Sequence[str] = ()
 
     @property
     def classes(self) -> torch.Tensor:
@@ -104,6 +107,7 @@ class RegionTensors:
         self._aspects = tensor(sides[:, 0] / sides[:, 1])
         self._offsets = tensor(regions.offsets.astype(np.int64))
         self._label_embeddings = tensor(regions.label_embeddings)
+        self._label_names = regions.label_names
         self._label_members = tensor(_member_codes(regions.label_names))
 
     def __len__(self) -> int:
@@ -132,6 +136,7 @@ class RegionTensors:
             present=present,
             label_embeddings=self._label_embeddings,
             label_members=self._label_members,
+            label_names=self._label_names,
         )
 
 

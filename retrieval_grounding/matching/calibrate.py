@@ -11,11 +11,11 @@ from ..core.types import RowKey
 from ..models.encoder import Encoder
 from ..storage.catalog import Catalog
 from ..storage.region_store import RegionStore
+from .bundled import fits_bundled
 from .calibration import Calibration
 from .dataset import Examples
 from .fit_calibration import fit_calibration
 from .galleries import GalleryQueries, Regions, gallery_sizes, search_galleries
-from .load import bundled_matcher
 from .matcher import CosineMatcher, Matcher
 from .relevance import relevance
 from .statements import make_examples, pseudo_statements
@@ -53,7 +53,7 @@ def calibrate_index(catalog: Catalog, encoder: Encoder) -> None:
     index has twice as many images. Nothing happens if the bundled matcher fits the encoder, or if
     too little is known about the images. The caller holds the writer's lock.
     """
-    if bundled_matcher(encoder.fingerprint, "cpu"):
+    if fits_bundled(encoder.fingerprint):
         return
     keys = dict.fromkeys((image.shard, image.row) for image in catalog.images())
     fitted_to = catalog.parse_setting(_IMAGES_SETTING, lambda value: int(value or 0))

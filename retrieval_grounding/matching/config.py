@@ -41,6 +41,11 @@ class MatcherConfig:
         """Name in tables: ``"matcher"``, or the network's kind if it is not the residual one."""
         return "matcher" if self.kind == "residual" else self.kind
 
+    @property
+    def any_encoder(self) -> bool:
+        """Whether the network serves every encoder: it sees only how similar embeddings are."""
+        return self.kind == "residual" and not self.dimension
+
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
         return asdict(self)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,26 +21,34 @@ from ..storage.region_store import RegionStore
 from ..storage.rows import LiveRow
 from .batch import RegionTensors
 from .calibrate import UNDETECTED, calibrate, descriptions_in
-from .comparison import Comparison, compare, held_out_iou, sample_located
+from .choice import choose, compare_all
+from .comparison import Comparison
 from .config import MatcherConfig
+from .contrasts import add_contrasts
+from .cosine_scale import stored_cosine_scale
 from .dataset import Examples
 from .exit_pairs import exit_pairs
 from .fit_early_exit import fit_early_exit
-from .history import TrainingHistory
+from .fit_result import Fit
+from .held_out import HeldOut
+from .interpolation import networks_on_the_way
+from .label_matcher import label_matcher
 from .matcher import CosineMatcher, Matcher
+from .names import BUNDLED, COSINE, COSINE_LABEL
 from .networks import make_model
 from .options import TrainingOptions
-from .plots import fit_html
+from .recipe import Recipe
 from .region_source import open_regions
-from .residual_model import ResidualModel
+from .residual_model import ResidualModel, set_cosine_scale
 from .split import Split, content_groups, split_examples
 from .statements import Statement, make_examples
+from .stored import StoredMatcher, network_of
 from .trained import TrainedMatcher
 from .trainer import train_model
 from .training_images import TrainingImages
 from .vocabulary import frequent_words
 
-__all__ = ["MIN_IMAGES", "Fit", "fit_matcher"]
+__all__ = ["MIN_IMAGES", "fit_matcher"]
 
 
 MIN_IMAGES = 10
@@ -47,80 +56,7 @@ MIN_IMAGES = 10
 
 _MIN_WORD_COUNT = 8
 _MAX_WORDS = 4000
-
-
-@dataclass(frozen=True, repr=False)
-class Fit:
-    """A fitted matcher and how it was trained.
-
-    Parameters
-    ----------
-    matcher : TrainedMatcher
-        Calibrated if the held-out images allow it.
-    history : TrainingHistory
-        The learning curve.
-    images, expressions : int
-        How many were used, held-out ones included.
-    resident : bool
-        Whether all regions stayed on the device.
-    comparisons : sequence of Comparison
-        The matcher and others on held-out expressions: cosine, and the matcher in use before.
-    problem : str
-        Why the matcher should not be used: training diverged, or ended worse than what there was.
-        Empty if it should.
-    installed : bool
-        Whether the index uses the matcher now.
-    notes : sequence of str
-        What to know about the figures.
-    """
-
-    matcher: TrainedMatcher
-    history: TrainingHistory
-    images: int
-    expressions: int
-    resident: bool
-    comparisons: Sequence[Comparison] = ()
-    problem: str = ""
-    installed: bool = False
-    notes: Sequence[str] = field(default=(), repr=False)
-
-    @property
-    def reason(self) -> str:
-        """Why the index does not use the matcher, in one sentence; empty if it does."""
-        if not self.problem:
-            return ""
-        return f"the trained matcher is not installed: {self.problem}"
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values, for JSON."""
-        best, calibration = self.history.best, self.matcher.calibration
-        return {
-            "kind": self.matcher.config.kind,
-            "images": self.images,
-            "expressions": self.expressions,
-            "epochs": len(self.history.epochs),
-            "best_epoch": None if best is None else best.number,
-            "validation_acc@0.5": None if best is None else best.accuracy,
-            "validation_mean_iou": None if best is None else best.mean_iou,
-            "calibration": None if calibration is None else calibration.as_dict(),
-            "resident": self.resident,
-            "installed": self.installed,
-            "reason": self.reason or None,
-            "held_out": [comparison.as_dict() for comparison in self.comparisons],
-            "notes": list(self.notes),
-        }
-
-    def __repr__(self) -> str:
-        best = self.history.best
-        kept = "" if best is None else f", validation Acc@0.5 {best.accuracy:.3f}"
-        about = f"{counted(self.expressions, 'expression')}, {counted(self.images, 'image')}"
-        state = "installed" if self.installed else "not installed"
-        return f"<Fit {self.matcher.config.kind}: {about}{kept}; {state}>"
-
-    def _repr_html_(self) -> str:
-        """Show the learning curve and the held-out figures in a notebook."""
-        remarks = [text for text in (repr(self).strip("<>"), self.reason, *self.notes) if text]
-        return fit_html(self.history, self.comparisons, remarks)
+_NONE: Mapping[str, Matcher] = MappingProxyType({})
 
 
 def fit_matcher(
@@ -129,11 +65,13 @@ def fit_matcher(
     statements: Sequence[Statement],
     *,
     kind: Literal["residual", "concat"] = "residual",
+    any_encoder: bool = False,
     options: TrainingOptions | None = None,
     device: str = "cpu",
     checkpoint: Path | None = None,
     start: TrainedMatcher | None = None,
-    current: Matcher | None = None,
+    rivals: Mapping[str, Matcher] = _NONE,
+    in_use: str | None = None,
     rows: Mapping[RowKey, LiveRow] | None = None,
     trained_on: str = "",
     undetected: float = UNDETECTED,
@@ -141,9 +79,10 @@ def fit_matcher(
     """Train a matcher on cached features and calibrate it on images that it has not seen.
 
     A tenth of the images decides when training stops, and a tenth calibrates; copies of an image
-    are never on both sides. On these two tenths, the matcher is compared with cosine and with
-    `current`. Regions stay on the device if half of its free memory holds them; otherwise each
-    batch is read from the shards.
+    are never on both sides. On these two tenths it is decided what to combine with the network
+    (see :mod:`.choice`), and the result is compared with cosine, ``cosine+label`` and `rivals`. If
+    people wrote some of the statements, only these count there. Regions stay on the device if half
+    of its free memory holds them; otherwise each batch is read from the shards.
 
     Parameters
     ----------
@@ -155,6 +94,9 @@ def fit_matcher(
         What to learn from.
     kind : str
         ``"residual"`` or ``"concat"``.
+    any_encoder : bool
+        Train a residual network that sees only how similar embeddings are, and so serves every
+        encoder.
     options : TrainingOptions, optional
         How to train.
     device : str
@@ -165,8 +107,10 @@ def fit_matcher(
         Fine-tune this matcher, with its vocabulary and kind, instead of training from scratch.
         Suited to a few hundred expressions. Its training images are not held out, as far as it
         has recorded them and others can be.
-    current : Matcher, optional
-        The matcher in use.
+    rivals : mapping of str to Matcher
+        Others that must not be better: the matcher in use, the bundled one.
+    in_use : str, optional
+        Which of them, or of ``"cosine"`` and ``"cosine+label"``, is in use.
     rows : mapping of (shard, row) to LiveRow, optional
         What the catalog knows about the images; without it, contents are neither compared nor
         recorded.
@@ -179,7 +123,8 @@ def fit_matcher(
     Raises
     ------
     GroundingError
-        If there are statements about fewer than ten images, or fewer than two with boxes.
+        If there are statements about fewer than ten images, or fewer than two with boxes, or if a
+        network of this kind cannot serve any encoder.
     ModelError
         If `start` was trained for a different encoder, or the checkpoint does not fit.
     """
@@ -191,13 +136,21 @@ def fit_matcher(
             f"there are expressions for {counted(contents, 'image')}, and training needs at least "
             f"{MIN_IMAGES}; add more"
         )
+    if any_encoder and kind != "residual":
+        raise GroundingError(f"a {kind} network sees embeddings, so it cannot serve any encoder")
+    scale = stored_cosine_scale(store, keys)
     if start is not None:
-        start.check(encoder.fingerprint)
+        start = start.for_encoder(encoder.fingerprint, scale)
+    if kind == "residual":
+        statements = add_contrasts(statements, options.seed)
     examples = make_examples(statements, keys, encoder)
     regions = open_regions(store, keys, device)
     split = split_examples(examples, groups, _seen(start, keys, rows), options.seed)
     if start is None:
-        matcher = _new_matcher(kind, split.training, encoder, options.seed, device)
+        dimension = 0 if any_encoder else encoder.dimension
+        matcher = _new_matcher(kind, dimension, split.training, encoder, options.seed, device)
+        if scale is not None:
+            set_cosine_scale(matcher.model, scale)
     else:
         matcher = _trainable_copy(start, encoder, device)
     matcher.trained_on = trained_on
@@ -213,30 +166,32 @@ def fit_matcher(
         _origin(keys, rows, encoder),
     )
     matcher.model.requires_grad_(False)
-    if history.diverged is None:
-        fit_early_exit(matcher, exit_pairs(store, keys, split.training, options.seed))
     notes = []
     if split.reused:
         notes.append(
             f"{counted(split.reused, 'held-out image')} had trained the matcher that this one "
             "started from, so its figures on them are too good; add expressions about new images"
         )
-    comparisons: list[Comparison] = []
+    stored, share, comparisons = StoredMatcher(matcher, Recipe()), 1.0, list[Comparison]()
     problem = f"training diverged in epoch {history.diverged}; use a lower --lr than {options.lr}"
     if history.diverged is None:
         try:
-            comparisons, skipped = _compare(matcher, current, store, keys, split, rows, options)
-            notes += skipped
-            unseen = np.unique(split.held_out.image)
-            matcher.calibration = calibrate(
+            decided = _decide(
                 matcher,
+                start,
                 store,
-                [keys[image] for image in unseen.tolist()],
-                split.calibration.of_images(unseen),
-                descriptions_in(examples.of_images(unseen), len(unseen)),
-                options.seed,
-                undetected=undetected,
+                keys,
+                examples,
+                split,
+                rivals,
+                in_use,
+                rows,
+                options,
+                undetected,
             )
+            stored, share, comparisons, more_notes = decided
+            fit_early_exit(matcher, exit_pairs(store, keys, split.training, options.seed))
+            notes += more_notes
             problem = next((c.problem for c in comparisons if c.problem), "")
         except ModelError as error:
             problem = f"{error}, or use a lower --lr than {options.lr}"
@@ -247,10 +202,71 @@ def fit_matcher(
         len(keys),
         len(examples),
         resident,
+        stored,
+        share,
         comparisons=comparisons,
         problem=problem,
         notes=notes,
     )
+
+
+def _decide(
+    matcher: TrainedMatcher,
+    start: TrainedMatcher | None,
+    store: RegionStore,
+    keys: Sequence[RowKey],
+    examples: Examples,
+    split: Split,
+    rivals: Mapping[str, Matcher],
+    in_use: str | None,
+    rows: Mapping[RowKey, LiveRow] | None,
+    options: TrainingOptions,
+    undetected: float,
+) -> tuple[StoredMatcher, float, list[Comparison], list[str]]:
+    """Choose what to make of a trained network, calibrate it, and compare it with others.
+
+    Returns what to store, how far it is from its start, the comparisons, and notes about them. The
+    weights of `matcher` become those that were chosen.
+    """
+    label = label_matcher(store, keys)
+    parts = [split.validation, split.calibration]
+    generated = not any((part.located & ~part.generated).any() for part in parts)
+    if not generated:
+        parts = [part.take(~part.generated) for part in parts]
+    halves = [HeldOut(store, keys, part, options.seed) for part in parts]
+    networks = networks_on_the_way(matcher, start, generated)
+    anchors = {BUNDLED: rivals[BUNDLED]} if BUNDLED in rivals else {}
+    choice = choose(
+        halves, networks, label, {**anchors, COSINE_LABEL: label}, only_anchored=generated
+    )
+    share = choice.candidate.share
+    if share < 1:
+        matcher.model.load_state_dict(networks[share].model.state_dict())
+    others = {**rivals, COSINE: CosineMatcher(), COSINE_LABEL: label}
+    trained = {name: network_of(rival) for name, rival in rivals.items()}
+    fair = {name: ~_seen(network, keys, rows) for name, network in trained.items() if network}
+    comparisons, left_out = compare_all(choice, halves, others, in_use, fair)
+    notes = [
+        f"{'the matcher in use' if name == in_use else name} was trained on all held-out images, "
+        "so the two are not compared"
+        for name in left_out
+    ]
+    stored = StoredMatcher(matcher, choice.candidate.recipe)
+    if stored.recipe.anchor != BUNDLED:  # that has its own calibration
+        unseen = np.unique(split.held_out.image)
+        calibration = calibrate(
+            stored.prepared(),
+            store,
+            [keys[image] for image in unseen.tolist()],
+            parts[1].of_images(unseen),
+            descriptions_in(examples.of_images(unseen), len(unseen)),
+            options.seed,
+            undetected=undetected if generated else 0.0,
+        )
+        stored = replace(stored, calibration=calibration)
+        if stored.recipe.is_plain:
+            matcher.calibration = calibration
+    return stored, share, comparisons, notes
 
 
 def _seen(
@@ -295,51 +311,9 @@ def _origin(keys: Sequence[RowKey], rows: Mapping[RowKey, LiveRow] | None, encod
     return digest.hexdigest()
 
 
-def _compare(
-    matcher: TrainedMatcher,
-    current: Matcher | None,
-    store: RegionStore,
-    keys: Sequence[RowKey],
-    split: Split,
-    rows: Mapping[RowKey, LiveRow] | None,
-    options: TrainingOptions,
-) -> tuple[list[Comparison], list[str]]:
-    """Compare a matcher with cosine and the current one on held-out expressions.
-
-    Returns the comparisons, and a note if the current one cannot be compared.
-    """
-    examples = sample_located(split.held_out, options.seed)
-    stored = _as_stored(matcher)
-    iou = held_out_iou(stored, store, keys, examples)
-    cosine = held_out_iou(CosineMatcher(), store, keys, examples)
-    comparisons = [compare("cosine", examples.image, iou, cosine)]
-    if current is None or isinstance(current, CosineMatcher):
-        return comparisons, []
-    fair = np.ones(len(examples), bool)
-    if isinstance(current, TrainedMatcher):
-        fair = ~_seen(current, keys, rows)[examples.image]
-    if not fair.any():
-        return comparisons, [
-            "the matcher in use was trained on all held-out images, so the two are not compared"
-        ]
-    chosen = examples.take(fair)
-    others = held_out_iou(current, store, keys, chosen)
-    return [
-        compare("the matcher in use", chosen.image, iou[fair], others),
-        *comparisons,
-    ], []
-
-
-def _as_stored(matcher: TrainedMatcher) -> TrainedMatcher:
-    """Return a copy of a matcher with its weights rounded as in its file."""
-    model = copy.deepcopy(matcher.model)
-    for value in model.state_dict().values():
-        value.copy_(value.half())
-    return TrainedMatcher(model.eval(), matcher.config, matcher.vocabulary, matcher.encoder)
-
-
 def _new_matcher(
     kind: Literal["residual", "concat"],
+    dimension: int,
     training: Examples,
     encoder: Encoder,
     seed: int,
@@ -350,7 +324,7 @@ def _new_matcher(
     if kind == "residual":
         texts = [training.phrases.texts[row] for row in training.phrase]
         vocabulary = frequent_words(texts, _MIN_WORD_COUNT, _MAX_WORDS)
-    config = MatcherConfig(kind, encoder.dimension, len(vocabulary))
+    config = MatcherConfig(kind, dimension, len(vocabulary))
     with torch.random.fork_rng(devices=[]):  # the global generator belongs to the user
         torch.default_generator.manual_seed(seed)
         model = make_model(config)

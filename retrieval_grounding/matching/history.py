@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 
 __all__ = ["Epoch", "TrainingHistory"]
 
@@ -25,6 +25,9 @@ class Epoch:
         Share of validation phrases whose best region has an IoU of at least 0.5, 0 to 1.
     mean_iou : float
         Mean IoU of the best regions, 0 to 1.
+    image_recall, box_recall, reciprocal_rank : float
+        R@1, BoxRecall@1 and mean reciprocal rank of the phrases' images among the validation
+        images; see :class:`.measures.Measures`.
     """
 
     number: int
@@ -32,6 +35,9 @@ class Epoch:
     validation_loss: float
     accuracy: float
     mean_iou: float
+    image_recall: float = 0.0
+    box_recall: float = 0.0
+    reciprocal_rank: float = 0.0
 
 
 @dataclass
@@ -52,13 +58,13 @@ class TrainingHistory:
 
     @property
     def best(self) -> Epoch | None:
-        """The epoch whose weights are kept: highest accuracy, then mean IoU, then the first.
+        """The epoch whose weights are kept: highest mean IoU plus mean reciprocal rank.
 
         None if the first epoch diverged.
         """
         return max(
             self.epochs,
-            key=lambda epoch: (epoch.accuracy, epoch.mean_iou, -epoch.number),
+            key=lambda epoch: (epoch.mean_iou + epoch.reciprocal_rank, -epoch.number),
             default=None,
         )
 
@@ -66,7 +72,9 @@ class TrainingHistory:
         """Return a table with one line per epoch."""
         file = io.StringIO()
         writer = csv.writer(file)
-        writer.writerow(["epoch", "loss", "validation_loss", "acc@0.5", "mean_iou"])
-        for e in self.epochs:
-            writer.writerow([e.number, e.loss, e.validation_loss, e.accuracy, e.mean_iou])
+        writer.writerow(
+            ["epoch", "loss", "validation_loss", "acc@0.5", "mean_iou", "r@1", "box_recall@1",
+             "mean_reciprocal_rank"]
+        )  # fmt: skip
+        writer.writerows(astuple(epoch) for epoch in self.epochs)
         return file.getvalue()

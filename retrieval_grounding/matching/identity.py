@@ -12,7 +12,7 @@ import numpy as np
 
 from ..core.version import __version__
 from .config import MATCHER_FORMAT
-from .dataset import Examples
+from .dataset import COLUMNS, PHRASE_COLUMNS, Examples
 from .model import MatcherModel
 from .options import TrainingOptions
 
@@ -36,7 +36,7 @@ def training_identity(
     vocabulary : sequence of str
         The words that it knows.
     training, validation : Examples
-        Phrases, their embeddings, images and boxes.
+        Phrases, their embeddings, images, boxes and weights.
     options : TrainingOptions
         All but `progress` count.
     origin : str
@@ -58,10 +58,10 @@ def training_identity(
         add_json([name, list(value.shape)])
         add(value.detach().cpu().contiguous().numpy().tobytes())
     for examples in (training, validation):
-        used = np.unique(np.concatenate([examples.phrase, examples.mirrored]))
+        used = np.unique(np.concatenate([getattr(examples, name) for name in PHRASE_COLUMNS]))
         used = used[used >= 0]
         add_json([examples.phrases.texts[row] for row in used.tolist()])
         add(np.ascontiguousarray(examples.phrases.embeddings[used]).tobytes())
-        for column in (examples.phrase, examples.mirrored, examples.image, examples.boxes):
-            add(np.ascontiguousarray(column).tobytes())
+        for column in COLUMNS:
+            add(np.ascontiguousarray(getattr(examples, column)).tobytes())
     return digest.hexdigest()

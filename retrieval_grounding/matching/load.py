@@ -1,147 +1,173 @@
-"""The choice of matcher: the index's own, else the bundled one, else cosine."""
+"""Loading a matcher by name, and the choice of one: the index's own, the bundled one, or cosine."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Collection
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from ..core.errors import StoreError
+from ..core.errors import ModelError, StoreError
 from ..models.encoder import Fingerprint
-from ..models.presets import bundled_path
-from ..storage.files import is_regular
-from .calibration import Calibration
-from .install import MATCHER_FILE
+from ..storage.catalog import Catalog
+from ..storage.region_store import RegionStore
+from .bundled import bundled_matcher
+from .calibrate import read_cosine_calibration
+from .collection import with_own_calibration
+from .cosine_scale import stored_cosine_scale
+from .entries import refuse_link
+from .install import chosen_matcher, recorded_checksums
+from .label_matcher import label_matcher
 from .matcher import CosineMatcher, Matcher
-from .matcher_header import DamagedMatcherError, check_encoder, read_header
+from .matcher_header import DamagedMatcherError
+from .names import BUNDLED, COSINE, COSINE_LABEL, EARLIER, matcher_files, own_names
 
 if TYPE_CHECKING:
-    from .trained import TrainedMatcher
+    from .stored import StoredMatcher
 
-__all__ = ["ChosenMatcher", "bundled_matcher", "choose_matcher", "load_matcher"]
+__all__ = [
+    "default_matcher",
+    "is_network",
+    "load_index_matcher",
+    "load_named_matcher",
+]
 
 
 _log = logging.getLogger(__name__)
 
 
-class ChosenMatcher(NamedTuple):
-    """Which matcher an index uses.
+def load_index_matcher(catalog: Catalog, encoder: Fingerprint, device: str) -> Matcher:
+    """Return the matcher that an index uses; see :func:`.entries.matcher_in_use`.
+
+    Its probabilities are those that were fitted to the collection, if there are any. If the index's
+    own matcher is damaged, a warning is logged and the bundled one or cosine is returned.
 
     Parameters
     ----------
-    name : str
-        Its :attr:`.matcher.Matcher.name`.
-    kind : str or None
-        The kind of its network; None if it has none.
-    own : bool
-        Whether it was trained on the index.
-    """
-
-    name: str
-    kind: str | None
-    own: bool
-
-
-class _Trained(Protocol):
-    @property
-    def encoder(self) -> Fingerprint: ...
-
-
-T = TypeVar("T", bound=_Trained)
-
-
-def load_matcher(
-    directory: Path | None,
-    encoder: Fingerprint,
-    device: str,
-    cosine_calibration: Calibration | None = None,
-    checksums: Collection[str] = (),
-) -> Matcher:
-    """Return the best matcher available for embeddings of `encoder`.
-
-    If the index's own matcher is damaged, a warning is logged and the next best is returned.
-
-    Parameters
-    ----------
-    directory : Path or None
-        An index, which may have a matcher of its own.
+    catalog : Catalog
+        Of the index.
     encoder : Fingerprint
-        The encoder that made the embeddings.
+        The encoder that built it.
     device : str
         Where the matcher runs.
-    cosine_calibration : Calibration, optional
-        Used if no trained matcher fits and regions are ranked by cosine.
-    checksums : collection of str
-        Those that the index's matcher may have; empty if they were never recorded.
 
     Raises
     ------
     ModelError
         If the index's matcher was trained for a different encoder or by a different release.
     """
-    from .trained import TrainedMatcher
-
-    def read(path: Path, checksums: Collection[str]) -> TrainedMatcher:
-        return TrainedMatcher.load(path, device, checksums)
-
-    found, _ = _choose(directory, encoder, checksums, read)
-    return found or CosineMatcher(cosine_calibration)
-
-
-def choose_matcher(
-    directory: Path, encoder: Fingerprint, checksums: Collection[str] = ()
-) -> ChosenMatcher:
-    """Return which matcher :func:`load_matcher` would load, without PyTorch.
-
-    The weights are not looked at, except that the file has the recorded checksum.
-    """
-    found, own = _choose(directory, encoder, checksums, lambda *file: read_header(*file)[0])
-    if found is None:
-        return ChosenMatcher(CosineMatcher().name, None, False)
-    return ChosenMatcher(found.config.name, found.config.kind, own)
-
-
-def bundled_matcher(encoder: Fingerprint, device: str) -> TrainedMatcher | None:
-    """Return the matcher that comes with the package, or None if `encoder` is not nano's."""
-    from .trained import TrainedMatcher
-
-    matcher = TrainedMatcher.load(bundled_path("matcher"), device)
-    return matcher if matcher.encoder.matches(encoder) else None
-
-
-def _choose(
-    directory: Path | None,
-    encoder: Fingerprint,
-    checksums: Collection[str],
-    read: Callable[[Path, Collection[str]], T],
-) -> tuple[T | None, bool]:
-    """Return what was read of the best matcher for `encoder`, and whether it is the index's own."""
-    damage: BaseException | None = None
-    if directory is not None:
-        path = directory / MATCHER_FILE
+    while True:
+        before = chosen_matcher(catalog), recorded_checksums(catalog)
+        name = before[0] or EARLIER
+        if before[0] is None and not os.path.lexists(catalog.directory / matcher_files(name)[0]):
+            return default_matcher(encoder, device, catalog)
+        damage: BaseException | None
         try:
-            if is_regular(path):
-                own = read(path, checksums)
-                check_encoder(own.encoder, encoder)
-                return own, True
+            matcher = _load(catalog, name, encoder, device)
         except DamagedMatcherError as error:
             damage = error.__cause__
         except (StoreError, OSError) as error:  # it is a link, a folder, a pipe, or out of reach
             damage = error
-    bundled: T | None = read(bundled_path("matcher"), ())
-    if bundled is not None and not bundled.encoder.matches(encoder):
-        bundled = None
-    instead = "cosine" if bundled is None else "the bundled matcher"
-    if damage is not None:
-        _log.warning(
-            "%s cannot be used (%s), so regions are ranked by %s; "
-            "'retrieval-grounding verify %s --repair' moves it aside",
-            f"{directory}/{MATCHER_FILE}",
-            damage,
-            instead,
-            directory,
+        else:
+            return with_own_calibration(catalog, matcher)
+        if (chosen_matcher(catalog), recorded_checksums(catalog)) == before:
+            break  # else a training has just replaced the file
+    best = default_matcher(encoder, device, catalog)
+    instead = "cosine" if isinstance(best, CosineMatcher) else "the bundled matcher"
+    _log.warning(
+        "%s cannot be used (%s), so regions are ranked by %s; "
+        "'retrieval-grounding verify %s --repair' moves it aside",
+        f"{catalog.directory}/{matcher_files(name)[0]}",
+        damage,
+        instead,
+        catalog.directory,
+    )
+    return best
+
+
+def load_named_matcher(catalog: Catalog, name: str, encoder: Fingerprint, device: str) -> Matcher:
+    """Return a matcher of an index by its name.
+
+    Parameters
+    ----------
+    catalog, encoder, device
+        As for :func:`load_index_matcher`.
+    name : str
+        ``"bundled"``, ``"cosine"``, ``"cosine+label"``, or one of the index's own.
+
+    Raises
+    ------
+    ModelError
+        If there is none of that name, or it does not fit the encoder, or is of a different release.
+    DamagedMatcherError
+        If its file is missing or damaged.
+    StoreError
+        If there is something else in the place of its file.
+    """
+    if name not in (COSINE, COSINE_LABEL, BUNDLED):
+        refuse_link(catalog)
+    own = own_names(catalog.directory)
+    if name not in (COSINE, COSINE_LABEL, BUNDLED, *own):
+        raise ModelError(
+            f"{catalog.directory} has no matcher {name!r}; it has "
+            f"{', '.join([*own, BUNDLED, COSINE, COSINE_LABEL])}"
         )
-    elif bundled is None:
+    return with_own_calibration(catalog, _load(catalog, name, encoder, device))
+
+
+def _load(catalog: Catalog, name: str, encoder: Fingerprint, device: str) -> Matcher:
+    if name == COSINE:
+        return CosineMatcher(read_cosine_calibration(catalog))
+    if name == COSINE_LABEL:
+        keys = dict.fromkeys((image.shard, image.row) for image in catalog.images())
+        with contextlib.closing(RegionStore(catalog)) as store:
+            return label_matcher(store, keys)
+    if name == BUNDLED:
+        bundled = bundled_matcher(encoder, device)
+        if bundled is None:
+            raise ModelError(f"the bundled matcher fits only nano's encoder, and not {encoder}")
+        return bundled
+    return _load_own(catalog, name, encoder, device).prepared()
+
+
+def default_matcher(encoder: Fingerprint, device: str, catalog: Catalog | None = None) -> Matcher:
+    """Return the bundled matcher if it fits embeddings of `encoder`, else cosine.
+
+    Parameters
+    ----------
+    encoder : Fingerprint
+        The encoder that made the embeddings.
+    device : str
+        Where the matcher runs.
+    catalog : Catalog, optional
+        An index, which may have probabilities of its own.
+    """
+    matcher: Matcher | None = bundled_matcher(encoder, device)
+    if matcher is None:
         _log.info("no trained matcher fits embeddings of %s; regions are ranked by cosine", encoder)
-    return bundled, False
+        matcher = CosineMatcher(None if catalog is None else read_cosine_calibration(catalog))
+    return matcher if catalog is None else with_own_calibration(catalog, matcher)
+
+
+def is_network(matcher: Matcher) -> bool:
+    """Return whether a matcher is a trained network, and not a blend of one."""
+    from .trained import TrainedMatcher
+
+    return isinstance(matcher, TrainedMatcher)
+
+
+def _load_own(catalog: Catalog, name: str, encoder: Fingerprint, device: str) -> StoredMatcher:
+    from .stored import load_stored
+
+    refuse_link(catalog)
+    file = matcher_files(name)[0]
+    checksums = recorded_checksums(catalog).get(file, ())
+    matcher = load_stored(catalog.directory / file, device, checksums)
+    matcher.network.check(encoder)
+    if matcher.network.encoder.matches(encoder):
+        return matcher
+    keys = list(dict.fromkeys((image.shard, image.row) for image in catalog.images()))
+    with contextlib.closing(RegionStore(catalog)) as store:
+        scale = stored_cosine_scale(store, keys)
+    return replace(matcher, network=matcher.network.for_encoder(encoder, scale))

@@ -1,19 +1,26 @@
-"""Training losses: listwise within an image, binary per region, and distillation from cosine."""
+"""Training losses: which region, which image, which of two phrases, and whether any."""
 
 from __future__ import annotations
 
 import torch
 from torch.nn import functional
 
-__all__ = ["POSITIVE_IOU", "bce_loss", "distillation_loss", "listwise_loss", "training_loss"]
+__all__ = [
+    "POSITIVE_IOU",
+    "across_images_loss",
+    "bce_loss",
+    "contrast_loss",
+    "listwise_loss",
+    "training_loss",
+]
 
 
 POSITIVE_IOU = 0.4
 """A region that overlaps the target less is a negative."""
 
 _FULL_POSITIVE_IOU = 0.7  # the binary target rises from 0 to 1 between the two
-_COSINE_SCALE = 30.0
-_BCE_WEIGHT = 0.3
+_CONTRAST_WEIGHT = 0.5
+_BCE_WEIGHT = 0.15
 
 
 def listwise_loss(logits: torch.Tensor, iou: torch.Tensor) -> torch.Tensor:
@@ -30,90 +37,144 @@ def listwise_loss(logits: torch.Tensor, iou: torch.Tensor) -> torch.Tensor:
     tensor of shape (e,)
         0 where no region reaches `POSITIVE_IOU`.
     """
-    weights = (iou - POSITIVE_IOU).clamp(min=0)
-    targets = weights / weights.sum(1, keepdim=True).clamp(min=1e-9)
-    log_probs = functional.log_softmax(logits, dim=1).masked_fill(logits == -torch.inf, 0)
-    return -(targets * log_probs).sum(1)
+    shares = _positive_shares(iou)
+    everything = logits.logsumexp(1)
+    return everything * shares.sum(1) - _expected(shares, logits)
 
 
-def distillation_loss(
-    logits: torch.Tensor, cosines: torch.Tensor, present: torch.Tensor
+def across_images_loss(
+    logits: torch.Tensor, others: torch.Tensor, iou: torch.Tensor, located: torch.Tensor
 ) -> torch.Tensor:
-    """Return the cross-entropy to the softmax of scaled cosines, (e,).
+    """Return the cross-entropy to the same regions among those of several images.
 
-    For phrases without a box, the ranking by cosine is the best guess there is, and the residual
-    learns to leave it unchanged.
+    All regions of the other images are negatives. Without a box, every region of the own image is
+    a positive: the phrase is true of something in it.
 
     Parameters
     ----------
-    logits, cosines : tensors of shape (e, n)
-        Scores of the n regions of each example's image, and cosines of region and phrase.
-    present : bool tensor of shape (e, n)
-        False in padding.
+    logits, iou : tensors of shape (e, n)
+        As for :func:`listwise_loss`.
+    others : tensor of shape (e, k)
+        Log-sum-exp of the scores of the regions of k other images, minus infinity for none.
+    located : bool tensor of shape (e,)
+        Whether the example has a box.
+
+    Returns
+    -------
+    tensor of shape (e,)
+        0 where no region reaches `POSITIVE_IOU`, if there is a box.
     """
-    targets = (_COSINE_SCALE * cosines).masked_fill(~present, -torch.inf).softmax(1)
-    log_probs = functional.log_softmax(logits, dim=1).masked_fill(~present, 0)
-    return -(targets * log_probs).sum(1)
+    shares = _positive_shares(iou)
+    own = logits.logsumexp(1)
+    everything = torch.cat([own[:, None], others], 1).logsumexp(1)
+    reached = torch.where(located, shares.sum(1), 1.0)
+    positive = torch.where(located, _expected(shares, logits), own)
+    return everything * reached - positive
+
+
+def contrast_loss(
+    logits: torch.Tensor, false_logits: torch.Tensor, iou: torch.Tensor, located: torch.Tensor
+) -> torch.Tensor:
+    """Return the logistic loss of a true phrase and a false one on the same region, (c,).
+
+    The region is the one that overlaps the target most. Without a box, it is the image as a whole.
+
+    Parameters
+    ----------
+    logits, false_logits : tensors of shape (c, n)
+        Scores of the n regions of an image for both phrases.
+    iou : tensor of shape (c, n)
+        IoU of the regions with the target of the true phrase.
+    located : bool tensor of shape (c,)
+        Whether there is a box.
+    """
+    best = iou.argmax(1, keepdim=True)
+    of_region = (false_logits.gather(1, best) - logits.gather(1, best))[:, 0]
+    of_image = false_logits.logsumexp(1) - logits.logsumexp(1)
+    losses = functional.softplus(torch.where(located, of_region, of_image))
+    known = ~located | (iou.amax(1) > POSITIVE_IOU)
+    return losses.masked_fill(~known, 0)
 
 
 def bce_loss(
-    logits: torch.Tensor, iou: torch.Tensor, located: torch.Tensor, present: torch.Tensor
+    logits: torch.Tensor, present: torch.Tensor, iou: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Return the binary cross-entropy, summed over the regions of each pair, (pairs,).
+    """Return the binary cross-entropies of the regions of pairs of phrase and image, summed, (k,).
 
-    The first e pairs are examples: phrases with their own images. The others are negatives:
-    phrases with images that do not show what they describe. For an example without a box only the
-    highest-scoring region counts, as a positive, since one region must be the target.
+    Parameters
+    ----------
+    logits : tensor of shape (k, n)
+        Scores of the n regions of each pair's image.
+    present : bool tensor of shape (k, n)
+        False in padding.
+    iou : tensor of shape (k, n), optional
+        IoU of the regions with the target; without it, every region is a negative.
+    """
+    known = logits.masked_fill(~present, 0)
+    if iou is None:
+        losses = functional.softplus(known)
+    else:
+        targets = ((iou - POSITIVE_IOU) / (_FULL_POSITIVE_IOU - POSITIVE_IOU)).clamp(0, 1)
+        losses = functional.binary_cross_entropy_with_logits(known, targets, reduction="none")
+    return losses.masked_fill(~present, 0).sum(1)
+
+
+def training_loss(
+    logits: torch.Tensor,
+    iou: torch.Tensor,
+    located: torch.Tensor,
+    present: torch.Tensor,
+    contrasted: torch.Tensor,
+    foreign: torch.Tensor,
+) -> torch.Tensor:
+    """Return the loss that training minimizes, a scalar.
+
+    The pairs of phrase and image are the e examples with their own images; then false phrases with
+    the images of some examples; then examples with other images.
 
     Parameters
     ----------
     logits : tensor of shape (pairs, n)
-        Scores of the n regions of each pair's image.
+        Scores of the n regions of each pair's image, minus infinity in padding.
     iou : tensor of shape (e, n)
         IoU of the regions with the target.
     located : bool tensor of shape (e,)
         Whether the example has a box.
     present : bool tensor of shape (pairs, n)
         False in padding.
+    contrasted : int64 tensor of shape (c,)
+        The example that each false phrase contradicts.
+    foreign : bool tensor of shape (e, k)
+        Which of up to k other images each example is paired with, row by row.
     """
-    examples = len(iou)
-    best = functional.one_hot(logits[:examples].argmax(1), logits.shape[1]).bool()
-    positives = ((iou - POSITIVE_IOU) / (_FULL_POSITIVE_IOU - POSITIVE_IOU)).clamp(0, 1)
-    targets = torch.zeros_like(logits)
-    targets[:examples] = torch.where(located[:, None], positives, best.float())
-    counted = present.clone()
-    counted[:examples] &= located[:, None] | best
-    losses = functional.binary_cross_entropy_with_logits(
-        logits.masked_fill(~counted, 0), targets, reduction="none"
-    )
-    return losses.masked_fill(~counted, 0).sum(1)
+    examples, false = len(iou), len(contrasted)
+    own, false_logits = logits[:examples], logits[examples : examples + false]
+    other_logits = logits[examples + false :]
+    own_present = present[:examples]
+    iou = iou.masked_fill(~own_present, 0)
+    others = logits.new_full(foreign.shape, -torch.inf)
+    others = others.masked_scatter(foreign, other_logits.logsumexp(1))
+    reached = located & (iou.amax(1) > POSITIVE_IOU)
+    loss = _mean(listwise_loss(own, iou), reached)
+    loss = loss + _mean(across_images_loss(own, others, iou, located), reached | ~located)
+    if false:
+        losses = contrast_loss(own[contrasted], false_logits, iou[contrasted], located[contrasted])
+        loss = loss + _CONTRAST_WEIGHT * losses.mean()
+    binary = _mean(bce_loss(own, own_present, iou), located)
+    if len(other_logits):
+        binary = binary + bce_loss(other_logits, present[examples + false :]).mean()
+    return loss + _BCE_WEIGHT * binary
 
 
-def training_loss(
-    logits: torch.Tensor,
-    cosines: torch.Tensor,
-    iou: torch.Tensor,
-    located: torch.Tensor,
-    present: torch.Tensor,
-) -> torch.Tensor:
-    """Return the loss that training minimizes, a scalar.
+def _positive_shares(iou: torch.Tensor) -> torch.Tensor:
+    """Return how a target is shared by the regions that overlap it; zeros if none does."""
+    weights = (iou - POSITIVE_IOU).clamp(min=0)
+    return weights / weights.sum(1, keepdim=True).clamp(min=1e-9)
 
-    It is the mean over examples of the listwise loss, or of the distillation loss where there is
-    no box, plus a weighted :func:`bce_loss`.
 
-    Parameters
-    ----------
-    logits, iou, located, present : tensors
-        As for :func:`bce_loss`.
-    cosines : tensor of shape (e, n)
-        As for :func:`distillation_loss`.
-    """
-    examples = len(iou)
-    iou = iou.masked_fill(~present[:examples], 0)
-    ranking = torch.where(
-        located,
-        listwise_loss(logits[:examples], iou),
-        distillation_loss(logits[:examples], cosines, present[:examples]),
-    )
-    binary = bce_loss(logits, iou, located, present)
-    return ranking.mean() + _BCE_WEIGHT * binary.sum() / (2 * examples)
+def _expected(shares: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    return (shares * logits.masked_fill(shares == 0, 0)).sum(1)
+
+
+def _mean(losses: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
+    return (losses * counted).sum() / counted.sum().clamp(min=1)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Collection
 from pathlib import Path
 
 import torch
 from safetensors.torch import load as load_tensors
 
-from ..storage.files import file_checksum
 from .early_exit import EarlyExit
 from .matcher_header import MatcherHeader, damage_reported, read_header
 from .model import MatcherModel
@@ -24,8 +22,8 @@ _EARLY = "early."
 
 def read_matcher_file(
     path: Path, checksums: Collection[str] = ()
-) -> tuple[MatcherHeader, MatcherModel, str]:
-    """Return the header of a matcher's file, its network, and the checksum of the file.
+) -> tuple[MatcherHeader, MatcherModel]:
+    """Read the file of a matcher.
 
     Parameters
     ----------
@@ -53,8 +51,7 @@ def read_matcher_file(
             if isinstance(model, ResidualModel) and any(n.startswith(_EARLY) for n in tensors):
                 model.early = EarlyExit(model.width)  # optional: without, regions are all scored
         model.load_state_dict(_as_floats(tensors, model), assign=True)
-    checksum = file_checksum(io.BytesIO(data))
-    return header, model.eval().requires_grad_(False), checksum
+    return header, model.eval().requires_grad_(False)
 
 
 def _as_floats(tensors: dict[str, torch.Tensor], model: MatcherModel) -> dict[str, torch.Tensor]:

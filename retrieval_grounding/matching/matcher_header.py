@@ -19,6 +19,7 @@ from ..models.encoder import Fingerprint
 from ..storage.files import file_checksum, open_regular
 from .calibration import Calibration
 from .config import MATCHER_FORMAT, MatcherConfig
+from .recipe import Recipe
 from .training_images import TrainingImages
 
 __all__ = [
@@ -42,7 +43,11 @@ class DamagedMatcherError(ModelError):
 
 @dataclass(frozen=True)
 class MatcherHeader:
-    """What a matcher's file says beside its weights; see :class:`.trained.TrainedMatcher`."""
+    """What a matcher's file says beside its weights; see :class:`.trained.TrainedMatcher`.
+
+    `recipe` says what is combined with the network; None if nothing is. The calibration is that of
+    the combination.
+    """
 
     config: MatcherConfig
     vocabulary: list[str]
@@ -50,6 +55,11 @@ class MatcherHeader:
     calibration: Calibration | None
     trained_on: str
     images: TrainingImages | None
+    recipe: Recipe | None = None
+
+    def check(self, encoder: Fingerprint) -> None:
+        """Refuse embeddings that the matcher cannot score; see :func:`check_encoder`."""
+        check_encoder(self.config, self.encoder, encoder)
 
 
 @contextlib.contextmanager
@@ -109,6 +119,7 @@ def read_header(path: Path, checksums: Collection[str] = ()) -> tuple[MatcherHea
         vocabulary = _parse_vocabulary(description["vocabulary"], config.words)
         encoder = {name: _text(part) for name, part in description["encoder"].items()}
         calibration, images = description["calibration"], description.get("images")
+        recipe = description.get("recipe")
         header = MatcherHeader(
             config,
             vocabulary,
@@ -116,19 +127,20 @@ def read_header(path: Path, checksums: Collection[str] = ()) -> tuple[MatcherHea
             None if calibration is None else Calibration.from_dict(calibration),
             _text(description["trained_on"]),
             None if images is None else TrainingImages.from_dict(images),
+            None if recipe is None else Recipe.from_dict(recipe),
         )
     return header, data
 
 
-def check_encoder(trained_with: Fingerprint, encoder: Fingerprint) -> None:
-    """Refuse a matcher for embeddings of a different encoder.
+def check_encoder(config: MatcherConfig, trained_with: Fingerprint, encoder: Fingerprint) -> None:
+    """Refuse a matcher for embeddings of a different encoder, unless it serves any.
 
     Raises
     ------
     ModelError
-        If `encoder` is not the one that the matcher was trained with.
+        If `encoder` is not the one that the matcher was trained with, and it needs that one.
     """
-    if not trained_with.matches(encoder):
+    if not config.any_encoder and not trained_with.matches(encoder):
         raise ModelError(
             f"the matcher was trained on embeddings of {trained_with}, but these are of "
             f"{encoder}; train it again with 'retrieval-grounding train'"

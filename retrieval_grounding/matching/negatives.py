@@ -1,84 +1,221 @@
-"""Negative images for phrases: random ones, and hard ones that cosine mistakes for a match."""
+"""Which images of a batch certainly do not show what a phrase describes, and a draw of them.
+
+On photographs of daily life, a random other image shows what a phrase means in a third of all
+cases. Taken for a negative, it would teach the network to doubt what is right.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+import numpy.typing as npt
 import torch
 
+from ..core.colors import COLORS
+from ..core.groups import MIN_MEMBER_SCORE
 from .batch import ImageBatch
+from .contrasts import words_said
+from .dataset import Examples
+from .language.parse import parse_phrase
+from .language.words import singular
+from .phrase_batch import NOUN, PhraseBatch
+from .pseudo.meanings import classes_meant
 
-__all__ = ["hard_negatives", "random_negatives"]
+__all__ = ["Mentions", "draw_negatives", "may_show"]
 
 
-_COSINE_SCALE = 15.0  # the higher, the more often the most similar image is drawn
-_MIN_SCORE = 0.08  # detections below it say nothing
+_SAME_MEANING = 0.55  # of the way from two unrelated nouns to twice the same
+_COLOR_SHARE = 0.06
+_SENTENCE = 7  # words, from which a statement says more than that there is such a thing
+_SAMPLE = 1000  # nouns, to measure how similar unrelated ones are
+_MAX_BASELINE = 0.95
 
 
-def random_negatives(
-    image_index: torch.Tensor, count: int, random: np.random.Generator
-) -> torch.Tensor:
-    """Return for each example an image other than its own, int64 (e,).
+class Mentions:
+    """What the examples say about images: words, and colors.
 
     Parameters
     ----------
-    image_index : int64 tensor of shape (e,)
-        Image of each example.
-    count : int
-        Number of images, at least 2.
-    random : numpy.random.Generator
-        Draws the images.
+    examples : Examples
+        e examples; all that are known about their images.
     """
-    steps = torch.from_numpy(random.integers(1, count, len(image_index)))
-    return (image_index + steps.to(image_index.device)) % count
+
+    def __init__(self, examples: Examples) -> None:
+        count = len(examples.phrases)
+        ids: dict[str, int] = {}
+        self._noun = np.full(count, -1, np.int64)
+        self._sentence = np.zeros(count, bool)
+        colors = np.zeros((count, len(COLORS)), bool)
+        said: dict[int, list[int]] = {}
+        for row in np.unique(examples.phrase).tolist():
+            text = examples.phrases.texts[row]
+            parts = parse_phrase(text)
+            words = words_said(text)
+            said[row] = [ids.setdefault(word, len(ids)) for word in sorted(words)]
+            colors[row, list(parts.colors)] = True
+            self._sentence[row] = len(parts.words) >= _SENTENCE
+            if parts.named:
+                noun = singular(parts.noun.split()[-1])
+                self._noun[row] = ids.setdefault(noun, len(ids))
+        self.words = list(ids)
+        images = int(examples.image.max(initial=-1)) + 1
+        self._colors = np.zeros((images, len(COLORS)), bool)
+        np.logical_or.at(self._colors, examples.image, colors[examples.phrase])
+        spoken = [said[row] for row in examples.phrase.tolist()]
+        of_image = np.repeat(examples.image, list(map(len, spoken))).astype(np.int64)
+        numbers = np.array([word for words in spoken for word in words], np.int64)
+        pairs: npt.NDArray[np.int64] = np.unique(np.stack([of_image, numbers]), axis=1)
+        self._said = pairs[1]
+        self._starts = np.searchsorted(pairs[0], np.arange(images + 1))
+        self.baseline = _baseline(examples)
+
+    def nouns(self, phrases: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return the number of each phrase's noun among `words`, -1 without one."""
+        return self._noun[phrases]
+
+    def sentences(self, phrases: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Return whether each phrase has the length of a sentence."""
+        return self._sentence[phrases]
+
+    def said(self, images: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Return which words are said about images, (m, words)."""
+        table = np.zeros((len(images), len(self.words)), bool)
+        for row, image in enumerate(images.tolist()):
+            table[row, self._said[self._starts[image] : self._starts[image + 1]]] = True
+        return table
+
+    def colors(self, images: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Return which colors are said to be in images, (m, 11)."""
+        return self._colors[images]
+
+
+def _baseline(examples: Examples) -> float:
+    """Return the mean cosine of different nouns, which differs between encoders."""
+    parts = examples.phrases.parts
+    table = examples.phrases.embeddings if parts is None else parts[:, NOUN - 1]
+    nouns = np.unique(np.asarray(table[:_SAMPLE], np.float32), axis=0)
+    nouns = nouns[nouns.any(axis=1)]
+    if len(nouns) < 2:
+        return 0.0
+    cosines = (np.square(nouns.sum(axis=0)).sum() - len(nouns)) / (len(nouns) * (len(nouns) - 1))
+    return float(np.clip(cosines, 0, _MAX_BASELINE))
+
+
+class LabelMeanings:
+    """Which nouns may mean which labels, as a table that grows with the labels met.
+
+    Parameters
+    ----------
+    nouns : sequence of w str
+        In the singular.
+    """
+
+    def __init__(self, nouns: Sequence[str]) -> None:
+        self._meant = [classes_meant(noun) for noun in nouns]
+        self._table = np.zeros((len(nouns) + 1, 0), bool)  # the last row is for no noun
+
+    def table(self, labels: Sequence[str]) -> npt.NDArray[np.bool_]:
+        """Return whether each noun may mean each of k labels, (w + 1, k)."""
+        known = self._table.shape[1]
+        if len(labels) > known:
+            columns = [self._column(label) for label in labels[known:]]
+            self._table = np.concatenate([self._table, np.stack(columns, 1)], axis=1)
+        return self._table[:, : len(labels)]
+
+    def _column(self, label: str) -> npt.NDArray[np.bool_]:
+        names = {label.lower(), singular(label.lower().split(" ")[-1])}
+        return np.array([bool(names & meant) for meant in self._meant] + [False])
 
 
 @torch.no_grad()
-def hard_negatives(
-    phrases: torch.Tensor,
+def may_show(
+    mentions: Mentions,
+    meanings: LabelMeanings,
+    examples: Examples,
+    phrases: PhraseBatch,
+    image_numbers: npt.NDArray[np.int64],
     images: ImageBatch,
     image_index: torch.Tensor,
-    iou: torch.Tensor,
-    located: torch.Tensor,
-    random: np.random.Generator,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draw images that match by cosine but do not show the target: "orange", and a box of apples.
+) -> torch.Tensor:
+    """Return whether an image may show what a phrase describes, bool (e, m).
 
-    An image in which the target's label was detected may well show what the phrase describes, so
-    it is never drawn; for a group, that is the label of its members. Examples without a box have no
-    label, and get no hard negative; neither do those for which no image is left.
+    It may if a detected label is what the noun means, or the noun, or one with the same meaning, is
+    among the words said about the image. It does not if the phrase names a color that no region of
+    such a label has, and nobody says so. A sentence without a box is about its own image.
 
     Parameters
     ----------
-    phrases : float tensor of shape (e, d)
-        Embedding of each example's phrase.
+    mentions : Mentions
+        What all examples say about all images.
+    meanings : LabelMeanings
+        Of ``mentions.words``.
+    examples : Examples
+        The e examples of the batch.
+    phrases : PhraseBatch
+        Their phrases.
+    image_numbers : int64 array of shape (m,)
+        The images of the batch, as the examples number them.
     images : ImageBatch
-        m images of n regions.
+        Their regions.
     image_index : int64 tensor of shape (e,)
-        Image of each example.
-    iou : tensor of shape (e, n)
-        IoU of the regions of each example's image with its target.
-    located : bool tensor of shape (e,)
-        Whether the example has a box.
+        The example's own image among these.
+    """
+    device = images.present.device
+    count = len(image_numbers)
+
+    def tensor(array: npt.NDArray[np.bool_]) -> torch.Tensor:
+        return torch.from_numpy(array).to(device)
+
+    noun = mentions.nouns(examples.phrase)
+    said = tensor((mentions.said(image_numbers)[:, noun] & (noun >= 0)).T.copy())
+    nouns = phrases.parts[:, NOUN]
+    alike = _same_meaning(nouns @ nouns.T, mentions.baseline)
+    own = torch.nn.functional.one_hot(image_index, count).to(nouns.dtype)
+    said |= alike.to(nouns.dtype) @ own > 0
+
+    fits = tensor(meanings.table(images.label_names)[noun])
+    fits = fits | _same_meaning(nouns @ images.label_embeddings.T, mentions.baseline)
+    detected = images.present & (images.scores >= MIN_MEMBER_SCORE)
+    meant = fits[:, images.classes] & detected
+    shown = meant.any(-1)
+
+    named = phrases.colors.any(1)
+    colored = torch.einsum("ec,mnc->emn", phrases.colors, images.colors) >= _COLOR_SHARE
+    said_colors = tensor(mentions.colors(image_numbers)).to(phrases.colors.dtype)
+    has_color = (meant & colored).any(-1) | (phrases.colors @ said_colors.T > 0)
+    possible = (said | shown) & ~(named[:, None] & shown & ~has_color)
+
+    whole = tensor(mentions.sentences(examples.phrase) & ~examples.located)
+    return (possible & ~whole[:, None]) | (own > 0)
+
+
+def draw_negatives(
+    excluded: torch.Tensor, count: int, random: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw up to `count` images for each of e examples.
+
+    Parameters
+    ----------
+    excluded : bool tensor of shape (e, m)
+        Images that are not drawn.
+    count : int
+        How many to draw, if there are so many.
     random : numpy.random.Generator
         Draws the images.
 
     Returns
     -------
-    examples, negatives : int64 tensors of shape (h,)
-        Numbers of examples, and an image for each.
+    images : int64 tensor of shape (e, k)
+        Numbers of images, all different in a row; k is at most `count`.
+    drawn : bool tensor of shape (e, k)
+        False where no image was left.
     """
-    cosines = torch.einsum("ed,mnd->emn", phrases, images.embeddings)
-    similarity = cosines.masked_fill(~images.present, -1).amax(-1)
-    target = iou.argmax(1)  # region 0, the whole image, if the detector missed the target
-    target_class = images.classes[image_index].gather(1, target[:, None])
-    detected = images.present & (images.scores > _MIN_SCORE)
-    excluded = ((images.classes[None] == target_class[:, None]) & detected).any(-1)
-    excluded.scatter_(1, image_index[:, None], True)
-    # Adding Gumbel noise and taking the maximum samples from a softmax over the images.
-    noise = torch.from_numpy(random.gumbel(size=tuple(similarity.shape)).astype(np.float32))
-    priority = (_COSINE_SCALE * similarity + noise.to(similarity.device)).masked_fill(
-        excluded, -torch.inf
-    )
-    eligible = located & (target > 0) & ~excluded.all(1)
-    examples = torch.nonzero(eligible)[:, 0]
-    return examples, priority[examples].argmax(1)
+    priority = torch.from_numpy(random.random(tuple(excluded.shape), np.float32))
+    priority = priority.to(excluded.device).masked_fill(excluded, -1)
+    best = priority.topk(min(count, excluded.shape[1]), dim=1)
+    return best.indices, best.values >= 0
+
+
+def _same_meaning(cosines: torch.Tensor, baseline: float) -> torch.Tensor:
+    return cosines >= baseline + _SAME_MEANING * (1 - baseline)

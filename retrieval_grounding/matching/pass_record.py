@@ -28,16 +28,16 @@ class PassRecord:
 
     Parameters
     ----------
+    source : str or None
+        What the matcher in use was read from: the checksum of its file, or its name.
     matcher : str or None
-        Checksum of the matcher's file whose passes they are; None if there are none.
-    useful : bool
-        Whether that matcher uses them.
+        Identity of that matcher, whose passes they are; None if it has none.
     checksums : mapping of int to str
         Those of the files, by shard.
     """
 
+    source: str | None = None
     matcher: str | None = None
-    useful: bool = True
     checksums: Mapping[int, str] = field(default_factory=dict)
 
     def path(self, directory: Path, shard: int) -> Path:
@@ -61,8 +61,8 @@ def write_record(catalog: Catalog, record: PassRecord) -> None:
     catalog.set_setting(
         _SETTING,
         {
+            "source": record.source,
             "matcher": record.matcher,
-            "useful": record.useful,
             "files": {str(shard): checksum for shard, checksum in record.checksums.items()},
         },
     )
@@ -71,10 +71,12 @@ def write_record(catalog: Catalog, record: PassRecord) -> None:
 def _parse(value: Any) -> PassRecord:
     if value is None:
         return PassRecord()
-    matcher, files = value["matcher"], dict(value["files"])
+    source, matcher, files = value["source"], value["matcher"], dict(value["files"])
     for checksum in ([] if matcher is None else [matcher]) + list(files.values()):
         if not isinstance(checksum, str) or _CHECKSUM.fullmatch(checksum) is None:
             raise ValueError("an impossible checksum of an image pass")
     return PassRecord(
-        matcher, bool(value["useful"]), {int(shard): own for shard, own in files.items()}
+        None if source is None else str(source),
+        matcher,
+        {int(shard): own for shard, own in files.items()},
     )

@@ -13,7 +13,7 @@ from ..core.phrases import Phrases
 from .language.parse import parse_phrase
 from .vocabulary import PADDING, UNKNOWN
 
-__all__ = ["MAX_WORDS", "PARTS", "PhraseBatch", "make_phrase_batch"]
+__all__ = ["MAX_WORDS", "NOUN", "PARTS", "PhraseBatch", "make_phrase_batch"]
 
 
 PARTS = 4
@@ -22,7 +22,8 @@ PARTS = 4
 MAX_WORDS = 16
 """Words of a phrase that are read; the later ones count only in its embedding."""
 
-_CORE, _NOUN = 1, 2
+NOUN = 2
+"""Which of the parts is the noun."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,10 @@ class PhraseBatch:
     def to(self, device: torch.device) -> PhraseBatch:
         """Return the batch on a device."""
         return replace(self, **{name: value.to(device) for name, value in vars(self).items()})
+
+    def first(self, count: int) -> PhraseBatch:
+        """Return the first `count` phrases."""
+        return replace(self, **{name: value[:count] for name, value in vars(self).items()})
 
     def without_words(self, dropped: torch.Tensor) -> PhraseBatch:
         """Return the batch with all words of the `dropped` phrases, (p,) bool, unknown."""

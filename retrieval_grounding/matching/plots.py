@@ -15,7 +15,7 @@ __all__ = ["fit_html", "plot_history"]
 
 
 def plot_history(history: TrainingHistory) -> bytes:
-    """Return a PNG with losses on the left and validation accuracy on the right, by epoch."""
+    """Return a PNG with losses on the left and validation measures on the right, by epoch."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -28,6 +28,7 @@ def plot_history(history: TrainingHistory) -> bytes:
     losses.set(xlabel="epoch", ylabel="loss")
     accuracies.plot(numbers, [epoch.accuracy for epoch in epochs], label="Acc@0.5")
     accuracies.plot(numbers, [epoch.mean_iou for epoch in epochs], label="mean IoU")
+    accuracies.plot(numbers, [epoch.reciprocal_rank for epoch in epochs], label="mean 1/rank")
     if history.best is not None:
         accuracies.axvline(history.best.number, linestyle=":", color="gray", label="best epoch")
     accuracies.set(xlabel="epoch", ylabel="validation")

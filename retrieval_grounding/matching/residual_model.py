@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 from torch.nn import functional
@@ -21,7 +23,7 @@ from .phrase_batch import PhraseBatch
 from .similarities import SIMILARITY_FEATURES, SimilarityScale
 from .word_encoder import WordEncoder
 
-__all__ = ["EncodedImages", "ResidualModel"]
+__all__ = ["EncodedImages", "ResidualModel", "set_cosine_scale"]
 
 
 _DROPOUT = 0.1
@@ -181,3 +183,9 @@ class ResidualModel(MatcherModel):
         shares = scores.masked_fill(~present, -torch.inf).softmax(-1)
         read: torch.Tensor = shares @ values[phrase_index]
         return read
+
+
+def set_cosine_scale(model: MatcherModel, scale: npt.NDArray[np.float32]) -> None:
+    """Let a network standardize cosines by `scale`, (4,); other networks take them as they are."""
+    if isinstance(model, ResidualModel):
+        model.similar.statistics.copy_(torch.from_numpy(scale))

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ..core.errors import GroundingError
 from ..core.types import RowKey
 from ..storage.rows import LiveRow
-from .dataset import Examples
+from .dataset import COLUMNS, Examples
 
 __all__ = ["Split", "content_groups", "split_examples"]
 
@@ -43,10 +43,7 @@ class Split:
         first, second = self.validation, self.calibration
         return Examples(
             first.phrases,
-            *(
-                np.concatenate([getattr(first, name), getattr(second, name)])
-                for name in ("phrase", "mirrored", "image", "boxes")
-            ),
+            *(np.concatenate([getattr(first, name), getattr(second, name)]) for name in COLUMNS),
         )
 
 
@@ -79,8 +76,9 @@ def split_examples(
 ) -> Split:
     """Hold out a tenth of the contents for validation and a tenth for calibration.
 
-    Images that the matcher to start from was trained on stay in training, as long as at least two
-    others can be held out.
+    They are drawn from images about which people wrote located phrases, if there are two; if not,
+    from images with generated ones. Images that the matcher to start from was trained on stay in
+    training, as long as at least two others can be held out.
 
     Parameters
     ----------
@@ -98,7 +96,9 @@ def split_examples(
     GroundingError
         If no example has a box.
     """
-    located = np.unique(groups[examples.image[examples.located]])
+    located = np.unique(groups[examples.image[examples.located & ~examples.generated]])
+    if len(located) < 2:
+        located = np.unique(groups[examples.image[examples.located]])
     if len(located) < 2:
         raise GroundingError(
             f"boxes are known for expressions about {len(located)} different images, and training "

@@ -38,25 +38,38 @@ class Statement:
     box : tuple of 4 float, or None
         Corners of the target, as fractions of the image's width and height; None if the phrase
         describes the image but its target has no known box.
+    weight : float
+        How often training meets it in an epoch, on average.
+    generated : bool
+        Whether a program made the phrase; people wrote it otherwise.
+    contrast : str
+        A phrase that is false of the target; empty if none is known. See :mod:`.contrasts`.
     """
 
     key: RowKey
     phrase: str
     box: tuple[float, float, float, float] | None
+    weight: float = 1.0
+    generated: bool = False
+    contrast: str = ""
 
 
-def resolved_statements(resolved: Resolved) -> list[Statement]:
-    """Return the expressions of a file as statements."""
+def resolved_statements(resolved: Resolved, weight: float = 1.0) -> list[Statement]:
+    """Return the expressions of a file as statements of some weight."""
     statements = []
     for expression, image in resolved.pairs:
         x1, y1, x2, y2 = expression.box
         box = (x1 / image.width, y1 / image.height, x2 / image.width, y2 / image.height)
-        statements.append(Statement((image.shard, image.row), expression.phrase, box))
+        statements.append(Statement((image.shard, image.row), expression.phrase, box, weight))
     return statements
 
 
 def pseudo_statements(
-    store: RegionStore, keys: Iterable[RowKey], seed: int, encoder: Encoder | None = None
+    store: RegionStore,
+    keys: Iterable[RowKey],
+    seed: int,
+    encoder: Encoder | None = None,
+    weight: float = 1.0,
 ) -> list[Statement]:
     """Return pseudo-queries for the images at `keys`; see :mod:`.pseudo.generate`.
 
@@ -75,7 +88,7 @@ def pseudo_statements(
         whole_images = table.boxes[table.offsets[queries.images]]
         boxes = table.boxes[queries.rows] / np.tile(whole_images[:, 2:], 2)
         for image, phrase, box in zip(queries.images, queries.phrases, boxes.tolist(), strict=True):
-            statements.append(Statement(table_keys[image], phrase, tuple(box)))
+            statements.append(Statement(table_keys[image], phrase, tuple(box), weight, True))
     return statements
 
 
@@ -96,16 +109,20 @@ def make_examples(
     encoder : Encoder
         Embeds the phrases.
     """
-    mirrored = {statement.phrase: mirror_phrase(statement.phrase) for statement in statements}
+    said = dict.fromkeys(text for s in statements for text in (s.phrase, s.contrast) if text)
+    mirrored = {text: mirror_phrase(text) or "" for text in said}
     texts = list(dict.fromkeys([*mirrored, *(text for text in mirrored.values() if text)]))
-    phrase_rows = {text: row for row, text in enumerate(texts)}
+    row_of = {text: row for row, text in enumerate(texts)} | {"": -1}
+    mirrored_row_of = {text: row_of[other] for text, other in mirrored.items()} | {"": -1}
     image_numbers = {key: number for number, key in enumerate(keys)}
     return Examples(
         phrases=embed_phrases(encoder, texts),
-        phrase=np.array([phrase_rows[s.phrase] for s in statements], np.int64),
-        mirrored=np.array(
-            [phrase_rows.get(mirrored[s.phrase] or "", -1) for s in statements], np.int64
-        ),
+        phrase=np.array([row_of[s.phrase] for s in statements], np.int64),
+        mirrored=np.array([mirrored_row_of[s.phrase] for s in statements], np.int64),
         image=np.array([image_numbers[s.key] for s in statements], np.int64),
         boxes=np.array([s.box or _UNKNOWN_BOX for s in statements], np.float32).reshape(-1, 4),
+        weight=np.array([s.weight for s in statements], np.float32),
+        generated=np.array([s.generated for s in statements], bool),
+        contrast=np.array([row_of[s.contrast] for s in statements], np.int64),
+        mirrored_contrast=np.array([mirrored_row_of[s.contrast] for s in statements], np.int64),
     )

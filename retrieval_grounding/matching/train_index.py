@@ -2,78 +2,85 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal
 
 from ..core.errors import GroundingError, ModelError
 from ..core.text import counted
-from ..core.types import PathLike
-from ..data.expressions import read_expressions
-from ..data.resolve import resolve_images
 from ..models.encoder import Encoder
 from ..storage.catalog import Catalog
 from ..storage.region_store import RegionStore
+from .bundled import bundled_matcher
 from .calibrate import UNDETECTED
-from .fit import MIN_IMAGES, Fit, fit_matcher
-from .install import CHECKPOINT_FILE, CURVE_FILES, MATCHER_FILE, install_files
+from .entries import matcher_in_use
+from .fit import MIN_IMAGES, fit_matcher
+from .fit_result import Fit
+from .install import CHECKPOINT_FILE, install_files
 from .matcher import Matcher
+from .names import BUNDLED, COSINE, COSINE_LABEL, check_name, matcher_files, own_names
 from .options import TrainingOptions
 from .plots import plot_history
-from .statements import pseudo_statements, resolved_statements
+from .sources import Sources, gather_statements
+from .stored import network_of
 from .trained import TrainedMatcher
 
 __all__ = ["train_index"]
 
 
+_DEFAULT_NAME = "trained"
+
+
 def train_index(
     catalog: Catalog,
     encoder: Encoder,
-    source: PathLike | Literal["pseudo"],
+    sources: Sources,
     *,
     splits: Sequence[str] | None,
     first_sentence_only: bool,
     one_object_per_image: bool,
     kind: Literal["residual", "concat"],
+    any_encoder: bool,
+    placed: bool,
+    name: str | None,
     options: TrainingOptions | None,
     device: str,
-    fine_tune: bool,
+    from_scratch: bool,
     load_current: Callable[[], Matcher],
     before_saving: Callable[[], None],
 ) -> Fit:
-    """Fit a matcher and, unless it is worse than what is in use, write it into the index.
+    """Fit a matcher and, unless it is worse than what is in use or simpler, use it.
 
     Its learning curve is written with it. The caller holds the writer's lock, which
     `before_saving` checks. See
     :meth:`retrieval_grounding.Index.train`.
     """
-    current = _current_matcher(load_current, fine_tune)
-    start = current if fine_tune and isinstance(current, TrainedMatcher) else None
-    store = RegionStore(catalog)
+    chosen_name = _new_name(catalog, name)
     options = options or TrainingOptions()
-    if source == "pseudo":
-        keys = dict.fromkeys((image.shard, image.row) for image in catalog.images())
-        statements = pseudo_statements(store, keys, options.seed, encoder)
-        trained_on = f"pseudo-queries of {counted(len(keys), 'image')}"
-        undetected = UNDETECTED
-        advice = "add images that show several objects the detector knows, or use expressions"
-    else:
-        expressions = read_expressions(
-            source,
-            splits=splits,
-            first_sentence_only=first_sentence_only,
-            one_object_per_image=one_object_per_image,
-        )
-        statements = resolved_statements(resolve_images(expressions, catalog.images()))
-        trained_on = f"{expressions}, of which {len(statements)} are about images of the index"
-        undetected = 0.0
-        advice = "add more, or learn from the index itself with --refs pseudo"
-    if (described := len({statement.key for statement in statements})) < MIN_IMAGES:
-        made = "pseudo-queries" if source == "pseudo" else "expressions"
+    store = RegionStore(catalog)
+    gathered = gather_statements(
+        catalog,
+        store,
+        encoder,
+        sources,
+        options.seed,
+        placed=placed,
+        splits=splits,
+        first_sentence_only=first_sentence_only,
+        one_object_per_image=one_object_per_image,
+    )
+    described = len({statement.key for statement in gathered.statements})
+    if described < MIN_IMAGES:
+        made, advice = "expressions", "add more, or learn from the index itself with --refs pseudo"
+        if gathered.only_pseudo:
+            made = "pseudo-queries"
+            advice = "add images that show several objects the detector knows, or use expressions"
         raise GroundingError(
             f"there are {made} for {counted(described, 'image')}, and training needs at least "
             f"{MIN_IMAGES}; {advice}"
         )
+    in_use, rivals = _rivals(catalog, encoder, device, load_current)
     rows = {
         (row.shard, row.row): row
         for number in catalog.shard_files()
@@ -83,41 +90,76 @@ def train_index(
     fit = fit_matcher(
         store,
         encoder,
-        statements,
+        gathered.statements,
         kind=kind,
+        any_encoder=any_encoder,
         options=options,
         device=device,
         checkpoint=checkpoint,
-        start=start,
-        current=current,
+        start=None if from_scratch else _start(rivals, kind, any_encoder),
+        rivals=rivals,
+        in_use=in_use,
         rows=rows,
-        trained_on=trained_on,
-        undetected=undetected,
+        trained_on=gathered.description,
+        undetected=UNDETECTED,
     )
-    if not fit.problem:
-        curve, plot = CURVE_FILES
-        files = {
-            MATCHER_FILE: fit.matcher.as_bytes(),
+    # A matcher that is worse is kept if the user has named it: to compare others with it.
+    if not fit.problem or (name is not None and fit.history.diverged is None):
+        weights, curve, plot = matcher_files(chosen_name)
+        files = {  # the weights last: a matcher exists when they do
             curve: fit.history.as_csv().encode(),
             plot: plot_history(fit.history),
+            weights: fit.stored.as_bytes(),
         }
         before_saving()
-        install_files(catalog.directory, files)
-        fit = replace(fit, installed=True)
+        install_files(catalog.directory, files, None if fit.problem else chosen_name)
+        fit = replace(fit, installed=not fit.problem, name=chosen_name)
     checkpoint.unlink(missing_ok=True)
     return fit
 
 
-def _current_matcher(load: Callable[[], Matcher], fine_tune: bool) -> Matcher | None:
-    """Return the matcher in use, or None if it cannot be used and training starts from scratch."""
-    try:
-        current = load()
-    except ModelError:  # of a different encoder or release, which training replaces
-        if fine_tune:
-            raise
-        return None
-    if fine_tune and not isinstance(current, TrainedMatcher):
-        raise GroundingError(
-            "the index answers by cosine, so there is no matcher to fine-tune; train one first"
-        )
-    return current
+def _new_name(catalog: Catalog, name: str | None) -> str:
+    """Return the name of the matcher to train; no matcher is replaced.
+
+    Raises
+    ------
+    GroundingError
+        If the name is taken, or cannot be one.
+    """
+    taken = {own.casefold() for own in own_names(catalog.directory)}
+    if name is not None:
+        check_name(name)
+        if name.casefold() in taken:
+            raise GroundingError(
+                f"{catalog.directory} has a matcher {name!r}; choose a different --name, or remove "
+                f"it with 'retrieval-grounding matcher remove {catalog.directory} {name}'"
+            )
+        return name
+    number = 1
+    while (free := _DEFAULT_NAME + (f"-{number}" if number > 1 else "")) in taken:
+        number += 1
+    return free
+
+
+def _rivals(
+    catalog: Catalog, encoder: Encoder, device: str, load_current: Callable[[], Matcher]
+) -> tuple[str, dict[str, Matcher]]:
+    """Return the name of the matcher in use, and the trained ones to compare with, by name."""
+    in_use = matcher_in_use(catalog, encoder.fingerprint)
+    rivals: dict[str, Matcher] = {}
+    if in_use not in (COSINE, COSINE_LABEL):
+        with contextlib.suppress(ModelError):  # of a different encoder or release
+            rivals[in_use] = load_current()
+    bundled = bundled_matcher(encoder.fingerprint, device)
+    if bundled is not None:
+        rivals.setdefault(BUNDLED, bundled)
+    return in_use, rivals
+
+
+def _start(rivals: dict[str, Matcher], kind: str, any_encoder: bool) -> TrainedMatcher | None:
+    """Return the first network of a kind, or None: training starts from scratch then."""
+    for rival in rivals.values():
+        network = network_of(rival)
+        if network and (network.config.kind, network.any_encoder) == (kind, any_encoder):
+            return network
+    return None

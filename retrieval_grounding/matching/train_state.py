@@ -7,9 +7,11 @@ import math
 import pickle
 from dataclasses import astuple
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from ..core.errors import ModelError
 from ..storage.files import atomic_path, open_regular
@@ -20,7 +22,9 @@ from .options import TrainingOptions
 __all__ = ["TrainingState"]
 
 
-_WEIGHT_DECAY = 0.02
+_WEIGHT_DECAY = 0.05
+_AVERAGE_DECAY = 0.998
+_EMBEDDINGS = ("words.word", "words.place", "words.role")
 
 _log = logging.getLogger(__name__)
 
@@ -42,13 +46,16 @@ class TrainingState:
         self.history = TrainingHistory()
         self.model = model
         self.options = options
+        # Averages of the weights over the last few hundred steps are steadier than the weights, and
+        # better: they are what is validated and kept.
+        self.averages = AveragedModel(model, avg_fn=_average, use_buffers=True)
         self.best_weights = _copy_weights(model)
         self.optimizer = _make_optimizer(model, options.lr)
         self.identity = identity
 
     @property
     def stopped_early(self) -> bool:
-        """Whether accuracy has not improved for as many epochs as patience allows."""
+        """Whether no epoch has been better for as many epochs as patience allows."""
         best = self.history.best
         return best is not None and len(self.history.epochs) - best.number >= self.options.patience
 
@@ -58,14 +65,19 @@ class TrainingState:
         done = len(self.history.epochs) >= self.options.epochs
         return done or self.stopped_early or self.history.diverged is not None
 
+    @property
+    def averaged(self) -> MatcherModel:
+        """The network with averaged weights."""
+        return cast(MatcherModel, self.averages.module)
+
     def add(self, epoch: Epoch) -> None:
         """Record an epoch that has just ended, and its weights if it is the best so far."""
-        if not (math.isfinite(epoch.loss + epoch.validation_loss) and _fit_a_file(self.model)):
+        if not (math.isfinite(epoch.loss + epoch.validation_loss) and _fit_a_file(self.averaged)):
             self.history.diverged = epoch.number
             return
         self.history.epochs.append(epoch)
         if self.history.best is epoch:
-            self.best_weights = _copy_weights(self.model)
+            self.best_weights = _copy_weights(self.averaged)
 
     def save(self, path: Path) -> None:
         """Write the checkpoint in one atomic step."""
@@ -75,6 +87,7 @@ class TrainingState:
                     "identity": self.identity,
                     "epochs": [list(astuple(epoch)) for epoch in self.history.epochs],
                     "model": self.model.state_dict(),
+                    "averages": self.averages.state_dict(),
                     "best": self.best_weights,
                     "optimizer": self.optimizer.state_dict(),
                 },
@@ -101,6 +114,7 @@ class TrainingState:
                 )
             self.model.load_state_dict(saved["best"])  # fails if they are of a different network
             self.model.load_state_dict(saved["model"])
+            self.averages.load_state_dict(saved["averages"])
             self.optimizer.load_state_dict(saved["optimizer"])
             self.best_weights = saved["best"]
             epochs = [Epoch(int(row[0]), *map(float, row[1:])) for row in saved["epochs"]]
@@ -120,7 +134,7 @@ def _make_optimizer(model: MatcherModel, lr: float) -> torch.optim.AdamW:
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
-        is_matrix = parameter.ndim > 1 and not name.startswith("words")
+        is_matrix = parameter.ndim > 1 and not name.startswith(_EMBEDDINGS)
         group = decayed if is_matrix else plain
         group.append(parameter)
     groups = [
@@ -128,6 +142,14 @@ def _make_optimizer(model: MatcherModel, lr: float) -> torch.optim.AdamW:
         {"params": plain, "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr, betas=(0.9, 0.98))
+
+
+def _average(
+    averaged: torch.Tensor, current: torch.Tensor, steps: torch.Tensor | int
+) -> torch.Tensor:
+    """Return a running average, over few steps at first."""
+    decay = min(_AVERAGE_DECAY, (1 + int(steps)) / (10 + int(steps)))
+    return averaged + (1 - decay) * (current - averaged)
 
 
 def _fit_a_file(model: nn.Module) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import io
+import copy
+import hashlib
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from ..core.region_table import RegionTable
 from ..core.strict_json import json_text
 from ..models.cpu_pool import cpu_pool
 from ..models.encoder import Fingerprint
-from ..storage.files import atomic_write_bytes, file_checksum
+from ..storage.files import atomic_write_bytes
 from .batch import ImageBatch, RegionTensors
 from .calibration import Calibration
 from .config import MATCHER_FORMAT, MatcherConfig
@@ -29,10 +30,10 @@ from .flat_scores import best_of_images
 from .grouping import group_images
 from .image_pass import ImagePass
 from .matcher_file import read_matcher_file
-from .matcher_header import check_encoder
+from .matcher_header import MatcherHeader, check_encoder
 from .model import MatcherModel
 from .phrase_batch import PhraseBatch, make_phrase_batch
-from .residual_model import ResidualModel
+from .residual_model import ResidualModel, set_cosine_scale
 from .training_images import TrainingImages
 from .vocabulary import number_words
 
@@ -64,8 +65,6 @@ class TrainedMatcher:
         The contents of the training images, if they were recorded.
     file : Path or None
         The file that it was read from.
-    checksum : str or None
-        BLAKE2b-128 of that file's content.
     """
 
     model: MatcherModel
@@ -76,7 +75,6 @@ class TrainedMatcher:
     trained_on: str = ""
     images: TrainingImages | None = None
     file: Path | None = None
-    checksum: str | None = None
 
     def __post_init__(self) -> None:
         self.word_ids = number_words(self.vocabulary)
@@ -140,8 +138,12 @@ class TrainedMatcher:
 
     @cached_property
     def identity(self) -> str:
-        """The checksum of its file, which its image passes name; it must not be changed then."""
-        return self.checksum or file_checksum(io.BytesIO(self.as_bytes()))
+        """A hash of its weights, which image passes name; they must not be changed afterwards."""
+        digest = hashlib.blake2b(digest_size=16)
+        for name, value in sorted(self.model.state_dict().items()):
+            digest.update(f"{name} {tuple(value.shape)}\0".encode())
+            digest.update(value.detach().half().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     @property
     def exits_early(self) -> bool:
@@ -185,22 +187,63 @@ class TrainedMatcher:
         """Return calibrated probabilities of scores, or None without a calibration."""
         return None if self.calibration is None else self.calibration(scores[..., None]).box[..., 0]
 
-    def check(self, encoder: Fingerprint) -> None:
-        """Refuse embeddings of a different encoder.
+    @property
+    def any_encoder(self) -> bool:
+        """Whether it serves every encoder, because it sees only how similar embeddings are."""
+        return self.config.kind == "residual" and not self.config.dimension
+
+    def for_encoder(
+        self, encoder: Fingerprint, scale: npt.NDArray[np.float32] | None
+    ) -> TrainedMatcher:
+        """Return the matcher for embeddings of an encoder.
+
+        Parameters
+        ----------
+        encoder : Fingerprint
+            The encoder of the embeddings that will be scored.
+        scale : float32 array of shape (4,), or None
+            From :func:`.cosine_scale.cosine_scale`; None if it cannot be measured.
+
+        Returns
+        -------
+        TrainedMatcher
+            The matcher itself if it was trained on this encoder's embeddings, or if there is no
+            scale; else one with the same weights that standardizes cosines by `scale`.
 
         Raises
         ------
         ModelError
-            If `encoder` is not the one that it was trained with.
+            If it does not serve the encoder.
         """
-        check_encoder(self.encoder, encoder)
+        self.check(encoder)
+        if scale is None or self.encoder.matches(encoder):
+            return self
+        model = copy.deepcopy(self.model)
+        set_cosine_scale(model, scale)
+        return replace(self, model=model, encoder=encoder)
+
+    def check(self, encoder: Fingerprint) -> None:
+        """Refuse embeddings that it cannot score: those of another encoder, unless it serves any.
+
+        Raises
+        ------
+        ModelError
+            If `encoder` is not the one that it was trained with, and it needs that one.
+        """
+        check_encoder(self.config, self.encoder, encoder)
 
     def save(self, path: Path) -> None:
         """Write the matcher in one atomic step; see :meth:`as_bytes`."""
         atomic_write_bytes(path, self.as_bytes())
 
-    def as_bytes(self) -> bytes:
-        """Return the content of a matcher file, with weights in float16."""
+    def as_bytes(self, **more: Any) -> bytes:
+        """Return the content of a matcher file, with weights in float16.
+
+        Parameters
+        ----------
+        **more : plain values
+            Added to the description of the matcher, or put in the place of what it has.
+        """
         description: dict[str, Any] = {
             "format": MATCHER_FORMAT,
             "config": self.config.as_dict(),
@@ -209,6 +252,7 @@ class TrainedMatcher:
             "calibration": None if self.calibration is None else self.calibration.as_dict(),
             "trained_on": self.trained_on,
             "images": None if self.images is None else self.images.as_dict(),
+            **more,
         }
         tensors = {
             name: value.detach().half().contiguous().cpu()
@@ -238,8 +282,23 @@ class TrainedMatcher:
         StoreError
             If it is not a regular file.
         """
-        header, model, checksum = read_matcher_file(path, checksums)
-        return cls(model.to(device), **vars(header), file=path, checksum=checksum)
+        return cls.of_file(*read_matcher_file(path, checksums), device, path)
+
+    @classmethod
+    def of_file(
+        cls, header: MatcherHeader, model: MatcherModel, device: str, path: Path
+    ) -> TrainedMatcher:
+        """Return the network of a file that has been read."""
+        return cls(
+            model.to(device),
+            header.config,
+            header.vocabulary,
+            header.encoder,
+            header.calibration,
+            header.trained_on,
+            header.images,
+            path,
+        )
 
     def _phrase_batch(self, phrases: Phrases) -> PhraseBatch:
         return make_phrase_batch(phrases, self.word_ids).to(self.device)

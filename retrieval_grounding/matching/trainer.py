@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,16 @@ from torch.utils import deterministic
 from ..core.errors import GroundingError
 from ..core.progress import progress_bar
 from ..storage.files import is_regular
-from .augment import drop_regions, drop_words, jitter_embeddings
+from .augment import confuse_labels, drop_regions, drop_words, jitter_embeddings
 from .batch import ImageBatch
 from .boxes import box_iou, mirror_boxes
 from .dataset import Examples, batches_by_image
 from .history import Epoch, TrainingHistory
 from .identity import training_identity
 from .losses import listwise_loss, training_loss
+from .measures import Measures, measure
 from .model import MatcherModel
-from .negatives import hard_negatives, random_negatives
+from .negatives import LabelMeanings, Mentions, draw_negatives, may_show
 from .options import TrainingOptions
 from .phrase_batch import PhraseBatch, make_phrase_batch
 from .region_source import RegionSource
@@ -37,6 +39,12 @@ __all__ = ["train_model"]
 
 
 _MIRROR_PROBABILITY = 0.5
+_CONTRAST_RATE = 0.5
+
+# Phrases of validation that are searched for, and images in which they are: enough to compare
+# epochs, and fast on a CPU.
+_GALLERY_PHRASES, _GALLERY_IMAGES = 200, 100
+_PHRASES_AT_ONCE, _IMAGES_AT_ONCE = 32, 32
 
 _log = logging.getLogger(__name__)
 
@@ -92,7 +100,7 @@ def train_model(
             "are too few; add expressions about more images"
         )
     device = next(model.parameters()).device
-    trainer = _Trainer(model, vocabulary, regions, options, device)
+    trainer = _Trainer(vocabulary, regions, training, options, device)
     identity = training_identity(model, vocabulary, training, validation, options, origin)
     state = TrainingState(model, options, identity)
     if checkpoint is not None and is_regular(checkpoint):
@@ -104,10 +112,9 @@ def train_model(
         advance(len(state.history.epochs))
         while not state.finished:
             number = len(state.history.epochs) + 1
-            with _dropout_generator(options.seed, number, device):
-                loss = trainer.train_epoch(training, state.optimizer, number)
-            measured = trainer.validate(validation)
-            state.add(Epoch(number, loss, *measured))
+            loss = trainer.train_epoch(training, state, number)
+            validation_loss, measured = trainer.validate(state.averaged, validation)
+            state.add(Epoch(number, loss, validation_loss, *astuple(measured)))
             if checkpoint is not None and state.history.diverged is None:
                 state.save(checkpoint)
             advance(1)
@@ -115,7 +122,7 @@ def train_model(
         _log.info("training diverged in epoch %d", state.history.diverged)
     elif state.stopped_early and state.history.best is not None:
         _log.info(
-            "training stopped early after epoch %d of %d: accuracy was best in epoch %d",
+            "training stopped early after epoch %d of %d: the best one was %d",
             len(state.history.epochs),
             options.epochs,
             state.history.best.number,
@@ -123,18 +130,6 @@ def train_model(
     model.load_state_dict(state.best_weights)
     model.eval()
     return state.history
-
-
-@contextmanager
-def _dropout_generator(seed: int, epoch: int, device: torch.device) -> Iterator[None]:
-    """Let dropout draw what depends on the seed and the epoch alone; the user's generators wait."""
-    devices = [device] if device.type == "cuda" else []
-    drawn = int(np.random.default_rng([seed, epoch]).integers(1 << 62))
-    with torch.random.fork_rng(devices=devices):
-        torch.default_generator.manual_seed(drawn)
-        if devices:
-            torch.cuda.manual_seed(drawn)
-        yield
 
 
 @contextmanager
@@ -158,119 +153,159 @@ def _deterministic_algorithms() -> Iterator[None]:
 class _Trainer:
     def __init__(
         self,
-        model: MatcherModel,
         vocabulary: list[str],
         regions: RegionSource,
+        training: Examples,
         options: TrainingOptions,
         device: torch.device,
     ) -> None:
-        self.model = model
+        self.mentions = Mentions(training)
+        self.meanings = LabelMeanings(self.mentions.words)
         self.word_ids = number_words(vocabulary)
         self.regions = regions
         self.options = options
         self.device = device
 
-    def train_epoch(
-        self, examples: Examples, optimizer: torch.optim.Optimizer, number: int
-    ) -> float:
+    def train_epoch(self, examples: Examples, state: TrainingState, number: int) -> float:
         """Train for one epoch and return the mean loss.
 
         Random choices depend on the seed and the epoch's number alone, so that a resumed run makes
         the same ones.
         """
         random = np.random.default_rng([self.options.seed, number])
+        examples = examples.drawn(random)
         batches = list(batches_by_image(examples, self.options.batch_size, random))
         first_step, steps = (number - 1) * len(batches), self.options.epochs * len(batches)
-        self.model.train()
+        state.model.train()
         losses = []
         for step, rows in enumerate(batches, first_step):
-            for group in optimizer.param_groups:
+            for group in state.optimizer.param_groups:
                 group["lr"] = self.options.lr * _lr_factor(step, steps)
-            loss = self._training_loss(examples.take(rows), random)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-            optimizer.step()
+            with torch.random.fork_rng(self._cuda_devices()):
+                torch.manual_seed(int(random.integers(1 << 62)))  # for dropout
+                loss = self._training_loss(state.model, examples.take(rows), random)
+                state.optimizer.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(state.model.parameters(), 1.0)
+            state.optimizer.step()
+            state.averages.update_parameters(state.model)
             losses.append(loss.detach())
         return float(torch.stack(losses).mean())
 
     @torch.inference_mode()
-    def validate(self, examples: Examples) -> tuple[float, float, float]:
-        """Return listwise loss, accuracy at IoU 0.5 and mean IoU of the examples with a box."""
-        self.model.eval()
+    def validate(self, model: MatcherModel, examples: Examples) -> tuple[float, Measures]:
+        """Return listwise loss and measures of the examples with a box."""
+        model.eval()
         examples = examples.take(np.flatnonzero(examples.located))
-        losses, best_ious = [], []
+        losses, best_ious = [], np.zeros(len(examples), np.float32)
         for rows in batches_by_image(examples, self.options.batch_size, None):
             batch = examples.take(rows)
             images, image_index = self._images(batch)
             phrases = self._phrases(batch, batch.phrase)
-            logits = self.model(phrases, images, self._numbers(batch), image_index).float()
+            logits = model(phrases, images, self._numbers(batch), image_index).float()
             iou = box_iou(self._tensor(batch.boxes), images.boxes[image_index])
             losses.append(listwise_loss(logits, iou))
-            best_ious.append(iou.gather(1, logits.argmax(1, keepdim=True))[:, 0])
-        iou = torch.cat(best_ious)
-        loss = torch.cat(losses).mean()
-        return float(loss), float((iou >= 0.5).float().mean()), float(iou.mean())
+            best_iou = iou.gather(1, logits.argmax(1, keepdim=True))[:, 0]
+            best_ious[rows] = best_iou.cpu().numpy()
+        loss = float(torch.cat(losses).mean())
+        return loss, measure(best_ious, *self._search(model, examples))
 
-    def _training_loss(self, batch: Examples, random: np.random.Generator) -> torch.Tensor:
-        """Augment a batch, add negative images, and return its loss."""
+    def _search(
+        self, model: MatcherModel, examples: Examples
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+        """Search some phrases in all of some images; see :func:`.measures.measure`."""
+        gallery = _spread(np.unique(examples.image), _GALLERY_IMAGES)
+        searched = _spread(np.flatnonzero(np.isin(examples.image, gallery)), _GALLERY_PHRASES)
+        best = np.zeros((len(searched), len(gallery)), np.float32)
+        for start in range(0, len(gallery), _IMAGES_AT_ONCE):
+            images = self.regions.batch(self._tensor(gallery[start : start + _IMAGES_AT_ONCE]))
+            count = len(images.present)
+            for first in range(0, len(searched), _PHRASES_AT_ONCE):
+                rows = searched[first : first + _PHRASES_AT_ONCE]
+                batch = examples.take(rows)
+                phrases = self._phrases(batch, batch.phrase)
+                phrase_index = self._numbers(batch).repeat_interleave(count)
+                image_index = torch.arange(count, device=self.device).repeat(len(rows))
+                logits = model(phrases, images, phrase_index, image_index).float()
+                scores = logits.amax(1).view(len(rows), count).cpu().numpy()
+                best[first : first + len(rows), start : start + count] = scores
+        return searched, best, np.searchsorted(gallery, examples.image[searched])
+
+    def _training_loss(
+        self, model: MatcherModel, batch: Examples, random: np.random.Generator
+    ) -> torch.Tensor:
+        """Augment a batch, pair its phrases with images, and return its loss."""
         images, image_index = self._images(batch)
-        count = len(images.present)
+        numbers = np.unique(batch.image)
+        count = len(numbers)
         drawn = random.random(count) < _MIRROR_PROBABILITY
-        drawn[np.unique(batch.image, return_inverse=True)[1][batch.mirrored < 0]] = False
+        drawn[np.searchsorted(numbers, batch.image[batch.mirrored < 0])] = False
         mirrored_images = self._tensor(drawn)
         mirrored = mirrored_images[image_index]
+        is_mirrored = mirrored.cpu().numpy()
+
+        # The phrases: those of the examples, and false ones beside some of them.
+        own_rows = np.where(is_mirrored, batch.mirrored, batch.phrase)
+        false_rows = np.where(is_mirrored, batch.mirrored_contrast, batch.contrast)
+        chosen = (false_rows >= 0) & (random.random(len(batch)) < _CONTRAST_RATE)
+        contrasted = self._tensor(np.flatnonzero(chosen))
+        phrases = self._phrases(batch, np.concatenate([own_rows, false_rows[chosen]]))
+        shown = may_show(
+            self.mentions,
+            self.meanings,
+            batch,
+            phrases.first(len(batch)),
+            numbers,
+            images,
+            image_index,
+        )
+        others, foreign = draw_negatives(shown, self.options.negatives, random)
+        wordless = drop_words(len(phrases.words), random).to(self.device)
+        phrases = phrases.without_words(wordless)
+
         images = images.mirrored(mirrored_images)
         if self.options.embedding_jitter:
             images = jitter_embeddings(images, self.options.embedding_jitter, random)
-        phrase_rows = np.where(mirrored.cpu().numpy(), batch.mirrored, batch.phrase)
-        phrases = self._phrases(batch, phrase_rows, random)
-
         boxes = self._tensor(batch.boxes)
         targets = torch.where(mirrored[:, None], mirror_boxes(boxes), boxes)
         located = targets.isfinite().all(1)
         iou = box_iou(targets.nan_to_num(), images.boxes[image_index])
-        images = drop_regions(images, iou, image_index, random)
+        images = drop_regions(confuse_labels(images, random), iou, image_index, random)
 
-        # Pairs of phrase and image: the examples themselves come first, then the negatives.
+        # Pairs of phrase and image, in the order that the loss expects.
         examples = self._numbers(batch)
-        pair_phrases, pair_images = [examples], [image_index]
-        if count > 1:
-            pair_phrases.append(examples)
-            pair_images.append(random_negatives(image_index, count, random))
-            hard_examples, hard_images = hard_negatives(
-                phrases.embeddings, images, image_index, iou, located, random
-            )
-            pair_phrases.append(hard_examples)
-            pair_images.append(hard_images)
-        phrase_of_pair, image_of_pair = torch.cat(pair_phrases), torch.cat(pair_images)
+        false_phrases = len(batch) + torch.arange(len(contrasted), device=self.device)
+        repeated = examples[:, None].expand_as(others)
+        phrase_of_pair = torch.cat([examples, false_phrases, repeated[foreign]])
+        image_of_pair = torch.cat([image_index, image_index[contrasted], others[foreign]])
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            logits = self.model(phrases, images, phrase_of_pair, image_of_pair).float()
-        cosines = torch.einsum("end,ed->en", images.embeddings[image_index], phrases.embeddings)
-        return training_loss(logits, cosines, iou, located, images.present[image_of_pair])
+            logits = model(phrases, images, phrase_of_pair, image_of_pair).float()
+        present = images.present[image_of_pair]
+        return training_loss(logits, iou, located, present, contrasted, foreign)
 
     def _images(self, batch: Examples) -> tuple[ImageBatch, torch.Tensor]:
         """Return the images of a batch, each once, and which of them each example is about."""
         numbers, image_index = np.unique(batch.image, return_inverse=True)
         return self.regions.batch(self._tensor(numbers)), self._tensor(image_index)
 
-    def _phrases(
-        self,
-        batch: Examples,
-        rows: npt.NDArray[np.int64],
-        word_dropout: np.random.Generator | None = None,
-    ) -> PhraseBatch:
-        """Return the phrases of `rows`, with word dropout if a generator draws it."""
-        phrases = make_phrase_batch(batch.phrases[rows], self.word_ids)
-        if word_dropout is not None:
-            phrases = phrases.without_words(drop_words(len(rows), word_dropout))
-        return phrases.to(self.device)
+    def _phrases(self, batch: Examples, rows: npt.NDArray[np.int64]) -> PhraseBatch:
+        return make_phrase_batch(batch.phrases[rows], self.word_ids).to(self.device)
 
     def _numbers(self, batch: Examples) -> torch.Tensor:
         return torch.arange(len(batch), device=self.device)
 
+    def _cuda_devices(self) -> list[torch.device]:
+        return [self.device] if self.device.type == "cuda" else []
+
     def _tensor(self, array: npt.NDArray[Any]) -> torch.Tensor:
         return torch.from_numpy(array).to(self.device)
+
+
+def _spread(numbers: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
+    """Return at most `count` of some sorted numbers, evenly spread."""
+    places = np.linspace(0, len(numbers) - 1, min(count, len(numbers))).astype(np.int64)
+    chosen: npt.NDArray[np.int64] = numbers[places]
+    return chosen
 
 
 def _lr_factor(step: int, steps: int) -> float:

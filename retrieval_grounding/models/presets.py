@@ -68,6 +68,7 @@ PRESETS: dict[str, Preset] = {
 _BUNDLED_FILES = {
     "detector": _BUNDLED / "nano-detector.pt",
     "clip": _BUNDLED / "nano-clip",
+    "names": _BUNDLED / "nano-names.json",
     "matcher": _BUNDLED / "nano-matcher.safetensors",
 }
 
@@ -86,7 +87,7 @@ def get_preset(name: str) -> Preset:
 
 
 def bundled_path(kind: str) -> Path:
-    """Return the path of the bundled ``"detector"``, ``"clip"`` or ``"matcher"``."""
+    """Return the path of the bundled ``"detector"``, ``"clip"``, ``"names"`` or ``"matcher"``."""
     path = _BUNDLED_FILES[kind]
     if not path.exists():
         raise ModelError(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ..core.text import counted
-from ..matching.install import MATCHER_FILE
+from ..matching.collection import read_calibrations
 from ..matching.matcher import CosineMatcher, Matcher
 from ..storage.catalog import Catalog
-from ..storage.files import is_regular
 
 __all__ = ["describe_calibration"]
 
@@ -24,11 +25,18 @@ def describe_calibration(catalog: Catalog | None, matcher: Matcher) -> str:
     said = getattr(matcher, "calibrated_on", None)
     if isinstance(said, str):
         return said
+    calibration = getattr(matcher, "calibration", None)
+    if catalog is not None and calibration in read_calibrations(catalog).values():
+        return "calibrated on made-up phrases about the images of this index"
+    anchor = getattr(matcher, "anchor", None)
+    if anchor is not None and anchor.calibration == calibration:
+        matcher = anchor
     if isinstance(matcher, CosineMatcher):
         images = catalog.setting("cosine_calibration_images") if catalog is not None else None
         if isinstance(images, int):
             return f"calibrated on made-up phrases about {counted(images, 'image')} of this index"
         return "calibrated by whoever made the matcher"
-    if catalog is not None and is_regular(catalog.directory / MATCHER_FILE):
+    file = getattr(matcher, "file", None)
+    if catalog is not None and isinstance(file, Path) and file.is_relative_to(catalog.directory):
         return "calibrated on expressions held out from the training of this index's matcher"
     return "calibrated on expressions about other photographs, so it is a guide on yours"

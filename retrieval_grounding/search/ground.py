@@ -17,8 +17,8 @@ from ..data.image_source import ImageSource, address_of
 from ..data.images import load_with_hash
 from ..indexing.model_spec import new_spec
 from ..matching.embed import embed_phrases
-from ..matching.load import load_matcher
-from ..models.checks import detect_regions, embed_labels, encode_regions
+from ..matching.load import default_matcher
+from ..models.checks import detect_regions, embed_labels
 from ..models.detector import Detector, DetectorSettings
 from ..models.device import resolve_device
 from ..models.encoder import Encoder
@@ -123,10 +123,10 @@ def ground(
         return Hits()
     models = new_spec(preset, detector, clip, settings).load(device)
     encoder = models.encoder
-    [regions] = detect_regions(models.detector, [pixels])
+    [(regions, embeddings)] = models.encode([pixels], detect_regions(models.detector, [pixels]))
     names = sorted(set(regions.labels))
     table = RegionTable(
-        encode_regions(encoder, [pixels], [regions]),
+        embeddings,
         regions.boxes,
         regions.scores,
         np.array([names.index(label) for label in regions.labels]),
@@ -136,7 +136,7 @@ def ground(
         embed_labels(encoder, names),
     )
     queries = embed_phrases(encoder, cleaned)
-    matcher = load_matcher(None, encoder.fingerprint, resolve_device(device))
+    matcher = default_matcher(encoder.fingerprint, resolve_device(device))
     ranked = rank_regions(queries, address_of(image, content_hash), table, matcher, top=1)
     best = [found for [found] in discount_unknown(encoder, cleaned, ranked)]
     calibrated_on = describe_calibration(None, matcher)

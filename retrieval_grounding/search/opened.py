@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,14 +17,18 @@ from ..core.paths import expand_home
 from ..indexing.model_spec import (
     absolute_model,
     check_encoder,
+    encoder_fingerprint,
     load_index_encoder,
-    load_index_matcher,
 )
-from ..matching.install import MATCHER_FILE
+from ..matching.entries import matcher_entries
+from ..matching.install import chosen_matcher
+from ..matching.load import is_network, load_index_matcher, load_named_matcher
 from ..matching.matcher import Matcher
+from ..matching.names import COSINE, COSINE_LABEL, EARLIER, matcher_files
 from ..models.device import resolve_device
 from ..models.encoder import Encoder
 from ..storage.catalog import Catalog
+from ..storage.feedback_file import FeedbackFile
 from .retriever import Retriever
 
 if TYPE_CHECKING:
@@ -58,6 +62,8 @@ class OpenedIndex:
         The encoder that was given by name.
     has_encoder_object : bool
         Whether it was given as an object.
+    feedback_file : FeedbackFile
+        What people think of the hits.
 
     Raises
     ------
@@ -74,6 +80,7 @@ class OpenedIndex:
         self.directory = directory.absolute()
         self._device = device
         self.closed = False
+        self.feedback_file = FeedbackFile(self.directory)
         self._inherited: list[Catalog | None] = []
         self._forked_with_gpu = False
         self._decoder: Decoder | None = None
@@ -138,24 +145,51 @@ class OpenedIndex:
         with self._matcher_lock:
             state = self._matcher_state()
             if self._matcher is None or self._matcher[0] != state:
-                self._matcher = (state, load_index_matcher(catalog, self.device))
+                encoder = encoder_fingerprint(catalog)
+                self._matcher = (state, load_index_matcher(catalog, encoder, self.device))
             return self._matcher[1]
 
-    def use_matcher(self, matcher: Matcher) -> None:
-        """Use a matcher that has just been stored in the index; the caller holds its lock."""
-        with self._matcher_lock:
-            self._matcher = (self._matcher_state(), matcher)
+    def named_matcher(self, name: str) -> Matcher:
+        """Return a matcher by its name; see :func:`.load.load_named_matcher`."""
+        encoder = encoder_fingerprint(self.catalog)
+        return load_named_matcher(self.catalog, name, encoder, self.device)
+
+    def rows_to_compare(
+        self, names: Sequence[str] | None
+    ) -> tuple[dict[str, Matcher], tuple[str, str] | None]:
+        """Return the matchers of an evaluation, the simplest first; see `Index.evaluate`.
+
+        Returns
+        -------
+        matchers : dict of str to Matcher
+            By the names to show.
+        blend : tuple of 2 str, or None
+            Two of them, whose blend is to be measured as well.
+        """
+        simple = {name: self.named_matcher(name) for name in (COSINE, COSINE_LABEL)}
+        if names is not None:
+            chosen = {name: self.named_matcher(name) for name in names if name not in simple}
+            return simple | chosen, None
+        encoder = encoder_fingerprint(self.catalog)
+        concat = {
+            entry.name: self.named_matcher(entry.name)
+            for entry in matcher_entries(self.catalog, encoder)
+            if entry.kind == "concat" and not entry.in_use
+        }
+        used = self.matcher
+        others = {name: matcher for name, matcher in simple.items() if name != used.name}
+        blend = (used.name, COSINE_LABEL) if is_network(used) else None
+        return others | concat | {used.name: used}, blend
 
     def _matcher_state(self) -> object:
+        catalog = self.catalog
+        chosen, own = chosen_matcher(catalog), catalog.setting("calibrations")
+        file = matcher_files(chosen or EARLIER)[0]
         try:
-            status = os.stat(self.directory / MATCHER_FILE)  # noqa: PTH116 - for every query
+            status = os.stat(self.directory / file)  # noqa: PTH116 - for every query
         except OSError:
-            return self.catalog.setting("cosine_calibration"), self._own_calibrations()
-        file = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-        return file, self._own_calibrations()
-
-    def _own_calibrations(self) -> object:
-        return self.catalog.setting("calibrations")
+            return chosen, catalog.setting("cosine_calibration"), own
+        return chosen, own, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
     @property
     def retriever(self) -> Retriever:

@@ -12,8 +12,10 @@ from retrieval_grounding.core.regions import WHOLE_IMAGE
 from retrieval_grounding.core.types import RowKey
 from retrieval_grounding.models.checks import encode_phrases
 from retrieval_grounding.models.encoder import Encoder
+from retrieval_grounding.models.naming import Namer
 
 from .dual_encoder import DualEncoder
+from .naming import rename_cached
 from .regions import GROUP, WHOLE, RegionCache
 
 _BYTES_BESIDE_EMBEDDING = 4 * 4 + 4 + 8 + 11
@@ -32,14 +34,25 @@ class CachedStore:
         Embeds the cached maps.
     encoder : Encoder
         The same encoder as the library loads it, for labels.
+    namers : sequence of Namer or None
+        What names the regions of each cache, unless its detector does.
     """
 
-    def __init__(self, caches: Sequence[RegionCache], dual: DualEncoder, encoder: Encoder) -> None:
+    def __init__(
+        self,
+        caches: Sequence[RegionCache],
+        dual: DualEncoder,
+        encoder: Encoder,
+        namers: Sequence[Namer | None],
+    ) -> None:
         classes = caches[0].classes
         if any(cache.classes != classes for cache in caches):
             raise ValueError("the detectors of the caches know different classes")
-        self._caches = caches
         self._embeddings = [dual.embed_maps(cache.maps).astype(np.float16) for cache in caches]
+        self._caches = [
+            cache if namer is None else rename_cached(cache, embeddings, namer)
+            for cache, embeddings, namer in zip(caches, self._embeddings, namers, strict=True)
+        ]
         self._names = [WHOLE_IMAGE, *classes, *map(group_label, classes)]
         self._label_embeddings = encode_phrases(encoder, list(map(label_phrase, self._names)))
         self._label_embeddings[0] = 0

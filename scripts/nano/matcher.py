@@ -23,6 +23,7 @@ from retrieval_grounding.matching.pseudo.human import placed_phrases
 from retrieval_grounding.matching.pseudo.objects import find_objects
 from retrieval_grounding.matching.statements import Statement, pseudo_statements
 from retrieval_grounding.models.clip import load_encoder
+from retrieval_grounding.models.naming import Namer, read_rule
 from retrieval_grounding.models.presets import bundled_path
 
 from .cached_store import CachedStore
@@ -42,7 +43,7 @@ _TEACHER, _NANO = 0, 1
 """Numbers of the caches in the store."""
 
 
-def train_matcher(place: Workplace, clip: Path, output: Path) -> None:
+def train_matcher(place: Workplace, clip: Path, names: Path, output: Path) -> None:
     """Train a matcher for an encoder, calibrate it on held-out photographs, and write it.
 
     A matcher that loses to cosine on its own validation photographs is not written.
@@ -53,12 +54,15 @@ def train_matcher(place: Workplace, clip: Path, output: Path) -> None:
         Has the cached regions.
     clip : Path
         Folder of the encoder.
+    names : Path
+        The rule by which the encoder names what the bundled detector finds.
     output : Path
         The matcher's file.
     """
     caches = [open_cache(place.regions), open_cache(place.nano_regions)]
     encoder = load_encoder(_spec(clip), place.device)
-    store = CachedStore(caches, DualEncoder(clip).to(place.device), encoder)
+    namer = Namer(encoder, caches[_NANO].classes, read_rule(names))
+    store = CachedStore(caches, DualEncoder(clip).to(place.device), encoder, [None, namer])
     phrases, left_out = read_entities(place.data, "train"), place.left_out
     captions_of: dict[str, list[Caption]] = defaultdict(list)
     for caption in place.captions:

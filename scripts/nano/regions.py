@@ -22,7 +22,7 @@ from PIL import Image
 from torch import nn
 
 from retrieval_grounding.core.colors import region_colors
-from retrieval_grounding.core.groups import is_group, member_label
+from retrieval_grounding.core.groups import group_label, is_group, member_label
 from retrieval_grounding.core.regions import WHOLE_IMAGE, Regions, pairwise_iou
 from retrieval_grounding.data.images import load_image
 from retrieval_grounding.models.cpu_pool import cpu_pool
@@ -104,6 +104,14 @@ class RegionCache:
         """Return the rows that an index would have: all but human boxes."""
         rows = self.rows(photo)
         return rows[self.kinds[rows] != HUMAN]
+
+    def label_names(self, rows: np.ndarray) -> list[str]:
+        """Return the labels of rows that an index would have, as an index has them."""
+        names = [self.classes[label] for label in self.labels[rows]]
+        return [
+            WHOLE_IMAGE if kind == WHOLE else group_label(name) if kind == GROUP else name
+            for kind, name in zip(self.kinds[rows], names, strict=True)
+        ]
 
 
 def open_regions(folder: Path) -> RegionCache:

@@ -25,8 +25,8 @@ from ..language.parts import PhraseParts
 from ..language.words import singular
 from .claims import Claim, find_claims
 from .generate import claim_kind, draw_order
+from .meanings import classes_meant
 from .objects import LARGEST_AREA, SMALLEST_AREA, DetectedObject
-from .templates import NOUNS
 from .wording import word_claim
 
 __all__ = ["PlacedPhrase", "placed_phrases"]
@@ -41,11 +41,6 @@ _GENERIC_RATE = 0.25
 _VAGUE = frozenset("something someone object thing item other forehand".split())
 _MALE = frozenset("man guy gentleman dude male boy father dad son groom policeman".split())
 _FEMALE = frozenset("woman lady female girl mother mom daughter bride waitress".split())
-_CLASSES: dict[str, frozenset[str]] = {}
-"""Class names that a noun may mean."""
-for _labels, _nouns in NOUNS.items():
-    for _noun in _nouns:
-        _CLASSES[_noun] = _CLASSES.get(_noun, frozenset()) | _labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +192,7 @@ def _objects(
     described = list(objects)
     for found in detections:
         if not any(_shows(found, thing) for thing in described):
-            also = frozenset(noun for noun in nouns if found.labels & _meant(noun))
+            also = frozenset(noun for noun in nouns if found.labels & classes_meant(noun))
             objects.append(
                 DetectedObject(
                     row=-1,
@@ -215,15 +210,9 @@ def _objects(
     return objects
 
 
-def _meant(noun: str) -> frozenset[str]:
-    """Return the class names that a noun may mean, and the noun itself."""
-    classes = _CLASSES.get(noun, frozenset())
-    return classes | {noun, "person"} if noun in PEOPLE else classes | {noun}
-
-
 def _names(own: frozenset[str], nouns: Collection[str]) -> frozenset[str]:
     """Return all that a thing with the nouns `own` may be called."""
-    names = frozenset(name for noun in own for name in _meant(noun))
+    names = frozenset(name for noun in own for name in classes_meant(noun))
     if own & PEOPLE:
         excluded = (_FEMALE if own & _MALE else frozenset()) | (
             _MALE if own & _FEMALE else frozenset()
@@ -245,7 +234,7 @@ def _label_sets(things: Sequence[_Thing]) -> list[frozenset[str]]:
     """Return what each noun covers: its classes, and for people all nouns for people."""
     nouns = {noun for thing in things for noun in thing.nouns if _can_be_placed(noun)}
     people = frozenset(noun for noun in nouns if noun in PEOPLE)
-    sets = {frozenset([noun]) if noun in PEOPLE else _meant(noun) for noun in nouns}
+    sets = {frozenset([noun]) if noun in PEOPLE else classes_meant(noun) for noun in nouns}
     if people:
         sets.add(people | {"person"})
     return sorted(sets, key=sorted)
@@ -259,7 +248,7 @@ def _can_be_placed(noun: str) -> bool:
 def _with_references(labels: frozenset[str], things: Sequence[_Thing]) -> list[frozenset[str]]:
     """Return `labels` and the nouns of things to which members may be related."""
     nouns = {noun for thing in things for noun in thing.nouns if _can_be_placed(noun)}
-    return [labels, *(frozenset([n]) for n in sorted(nouns) if not _meant(n) & labels)]
+    return [labels, *(frozenset([n]) for n in sorted(nouns) if not classes_meant(n) & labels)]
 
 
 def _may_be_more(
