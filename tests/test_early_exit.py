@@ -177,7 +177,7 @@ def test_a_pass_survives_its_file(matcher, tmp_path):
     known = matcher.encode_pass(table)
     checksum = write_pass(tmp_path / "a.pass", known, ORIGIN)
     read = open_pass(tmp_path / "a.pass", checksum, ORIGIN, table.offsets, 48)
-    for name, value in vars(known).items():
+    for name, value in known._asdict().items():
         np.testing.assert_array_equal(getattr(read, name), value)
 
 

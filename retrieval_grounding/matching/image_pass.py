@@ -6,7 +6,7 @@ For a search, it is kept in a form that is small and that needs no padding: 280 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +21,7 @@ PLACES = 3 * ORDERS
 """Values of `ImagePass.places` for a region."""
 
 
-@dataclass(frozen=True)
-class ImagePass:
+class ImagePass(NamedTuple):
     """What does not depend on the phrase, for the n regions of some images, image by image.
 
     Parameters
@@ -46,10 +45,6 @@ class ImagePass:
     counted: npt.NDArray[np.float32]
     duplicates: npt.NDArray[np.uint16]
     duplicate_ends: npt.NDArray[np.int64]
-
-    def __len__(self) -> int:
-        """Return the number of regions."""
-        return len(self.counted)
 
     def image(self, rows: slice) -> ImagePass:
         """Return the pass of the image whose regions are `rows`."""
@@ -75,5 +70,5 @@ def join_passes(parts: Sequence[ImagePass]) -> ImagePass:
         np.concatenate([part.places for part in parts]),
         np.concatenate([part.counted for part in parts]),
         np.concatenate([part.duplicates for part in parts]),
-        ends + np.repeat(before, [len(part) for part in parts]),
+        ends + np.repeat(before, [len(part.counted) for part in parts]),
     )

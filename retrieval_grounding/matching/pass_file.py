@@ -54,7 +54,7 @@ def write_pass(path: Path, known: ImagePass, origin: PassOrigin) -> str:
         If it cannot be written.
     """
     units = known.units.shape[1]
-    sizes = (units, len(known), len(known.duplicates))
+    sizes = (units, len(known.counted), len(known.duplicates))
     with atomic_path(path) as temporary:
         with temporary.open("wb") as file:
             file.write(_HEADER.pack(_MAGIC, *sizes, *origin.as_bytes()))

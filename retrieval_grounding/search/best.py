@@ -8,7 +8,6 @@ import numpy.typing as npt
 from ..core.phrases import Phrases
 from ..matching import checks
 from ..matching.matcher import Matcher
-from ..models.cpu_pool import cpu_pool
 from .candidates import Candidates
 from .image_passes import ImagePasses
 from .rank import best_regions
@@ -66,7 +65,7 @@ def find_best(
             return True
         start, stop = int(own[0]), int(own[-1]) + 1
         table = regions.images(start, stop)
-        known = passes.gather(matcher, keys[start:stop], table, state)
+        known = passes.gather(matcher, keys[start:stop], found.first_ids[start:stop], table, state)
         if known is None:
             return False
         rows, logits = matcher.best_of_images(phrases[number : number + 1], table, known)
@@ -75,9 +74,8 @@ def find_best(
         scores[rows] = logits
         return True
 
-    # Whole phrases side by side, each in one thread: nothing waits for anything.
-    done = cpu_pool().map(score, range(len(phrases)))
-    if not all(done) or not np.isfinite(scores[best]).all():
+    done = all(map(score, range(len(phrases))))
+    if not done or not np.isfinite(scores[best]).all():
         scores = checks.score_pairs(matcher, phrases, regions, found.phrase_rows)
         return best_regions(scores, regions.offsets), scores
     return best, scores

@@ -83,8 +83,7 @@ def find_candidates(
     by_phrase, images = found
     keys = [key for own in by_phrase for key in own]
     if keys:
-        first_ids = [store.region_id(key, 0) for key in keys]
-        return Candidates(by_phrase, images, store.gather(keys), first_ids)
+        return Candidates(by_phrase, images, store.gather(keys), store.first_ids(keys))
     if catalog.generation != snapshot.generation:
         return None
     return Candidates(by_phrase, {}, None, [])

@@ -18,6 +18,7 @@ from ..matching.pass_file import PassOrigin, open_pass
 from ..matching.pass_record import PassRecord, read_record
 from ..storage.catalog import Catalog
 from ..storage.open_shards import max_open_shards
+from ..storage.region_ids import split_region_ids
 from ..storage.region_store import RegionStore
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class ImagePasses:
         self,
         matcher: TrainedMatcher,
         keys: Sequence[RowKey],
+        first_ids: Sequence[int],
         regions: RegionTable,
         state: object,
     ) -> ImagePass | None:
@@ -66,21 +68,25 @@ class ImagePasses:
             The one whose pass it is.
         keys : sequence of m RowKey
             The images.
+        first_ids : sequence of m int
+            The id of the first region of each.
         regions : RegionTable
             Their regions.
         state : object
             Of the catalog: what it records is read again when this changes.
         """
-        shards = {shard for shard, _ in keys}
-        opened = self._opened(matcher, shards, state)
-        parts: list[ImagePass | None] = []
-        for shard, row in keys:
-            known = opened[shard]
-            rows = None if known is None else self._store.open_shard(shard).image_slice(row)
-            parts.append(None if known is None or rows is None else known.image(rows))
-        missing = [number for number, part in enumerate(parts) if part is None]
-        if len(missing) == len(parts):
+        opened = self._opened(matcher, {shard for shard, _ in keys}, state)
+        if all(known is None for known in opened.values()):
             return matcher.encode_pass(regions)
+        starts = split_region_ids(np.array(first_ids, np.int64))[1].tolist()
+        counts = np.diff(regions.offsets).tolist()
+        parts: list[ImagePass | None] = []
+        missing = []
+        for number, ((shard, _), start, count) in enumerate(zip(keys, starts, counts, strict=True)):
+            known = opened[shard]
+            parts.append(None if known is None else known.image(slice(start, start + count)))
+            if known is None:
+                missing.append(number)
         if missing:
             table = regions.take_images(np.array(missing, np.int64))
             made = matcher.encode_pass(table)

@@ -121,7 +121,7 @@ def gather_pool(
     chosen = list(keys)
     regions = store.gather(chosen)
     counts = np.diff(regions.offsets)
-    firsts = np.array([store.region_id(key, 0) for key in chosen], np.int64)
+    firsts = np.array(store.first_ids(chosen), np.int64)
     inside = np.arange(len(regions)) - np.repeat(regions.offsets[:-1], counts)
     ids = np.repeat(firsts, counts) + inside
     mask = np.ones(len(ids), bool) if selected is None else selected.regions.contains(ids)

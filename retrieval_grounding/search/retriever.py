@@ -11,7 +11,7 @@ from ..core.errors import StoreError
 from ..core.hits import Hit
 from ..core.phrases import Phrases
 from ..core.region_table import RegionTable
-from ..core.threads import WORTH_THREADS, single_thread
+from ..core.threads import single_thread
 from ..matching.matcher import Matcher
 from ..storage.catalog import Catalog
 from ..storage.region_store import RegionStore
@@ -35,9 +35,9 @@ _PHRASES_AT_ONCE = 64  # the regions of their candidates are in memory together
 class Retriever:
     """Answers phrases from an index's shards and vectors; threads may share it.
 
-    Each search (of 64 phrases at a time) reads one snapshot of the index: the newest that was
-    committed when it began. Writers may commit meanwhile. Threads wait for each other only during
-    short queries of the catalog.
+    Each search (of at most 64 phrases at a time) reads one snapshot of the index: the newest that
+    was committed when it began. Writers may commit meanwhile. Threads wait for each other only
+    during short queries of the catalog.
 
     Parameters
     ----------
@@ -80,14 +80,22 @@ class Retriever:
         skip_missing : bool
             Leave out images whose files no longer exist.
         """
-        hits: list[list[Hit]] = []
-        for start in range(0, len(phrases), _PHRASES_AT_ONCE):
-            part = phrases[start : start + _PHRASES_AT_ONCE]
-            small = len(part) < WORTH_THREADS and not exact
-            with single_thread() if small else contextlib.nullcontext():
+
+        def answer(part: Phrases) -> list[list[Hit]]:
+            with contextlib.nullcontext() if exact else single_thread():
                 found = self.candidates(part, max(candidates, top), exact)
-                hits += self._rank(part, found, matcher, top, exact, skip_missing)
-        return hits
+                return self._rank(part, found, matcher, top, exact, skip_missing)
+
+        together = exact or self.snapshot().gpus or not _runs_on_cpu(matcher)
+        parts = [phrases] if together or len(phrases) == 1 else _divide(phrases)
+        if len(parts) == 1:
+            count = len(phrases)
+            parts = [phrases[n : n + _PHRASES_AT_ONCE] for n in range(0, count, _PHRASES_AT_ONCE)]
+            return [hits for part in parts for hits in answer(part)]
+        from ..models.cpu_pool import cpu_pool
+
+        # Phrases side by side, each in one thread: no step waits for another thread.
+        return [hits for found in cpu_pool().map(answer, parts) for hits in found]
 
     @property
     def store(self) -> RegionStore:
@@ -217,3 +225,17 @@ class Retriever:
                         hits.append(hit)
             ranked.append(hits[:top])
         return ranked
+
+
+def _runs_on_cpu(matcher: Matcher) -> bool:
+    """Return whether a matcher runs on a CPU, or does not say where."""
+    device = getattr(matcher, "device", None)
+    return getattr(device, "type", "cpu") == "cpu"
+
+
+def _divide(phrases: Phrases) -> list[Phrases]:
+    """Divide phrases among the threads of the pool, a few at a time."""
+    from ..models.cpu_pool import cpu_pool
+
+    size = min(_PHRASES_AT_ONCE, -(-len(phrases) // cpu_pool().size))
+    return [phrases[start : start + size] for start in range(0, len(phrases), size)]

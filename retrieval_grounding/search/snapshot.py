@@ -65,7 +65,12 @@ class Snapshot:
     @property
     def device(self) -> str:
         """Where vectors are searched, as text for users."""
-        return f"cuda ({counted(self.gpus, 'GPU')})" if self.gpus else "cpu"
+        if not self.gpus or self.index is None or not len(self.index):
+            return "cpu"
+        device = f"cuda ({counted(self.gpus, 'GPU')})"
+        if not self.unindexed_shards:
+            return device
+        return f"{device}, {counted(self.unindexed_shards, 'new shard')} on cpu"
 
     def describe(self) -> dict[str, Any]:
         """Return how vectors are searched, as plain values."""
@@ -146,15 +151,17 @@ class SnapshotCache:
     ) -> tuple[FaissIndex | None, VectorMetadata, int]:
         """Return the vector index that the catalog names, or the previous one if it is damaged."""
         if known is not None and known.index is not None:
-            if known.gpus and metadata.shards == known.metadata.shards:
+            if known.gpus and metadata.shards == known.metadata.shards and metadata.kind:
                 return known.index, replace(metadata, tuning=None), known.gpus
             if not known.gpus and metadata.checksum == known.metadata.checksum:
                 return known.index, metadata, 0
-        stored = ShardVectors(metadata.shards, self._store.open_shard)
-        if metadata.kind and (
+        # Without a file, nothing says which shards it would hold, so all are copied.
+        on_gpus = metadata if metadata.kind else replace(metadata, shards=tuple(self._store.files))
+        stored = ShardVectors(on_gpus.shards, self._store.open_shard)
+        if on_gpus.shards and (
             copied := copy_to_gpus(stored, self._catalog.dimension, self._device)
         ):
-            return copied, replace(metadata, tuning=None), len(gpu_numbers(self._device))
+            return copied, replace(on_gpus, tuning=None), len(gpu_numbers(self._device))
         loaded = load_vectors(self._catalog, mapped=True)
         if loaded is not None:
             return (*loaded, 0)

@@ -52,6 +52,9 @@ class FaissIndex:
         Objects that the FAISS index uses but does not own.
     selects : bool
         Whether :meth:`search` can be restricted to a selection; indexes on GPUs cannot.
+    rounds : bool
+        Whether scores are rounded, so that regions have to be scored again: on GPUs, and where
+        vectors are compressed.
     """
 
     def __init__(self, kind: Kind, index: Any) -> None:
@@ -59,6 +62,7 @@ class FaissIndex:
         self.parameters = SearchParameters()
         self.keep_alive: tuple[Any, ...] = ()
         self.selects = True
+        self.rounds = kind != "flat"
         self._index = index
 
     @classmethod

@@ -67,6 +67,7 @@ def copy_to_gpus(vectors: ShardVectors, dimension: int, device: str) -> FaissInd
     index = FaissIndex("flat", combine_parts(parts, dimension))
     index.keep_alive = (*resources, *parts)
     index.selects = False
+    index.rounds = True  # queries are converted to float16, too
     for embeddings, ids in vectors.blocks():
         index.add(embeddings, ids)
     return index

@@ -32,6 +32,7 @@ _SIFTED = 1.1
 
 _MIN_SHARE_OF_A_GRAPH = 0.1
 _WIDENING = 0.3
+_SPARE = 32
 _EXACT_REGIONS_PER_IMAGE = 16  # returning more regions costs less than searching again
 
 
@@ -150,7 +151,9 @@ class VectorSearch:
         k = per_image * images * wider
         searched = k
         if selection is None:
-            scores, ids = index.search(queries, k, parameters)
+            # Near ties at the end of the list may have changed places where scores are rounded.
+            spare = _SPARE if index.kind == "flat" and index.rounds else 0
+            scores, ids = index.search(queries, k + spare, parameters)
         elif wider == 1 and index.kind != "hnsw" and selection.share >= _MIN_SHARE_TO_SIFT:
             searched = math.ceil(_SIFTED * k / selection.share)
             scores, ids = _sifted(*index.search(queries, searched, parameters), selection, k)
@@ -163,7 +166,7 @@ class VectorSearch:
                 "vectors of the vector index are not finite; run 'retrieval-grounding verify INDEX "
                 "--repair'"
             )
-        if index.kind != "flat":
+        if index.rounds:
             scores = self.shard_vectors.score(queries, np.where(np.isfinite(scores), ids, -1))
         all_lists = index.kind != "ivf" or parameters.nprobe >= index.lists
         restricted = selection is not None and searched == k
