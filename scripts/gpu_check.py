@@ -95,7 +95,7 @@ def check_kernels() -> Result:
                 pictures.append(opened.convert("RGB"))
     whole = [rg.Regions.whole_image(*picture.size) for picture in pictures]
     there, here = (
-        np.concatenate(rg.load_encoder("nano", device).encode_regions(pictures, whole))
+        rg.load_encoder("nano", device).encode_regions(pictures, whole)
         for device in (DEVICE, "cpu")
     )
     worst = float((1 - (there * here).sum(1)).max())
@@ -257,7 +257,7 @@ def check_train() -> Result:
     import retrieval_grounding as rg
 
     with TemporaryDirectory() as work:
-        folder = synthetic_index(Path(work) / "index", 256)
+        folder = synthetic_index(Path(work) / "index", 96)
         with rg.Index.open(folder, encoder="nano", device=DEVICE) as index:
             options = rg.TrainingOptions(epochs=2, progress=False)
             began = time.perf_counter()
