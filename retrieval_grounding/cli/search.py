@@ -89,7 +89,10 @@ def query(
     diverse: Diverse = False,
     explain: Annotated[bool, typer.Option("--explain", help="Say why each hit was found.")] = False,
     exact: Annotated[
-        bool, typer.Option("--exact", help="Compare every region with each phrase; score all of each image.")
+        bool,
+        typer.Option(
+            "--exact", help="Compare every region with each phrase; score all of each image."
+        ),
     ] = False,
     skip_missing: Annotated[
         bool, typer.Option("--skip-missing", help="Leave out images whose files are gone.")

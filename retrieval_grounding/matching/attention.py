@@ -93,4 +93,5 @@ class RelationAttention(nn.Module):
         words : tensor of shape (k, width)
             Mean state of the phrase's words.
         """
-        return self.second.weight * (1 + self.relation(words))[:, None]
+        weights: torch.Tensor = self.second.weight * (1 + self.relation(words))[:, None]
+        return weights

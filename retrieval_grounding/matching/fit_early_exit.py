@@ -171,7 +171,8 @@ def _train(
 
 def _scores(head: EarlyExit, inputs: torch.Tensor) -> torch.Tensor:
     flat = inputs.flatten(0, 1)
-    return head(flat[:, :-1], flat[:, -1]).view(inputs.shape[:2])
+    scores: torch.Tensor = head(flat[:, :-1], flat[:, -1]).view(inputs.shape[:2])
+    return scores
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ import math
 from typing import NamedTuple
 
 import torch
+from torch import nn
 from torch.nn import functional
 
 from .attention import HEADS
@@ -96,6 +97,7 @@ def states_before_attention(
     planes = [_ranks(model.ranks, fit, images), regions, labels, (cosines - highest) * unit, whole]
     # What is the same for all regions joins the bias.
     first, second = model.similarities[0], model.similarities[2]
+    assert isinstance(first, nn.Linear) and isinstance(second, nn.Linear)
     varying = sum(map(len, planes))
     constant = first.bias + first.weight[:, varying : varying + len(present)] @ present[:, 0]
     weight = first.weight[:, :varying]

@@ -6,6 +6,7 @@ its own, written in place: a small network spends its time on moving values, not
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from .batch import ImageBatch
@@ -76,7 +77,7 @@ def _relations(
 ) -> torch.Tensor:
     """Return the features of pairs: `first` (4, ..., k, 1) and `second` (4, ..., 1, n)."""
     (center, side, area), (other_center, other_side, other_area) = map(_measures, (first, second))
-    shape = torch.broadcast_shapes(area.shape, other_area.shape)
+    shape = np.broadcast_shapes(area.shape, other_area.shape)
     planes = first.new_empty(RELATION_FEATURES, *shape)
     shifts = torch.sub(other_center, center, out=planes[:2])
     torch.div(shifts, 2 * side + 2 * other_side, out=planes[2:_PROXIMITY]).clamp_(-1, 1)
