@@ -15,7 +15,8 @@ from .galleries import Regions
 __all__ = ["exit_pairs"]
 
 
-_PHRASES = 160
+_MIN_PHRASES, _MAX_PHRASES = 16, 160
+_IMAGES_PER_PHRASE = 4
 _IMAGES = 64
 _POOL = 768
 
@@ -42,7 +43,8 @@ def exit_pairs(
     table = store.gather([keys[image] for image in pool.tolist()])
     embeddings = table.embeddings.astype(np.float32)
     inside = np.flatnonzero(np.isin(examples.image, pool))
-    for row in random.permutation(inside)[:_PHRASES].tolist():
+    count = min(_MAX_PHRASES, max(_MIN_PHRASES, len(pool) // _IMAGES_PER_PHRASE))
+    for row in random.permutation(inside)[:count].tolist():
         phrases = examples.phrases[examples.phrase[row : row + 1]]
         cosines = embeddings @ phrases.embeddings[0]
         nearest = np.maximum.reduceat(cosines, table.offsets[:-1])

@@ -152,6 +152,8 @@ def _train(
     with torch.random.fork_rng(devices=()):
         torch.default_generator.manual_seed(_SEED)
         head = EarlyExit(width)
+    if int(table.counts.max()) <= KEPT_REGIONS:  # all are kept, whatever the head says
+        return head
     optimizer = torch.optim.AdamW(head.parameters(), _LR, weight_decay=_WEIGHT_DECAY)
     steps = min(_MAX_STEPS, max(_MIN_STEPS, len(images) // _PAIRS_PER_STEP))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LR, total_steps=steps)
