@@ -9,7 +9,10 @@ import importlib
 import logging
 from typing import TYPE_CHECKING, Any
 
+from .core.threads import shorten_spinning
 from .core.version import __version__
+
+shorten_spinning()
 
 _HOMES = {
     "BuildInterrupted": "core.reports",

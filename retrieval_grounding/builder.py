@@ -19,6 +19,7 @@ from .data.metadata_file import read_metadata_file
 from .data.names import described_images
 from .data.sources import Collection, search
 from .index import Index
+from .indexing.image_passes import sync_image_passes
 from .indexing.merge import merge_small_shards
 from .indexing.metadata import store_metadata
 from .indexing.model_spec import (
@@ -145,6 +146,7 @@ def build(
             sync_vectors(catalog, phrases, options.progress)
             if report.embedded:
                 calibrate_index(catalog, load().encoder)
+            sync_image_passes(catalog, options.progress)
     index = Index(directory, encoder=clip, device=device)
     index.build_report = report
     return index

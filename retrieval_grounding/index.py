@@ -201,8 +201,9 @@ class Index(Maintenance, Learning, Measuring):
             Scores regions instead of the one in use: a name from :meth:`matchers`, such as
             ``"cosine"``, or an object of your own.
         exact : bool
-            Compare the phrase with every region to choose candidates. Slower; hits do not depend
-            on the kind of vector index.
+            Compare the phrase with every region to choose candidates, and score all regions of
+            these with the whole network. Slower; hits depend neither on the kind of vector index
+            nor on the matcher's early exit.
         skip_missing : bool
             Leave out images whose files no longer exist.
         feedback : bool

@@ -116,8 +116,7 @@ def export(folder: Path, data: Path, encoder: KnownPhrases) -> None:
     np.save(data / "phrases.npy", encoder.embeddings)
     stored = (
         rg.Index.open(folder, encoder=encoder, device="cpu")
-        ._retriever.get()
-        .snapshot()
+        ._opened.retriever.snapshot()
         .vectors.shard_vectors
     )
     vectors = np.lib.format.open_memmap(

@@ -76,7 +76,7 @@ def measure_opening(folder: Path, phrases: Path) -> dict[str, float]:
     before = resident_mb()
     began = time.perf_counter()
     index = rg.Index.open(folder, encoder=encoder, device="cpu")
-    index._retriever.get().snapshot()
+    index._opened.retriever.snapshot()
     opened = time.perf_counter()
     after = resident_mb()
     index.matcher  # noqa: B018 - loaded now
@@ -107,7 +107,7 @@ def measure_queries(folder: Path, encoder: KnownPhrases, threads: int) -> dict[s
     index = rg.Index.open(folder, encoder=encoder, device="cpu")
     texts, embeddings = encoder.texts, encoder.embeddings
     warm = milliseconds(index.query, texts)
-    state = index._retriever.get().snapshot()
+    state = index._opened.retriever.snapshot()
     assert state.index is not None
     tuning = state.metadata.tuning
     k = 100 * (tuning.refine_factor if tuning else 4)
@@ -156,7 +156,7 @@ def measure_queries(folder: Path, encoder: KnownPhrases, threads: int) -> dict[s
 
 def matcher_pass(index: rg.Index, phrase: Phrases) -> Callable[[], object]:
     """Return what scores the regions of a phrase's candidate images once, already gathered."""
-    found = index._retriever.get().candidates(phrase, 100)
+    found = index._opened.retriever.candidates(phrase, 100)
     assert found.regions is not None
     return partial(index.matcher.score_pairs, phrase, found.regions, found.phrase_rows)
 

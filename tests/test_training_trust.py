@@ -740,6 +740,8 @@ def test_a_matcher_with_a_name_is_kept_even_if_it_is_not_used(index, colors, con
 
 def test_training_starts_from_the_matcher_in_use_unless_it_must_not(trained, refs):
     before = trained.matcher.model.state_dict()
+    # The early exit is no part of what is learned: it follows the network.
+    before = {name: value for name, value in before.items() if not name.startswith("early.")}
     same = trained.train(refs, options=QUIET).matcher.model.state_dict()
     assert all(torch.equal(same[name], value) for name, value in before.items())
     new = trained.train(refs, from_scratch=True, options=QUIET).matcher

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,8 +22,10 @@ import retrieval_grounding as rg
 from retrieval_grounding.cli.app import app
 from retrieval_grounding.matching.matcher import CosineMatcher
 from retrieval_grounding.models.encoder import Fingerprint
+from retrieval_grounding.search import snapshot
 from retrieval_grounding.storage.catalog import Catalog
 from retrieval_grounding.storage.open_shards import OpenShards
+from retrieval_grounding.storage.region_store import RegionStore
 from retrieval_grounding.storage.rows import StoredImage
 from retrieval_grounding.storage.shard_format import ImageRecord, write_shard
 from retrieval_grounding.storage.shards import ShardReader
@@ -32,7 +35,13 @@ from retrieval_grounding.storage.vectors.faiss_index import FaissIndex, import_f
 from retrieval_grounding.storage.vectors.gpu import combine_parts, copy_to_gpus, gpu_numbers
 from retrieval_grounding.storage.vectors.kinds import KINDS
 from retrieval_grounding.storage.vectors.load import load_vectors
-from retrieval_grounding.storage.vectors.metadata import Tuning, VectorMetadata, read_metadata
+from retrieval_grounding.storage.vectors.metadata import (
+    Tuning,
+    VectorMetadata,
+    read_metadata,
+    write_metadata,
+)
+from retrieval_grounding.storage.vectors.search import VectorSearch
 from retrieval_grounding.storage.vectors.search_parameters import SearchParameters
 from retrieval_grounding.storage.vectors.sync import (
     reason_to_reindex,
@@ -390,8 +399,59 @@ def test_gpus_give_the_same_hits(folder):
         pytest.skip("needs an NVIDIA GPU and the package faiss-gpu")
     stored = shard_vectors(folder)
     index = copy_to_gpus(stored, DIMENSION, "cuda")
-    _, found = index.search(phrases(), 10)
-    np.testing.assert_array_equal(found, stored.search(phrases(), 10)[1])
+    search = VectorSearch(stored.numbers, stored._open, index, stored.numbers)
+    found, _ = search.nearest(phrases(), 5)
+    np.testing.assert_array_equal(found, stored.search(phrases(), 20)[1])
+
+
+class RoundingIndex(FaissIndex):
+    """Searches as GPUs do: queries in float16, so that near ties change places."""
+
+    def search(self, queries, k, parameters=None, selection=None):
+        return super().search(queries.astype(np.float16).astype(np.float32), k, parameters)
+
+
+def on_gpu(stored: ShardVectors, dimension: int, device: str) -> FaissIndex | None:
+    """A copy that pretends to be on a GPU."""
+    if device == "cpu":
+        return None
+    index = RoundingIndex("flat", FaissIndex.create("flat", dimension)._index)
+    index.selects, index.rounds = False, True
+    for embeddings, ids in stored.blocks():
+        index.add(embeddings, ids)
+    return index
+
+
+def test_near_ties_keep_the_order_of_the_cpu(folder):
+    stored = shard_vectors(folder)
+    rows, _ = next(stored.blocks())
+    # Between two regions there is a phrase that is as near to the one as to the other.
+    middle = rows[:40] + rows[1:41] + 1e-4 * rows[2:42]
+    queries = (middle / np.linalg.norm(middle, axis=1, keepdims=True)).astype(np.float32)
+    search = VectorSearch(
+        stored.numbers, stored._open, on_gpu(stored, DIMENSION, "cuda"), stored.numbers
+    )
+    found, _ = search.nearest(queries, 5)
+    np.testing.assert_array_equal(found, stored.search(queries, 20)[1])
+
+
+def test_a_snapshot_says_where_vectors_are_searched(folder, monkeypatch):
+    reindexed(folder, "flat")
+    catalog = Catalog(folder)
+    monkeypatch.setattr(snapshot, "copy_to_gpus", on_gpu)
+    monkeypatch.setattr(snapshot, "gpu_numbers", lambda device: [0])
+    newest = snapshot.SnapshotCache(catalog, RegionStore(catalog), "cuda").latest()
+    assert newest.device == "cuda (1 GPU)"
+    assert snapshot.SnapshotCache(catalog, RegionStore(catalog), "cpu").latest().device == "cpu"
+    with closing(Catalog(folder, writable=True)) as writable:
+        writable.set_setting("vectors", None)  # a build was killed before it wrote them
+    newest = snapshot.SnapshotCache(catalog, RegionStore(catalog), "cuda").latest()
+    assert newest.device == "cuda (1 GPU)" and not newest.unindexed_shards
+    with closing(Catalog(folder, writable=True)) as writable:
+        shards = sorted(writable.shard_files())
+        write_metadata(writable, VectorMetadata(kind="flat", shards=tuple(shards[:-1])))
+    newest = snapshot.SnapshotCache(catalog, RegionStore(catalog), "cuda").latest()
+    assert newest.device == "cuda (1 GPU), 1 new shard on cpu"
 
 
 def test_a_few_queries_leave_no_threads_of_faiss_spinning(monkeypatch):

@@ -100,7 +100,10 @@ def query(
         bool, typer.Option("--feedback/--no-feedback", help="Use thumbs that people gave, or not.")
     ] = True,
     exact: Annotated[
-        bool, typer.Option("--exact", help="Compare every region with each phrase.")
+        bool,
+        typer.Option(
+            "--exact", help="Compare every region with each phrase; score all of each image."
+        ),
     ] = False,
     skip_missing: Annotated[
         bool, typer.Option("--skip-missing", help="Leave out images whose files are gone.")

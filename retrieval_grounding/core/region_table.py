@@ -70,6 +70,34 @@ class RegionTable:
         before = np.cumsum(counts) - counts
         return np.repeat(starts - before, counts) + np.arange(counts.sum())
 
+    def images(self, start: int, stop: int) -> RegionTable:
+        """Return a table of images `start` to `stop`, at least one, without copying regions."""
+        offsets = self.offsets[start : stop + 1]
+        rows = slice(int(offsets[0]), int(offsets[-1]))
+        return replace(
+            self,
+            embeddings=self.embeddings[rows],
+            boxes=self.boxes[rows],
+            scores=self.scores[rows],
+            labels=self.labels[rows],
+            colors=self.colors[rows],
+            offsets=offsets - offsets[0],
+        )
+
+    def take_images(self, images: npt.NDArray[np.int64]) -> RegionTable:
+        """Return a table of some images, with copies of their regions."""
+        rows = self.rows(images)
+        counts = self.offsets[images + 1] - self.offsets[images]
+        return replace(
+            self,
+            embeddings=self.embeddings[rows],
+            boxes=self.boxes[rows],
+            scores=self.scores[rows],
+            labels=self.labels[rows],
+            colors=self.colors[rows],
+            offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        )
+
     def of_one_image(self, rows: npt.NDArray[np.generic] | slice) -> RegionTable:
         """Return a table of `rows`, all of one image and starting with its whole image."""
         boxes = self.boxes[rows]

@@ -26,6 +26,7 @@ from ..models.encoder import Encoder
 from ..storage.catalog import Catalog
 from ..storage.rows import KnownFile
 from ..storage.vectors.sync import lacks_many_regions, sync_vectors
+from .image_passes import sync_image_passes
 from .merge import has_many_small_shards, merge_small_shards
 from .metadata import store_metadata, table_of, with_addresses
 from .model_spec import Models, checked_loader, recorded_spec
@@ -97,6 +98,7 @@ def add_to_index(
         if lacks_many_regions(catalog) or has_many_small_shards(catalog, options.shard_images):
             merge_small_shards(catalog, options.shard_images, indexed=True)
             sync_vectors(catalog, phrase_source(catalog, lambda: encoder), options.progress)
+            sync_image_passes(catalog, options.progress)
             calibrate_index(catalog, encoder)
         report.seconds = time.perf_counter() - started - writer.loading_seconds
     return report

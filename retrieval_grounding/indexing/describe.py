@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..matching.entries import MatcherEntry, usable_entry
@@ -43,14 +43,15 @@ def describe_index(
     chosen = next(entry for entry in matchers if entry.in_use)
     used = usable_entry(catalog, encoder_fingerprint(catalog), matchers)
     matcher_device = "cpu" if used.name in (COSINE, COSINE_LABEL) else device
+    counts = catalog.counts()
     return {
         "directory": str(catalog.directory),
         **{key: catalog.setting(key) for key in _SETTINGS},
         "detector_fingerprint": catalog.parse_setting("detector_fingerprint", _required),
         "encoder_fingerprint": str(encoder_fingerprint(catalog)),
-        **catalog.counts(),
+        **counts,
         "groups": catalog.setting("detector") is not None and recorded_settings(catalog).groups,
-        "vectors": describe_vectors(catalog) | search,
+        "vectors": describe_vectors(catalog, counts) | search,
         "matcher": used.name,
         "matcher_kind": used.kind,
         "matcher_in_use": chosen.name,
@@ -60,14 +61,14 @@ def describe_index(
     }
 
 
-def describe_vectors(catalog: Catalog) -> dict[str, Any]:
+def describe_vectors(catalog: Catalog, counts: Mapping[str, int] | None = None) -> dict[str, Any]:
     """Return the kind of an index's vector index and what was measured of it, as plain values."""
     metadata = read_metadata(catalog)
     facts: dict[str, Any] = {"kind": metadata.kind, "wanted": metadata.requested}
     tuning = metadata.tuning
     if tuning is None:
         return facts
-    counts = catalog.counts()
+    counts = counts or catalog.counts()
     total = counts["regions"] + counts["unused_regions"]
     return facts | {
         "recall": tuning.recall,

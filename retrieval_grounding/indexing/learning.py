@@ -5,14 +5,17 @@ Each imports what it does, so that a query does not have to.
 
 from __future__ import annotations
 
+import contextlib
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from ..matching.entries import MatcherEntry, matcher_entries
+from ..storage.catalog import Catalog
 from ..storage.feedback_file import FeedbackFile
 from ..storage.lock import writer_lock
 from .base import IndexBase
+from .image_passes import sync_image_passes
 from .model_spec import encoder_fingerprint
 
 if TYPE_CHECKING:
@@ -108,7 +111,7 @@ class Learning(IndexBase):
         from ..matching.train_index import train_index
 
         with writer_lock(self._catalog.directory, timeout) as lock:
-            return train_index(
+            fit = train_index(
                 self._catalog,
                 self.encoder,
                 source,
@@ -125,6 +128,11 @@ class Learning(IndexBase):
                 load_current=lambda: self.matcher,
                 before_saving=lock.check,
             )
+            if fit.installed:
+                directory = self._catalog.directory
+                with contextlib.closing(Catalog(directory, writable=True, lock=lock)) as catalog:
+                    sync_image_passes(catalog)
+        return fit
 
     def matchers(self) -> list[MatcherEntry]:
         """Return the matchers that queries can name: the index's own and those of every index.
@@ -152,6 +160,7 @@ class Learning(IndexBase):
         with self._writing(timeout) as catalog:
             load_named_matcher(catalog, name, encoder_fingerprint(catalog), "cpu")
             choose_matcher(catalog, name)
+            sync_image_passes(catalog)
 
     def remove_matcher(self, name: str, *, timeout: float = 0.0) -> None:
         """Delete one of the index's own matchers.

@@ -13,6 +13,7 @@ from ..core.paths import absolute_path
 from ..core.types import PathLike
 from ..data.sources import source_places
 from ..matching.names import FOLDER
+from ..matching.pass_record import PASS_FOLDER
 from ..storage.catalog import Catalog
 from ..storage.feedback_file import FEEDBACK_FILE, FEEDBACK_LOCK
 from ..storage.files import is_temporary
@@ -75,8 +76,8 @@ def check_place(directory: Path) -> Literal["index", "new", "lost"]:
 
 
 def refuse_links(directory: Path) -> None:
-    """Raise :class:`StoreError` if catalog, shards or matchers of an index are behind a link."""
-    for name in (CATALOG_FILE, "shards", FOLDER):
+    """Raise :class:`StoreError` if the catalog or a folder of an index is behind a link."""
+    for name in (CATALOG_FILE, "shards", FOLDER, PASS_FOLDER):
         if (directory / name).is_symlink():
             raise StoreError(
                 f"{directory / name} is a link, and an index is written only where it is; move "

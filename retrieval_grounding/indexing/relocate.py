@@ -30,7 +30,7 @@ def relocate_models(
     """
     if detector is None and encoder is None:
         raise ModelError("say where the weights are now: --clip NAME, --detector NAME, or both")
-    with write_session(directory, timeout) as catalog:
+    with write_session(directory, timeout, passes=False) as catalog:
         spec = recorded_spec(catalog, detector=detector, encoder=encoder)
         checked_loader(catalog, spec, device)()
         names: dict[str, str | Detector | Encoder] = {

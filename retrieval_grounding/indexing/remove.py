@@ -7,6 +7,7 @@ import os
 import unicodedata
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from pathlib import Path
 
 from ..core.addresses import absolute_address
@@ -46,15 +47,14 @@ def remove_images(
     StoreError
         If one of `paths` or the pattern does not name an image of the index.
     """
-    with write_session(directory, timeout, load_encoder) as catalog:
+    with write_session(directory, timeout, load_encoder, passes=False) as catalog:
         chosen = _matching(catalog, paths, pattern)
         catalog.commit(skipped=[SkippedFile(path, REMOVED, _DETAIL) for path in chosen])
     return len(chosen)
 
 
 def _matching(catalog: Catalog, paths: Iterable[PathLike], pattern: str | None) -> list[str]:
-    known = list(catalog.known_files())
-    names = _Names(known)
+    names = _Names(catalog)
     chosen: dict[str, None] = {}
     for path in paths:
         wanted = absolute_address(path)
@@ -63,6 +63,7 @@ def _matching(catalog: Catalog, paths: Iterable[PathLike], pattern: str | None) 
             raise StoreError(f"{catalog.directory} has no image {wanted!r} and none below it")
         chosen |= dict.fromkeys(found)
     if pattern is not None:
+        known = names.known
         matched = set(fnmatch.filter(map(_composed, known), _composed(pattern)))
         found = [name for name in known if _composed(name) in matched]
         if not found:
@@ -75,14 +76,25 @@ def _matching(catalog: Catalog, paths: Iterable[PathLike], pattern: str | None) 
 
 
 class _Names:
-    """Finds images by path or by a folder above them, as they are named or through other links."""
+    """Finds images by path or by a folder above them, as they are named or through other links.
 
-    def __init__(self, known: Iterable[str]) -> None:
-        self._known = list(known)
+    All images are listed only if the catalog does not find a path as it is named.
+    """
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
         self._resolve = resolver()
         self._tables: list[tuple[list[str], dict[str, list[str]]]] = []
 
+    @cached_property
+    def known(self) -> list[str]:
+        """All images."""
+        return list(self._catalog.known_files())
+
     def find(self, wanted: str) -> list[str]:
+        """Return the images that `wanted` names; none if there are none."""
+        if wanted.isascii() and (named := self._catalog.paths_at(wanted)):
+            return named
         resolved = os.path.realpath(wanted)
         keys = (wanted, self._resolve(wanted), resolved)
         for number, key in enumerate(keys):
@@ -94,7 +106,7 @@ class _Names:
         """Return images by their names (0) or by their resolved names (1), made when needed."""
         while len(self._tables) <= number:
             by_key: dict[str, list[str]] = {}
-            for path in self._known:
+            for path in self.known:
                 key = self._resolve(path) if self._tables else path
                 by_key.setdefault(_composed(key), []).append(path)
             self._tables.append((sorted(by_key), by_key))

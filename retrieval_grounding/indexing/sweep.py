@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..core.errors import StoreError
 from ..matching.names import FOLDER
+from ..matching.pass_record import PASS_FOLDER
 from ..storage.catalog import Catalog
 from ..storage.files import as_store_error, is_plain, is_temporary
 from ..storage.shard_file import map_shard
@@ -45,7 +46,8 @@ def sweep_leftovers(catalog: Catalog) -> None:
     committed, first_free = set(catalog.shard_files().values()), catalog.next_shard()
     shards = catalog.directory / "shards"
     with as_store_error(catalog.directory):
-        for folder in (catalog.directory, catalog.directory / FOLDER, shards):
+        folders = (catalog.directory, catalog.directory / FOLDER, catalog.directory / PASS_FOLDER)
+        for folder in (*folders, shards):
             for path in folder.iterdir() if folder.is_dir() else ():
                 if is_temporary(path.name) and is_plain(path):
                     path.unlink()

@@ -20,6 +20,7 @@ from ..storage.rows import LiveRow
 from ..storage.shards import ShardReader, boxes_inside
 from ..storage.vectors.load import load_vectors
 from ..storage.vectors.metadata import read_metadata
+from .image_passes import check_image_passes
 from .model_spec import encoder_fingerprint
 from .verify_feedback import check_feedback
 from .verify_files import check_matcher, check_settings, folder_notes
@@ -58,6 +59,7 @@ def verify_index(catalog: Catalog, progress: bool | None = None) -> VerifyReport
             report.faults += faults
             advance(1)
     report.faults += check_matcher(catalog)
+    report.faults += check_image_passes(catalog)
     report.faults += check_feedback(catalog)
     settings = list(check_settings(catalog))
     report.faults += settings

@@ -18,12 +18,14 @@ from ..matching.install import (
     recorded_checksums,
 )
 from ..matching.names import EARLIER, FOLDER, matcher_files, name_of_file
+from ..matching.pass_record import PASS_FILES, PASS_FOLDER, read_record
 from ..storage.catalog import Catalog
 from ..storage.feedback_file import FEEDBACK_FILE, FEEDBACK_LOCK
 from ..storage.files import as_store_error, file_checksum, is_plain, is_temporary
 from ..storage.open_catalog import CATALOG_FILE
 from ..storage.shard_format import SHARD_FILES
 from ..storage.vectors.metadata import VECTORS_FILES, VectorMetadata, read_metadata, write_metadata
+from .image_passes import forget_image_passes
 from .model_spec import encoder_fingerprint
 from .verify_feedback import repair_feedback
 
@@ -35,11 +37,12 @@ ASIDE_SUFFIX = ".damaged"
 _SHARDS = "shards"
 _KNOWN = frozenset(
     (
-        CATALOG_FILE, f"{CATALOG_FILE}-journal", _SHARDS, FOLDER, ".writer.lock",
+        CATALOG_FILE, f"{CATALOG_FILE}-journal", _SHARDS, FOLDER, PASS_FOLDER, ".writer.lock",
         ".writer.json", CHECKPOINT_FILE, FEEDBACK_FILE, FEEDBACK_LOCK,
     )
 )  # fmt: skip
 _CALIBRATION, _VECTORS, _MATCHER, _CHOICE = "calibration", "vectors", "matcher", "matcher-in-use"
+_PASSES = "passes"
 _CURVE = re.compile(r"(.+)-curve\.(?:csv|png)")
 
 
@@ -131,14 +134,15 @@ def folder_notes(catalog: Catalog) -> list[str]:
     if (directory / CHECKPOINT_FILE).exists():
         notes.append(f"{CHECKPOINT_FILE}: an unfinished training, which resumes if it is repeated")
     shards = {f"{_SHARDS}/{file}" for file in catalog.shard_files().values()}
-    known = {*_KNOWN, *shards, *found, vectors}
-    for folder in (directory, directory / FOLDER, directory / _SHARDS):
+    known = {*_KNOWN, *shards, *found, *_recorded_passes(catalog), vectors}
+    for folder in (directory, directory / FOLDER, directory / _SHARDS, directory / PASS_FOLDER):
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             name = path.relative_to(directory).as_posix()
             if name in known:
                 continue
             leftover = is_temporary(path.name)
             leftover |= folder.name == _SHARDS and SHARD_FILES.fullmatch(path.name) is not None
+            leftover |= folder.name == PASS_FOLDER and PASS_FILES.fullmatch(path.name) is not None
             leftover |= VECTORS_FILES.fullmatch(name) is not None
             original = name.removesuffix(ASIDE_SUFFIX)
             if name != original and (original == FEEDBACK_FILE or _matcher_of(original)):
@@ -150,8 +154,18 @@ def folder_notes(catalog: Catalog) -> list[str]:
     return notes
 
 
+def _recorded_passes(catalog: Catalog) -> set[str]:
+    try:
+        record = read_record(catalog)
+    except StoreError:  # reported by check_image_passes
+        return set()
+    return {
+        f"{PASS_FOLDER}/{record.path(catalog.directory, shard).name}" for shard in record.checksums
+    }
+
+
 def repair_files(catalog: Catalog, faults: list[Fault]) -> None:
-    """Move damaged files of the matcher aside, and reset damaged settings.
+    """Move damaged files of the matcher aside, drop image passes, and reset damaged settings.
 
     The caller holds the writer's lock.
     """
@@ -179,5 +193,7 @@ def repair_files(catalog: Catalog, faults: list[Fault]) -> None:
     if _CALIBRATION in kinds:
         forget_cosine_calibration(catalog)
         forget_calibrations(catalog)
+    if any(fault.kind == _PASSES for fault in faults):
+        forget_image_passes(catalog)
     if _VECTORS in kinds:
         write_metadata(catalog, VectorMetadata())

@@ -10,6 +10,7 @@ from ..models.encoder import Encoder
 from ..storage.catalog import Catalog
 from ..storage.lock import writer_lock
 from ..storage.vectors.sync import sync_vectors
+from .image_passes import sync_image_passes
 from .place import refuse_links
 from .sweep import sweep_leftovers
 from .tuning_phrases import phrase_source
@@ -19,7 +20,11 @@ __all__ = ["writable_catalog", "write_session"]
 
 @contextlib.contextmanager
 def write_session(
-    directory: Path, timeout: float = 0.0, load_encoder: Callable[[], Encoder] | None = None
+    directory: Path,
+    timeout: float = 0.0,
+    load_encoder: Callable[[], Encoder] | None = None,
+    *,
+    passes: bool = True,
 ) -> Iterator[Catalog]:
     """Open an index for changes, and update its vector index at the end.
 
@@ -31,6 +36,8 @@ def write_session(
         Seconds to wait for a different writer.
     load_encoder : callable, optional
         Called if an approximate vector index has to be tuned on phrases.
+    passes : bool
+        Also write the image passes that are missing; a quick change leaves that to the next one.
 
     Raises
     ------
@@ -40,6 +47,8 @@ def write_session(
     with writable_catalog(directory, timeout) as catalog:
         yield catalog
         sync_vectors(catalog, phrase_source(catalog, load_encoder) if load_encoder else None)
+        if passes:
+            sync_image_passes(catalog)
 
 
 @contextlib.contextmanager

@@ -8,10 +8,11 @@ from torch.nn import functional
 
 from .geometry import RELATION_FEATURES
 
-__all__ = ["RelationAttention"]
+__all__ = ["HEADS", "RelationAttention"]
 
 
-_HEADS = 2
+HEADS = 2
+
 _PAIR_WIDTH = 12  # hidden units for each pair of regions; few, because there are many pairs
 
 
@@ -32,7 +33,7 @@ class RelationAttention(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.joint = nn.Linear(width, 3 * width, bias=False)
         self.first = nn.Linear(RELATION_FEATURES, _PAIR_WIDTH)
-        self.second = nn.Linear(_PAIR_WIDTH, _HEADS, bias=False)  # softmax would cancel a bias
+        self.second = nn.Linear(_PAIR_WIDTH, HEADS, bias=False)  # softmax would cancel a bias
         self.relation = nn.Linear(width, _PAIR_WIDTH)
         self.out = nn.Linear(width, width)
 
@@ -75,12 +76,22 @@ class RelationAttention(nn.Module):
         count, regions, _ = hidden.shape
         query, key, value = self.joint(self.norm(hidden)).chunk(3, dim=-1)
         query, key, value = (
-            part.view(count, regions, _HEADS, -1).transpose(1, 2)
+            part.view(count, regions, HEADS, -1).transpose(1, 2)
             for part in (query + phrase_query[:, None], key, value)
         )
-        weights = self.second.weight * (1 + self.relation(words))[:, None]
-        bias = torch.bmm(weights, pairs).view(count, _HEADS, regions, regions)
+        bias = torch.bmm(self.pair_weights(words), pairs).view(count, HEADS, regions, regions)
         bias = bias.masked_fill(~present[:, None, None], -torch.inf)
         attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         gathered: torch.Tensor = self.out(attended.transpose(1, 2).reshape(hidden.shape))
         return gathered
+
+    def pair_weights(self, words: torch.Tensor) -> torch.Tensor:
+        """Return what the hidden units of pairs count for each phrase, (k, heads, units).
+
+        Parameters
+        ----------
+        words : tensor of shape (k, width)
+            Mean state of the phrase's words.
+        """
+        weights: torch.Tensor = self.second.weight * (1 + self.relation(words))[:, None]
+        return weights

@@ -27,6 +27,8 @@ from .config import MatcherConfig
 from .contrasts import add_contrasts
 from .cosine_scale import stored_cosine_scale
 from .dataset import Examples
+from .exit_pairs import exit_pairs
+from .fit_early_exit import fit_early_exit
 from .fit_result import Fit
 from .held_out import HeldOut
 from .interpolation import networks_on_the_way
@@ -37,7 +39,7 @@ from .networks import make_model
 from .options import TrainingOptions
 from .recipe import Recipe
 from .region_source import open_regions
-from .residual_model import set_cosine_scale
+from .residual_model import ResidualModel, set_cosine_scale
 from .split import Split, content_groups, split_examples
 from .statements import Statement, make_examples
 from .stored import StoredMatcher, network_of
@@ -188,6 +190,7 @@ def fit_matcher(
                 undetected,
             )
             stored, share, comparisons, more_notes = decided
+            fit_early_exit(matcher, exit_pairs(store, keys, split.training, options.seed))
             notes += more_notes
             problem = next((c.problem for c in comparisons if c.problem), "")
         except ModelError as error:
@@ -330,5 +333,8 @@ def _new_matcher(
 
 def _trainable_copy(matcher: TrainedMatcher, encoder: Encoder, device: str) -> TrainedMatcher:
     """Return a matcher with a copy of the network that can be trained, and no calibration."""
-    model = copy.deepcopy(matcher.model).requires_grad_(True).to(device)
+    model = copy.deepcopy(matcher.model)
+    if isinstance(model, ResidualModel):
+        model.early = None  # of other weights
+    model = model.requires_grad_(True).to(device)
     return TrainedMatcher(model, matcher.config, matcher.vocabulary, encoder.fingerprint)

@@ -6,6 +6,7 @@ its own, written in place: a small network spends its time on moving values, not
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from .batch import ImageBatch
@@ -15,6 +16,7 @@ __all__ = [
     "OVERLAP",
     "POSITION_FEATURES",
     "RELATION_FEATURES",
+    "between",
     "position_features",
     "relation_features",
 ]
@@ -47,23 +49,53 @@ def relation_features(batch: ImageBatch) -> torch.Tensor:
     batch : ImageBatch
         m images of n regions.
     """
-    corners, centers, sides = _corners_centers_sides(batch)
-    areas = sides[0] * sides[1]
-    planes = corners.new_empty(RELATION_FEATURES, *areas.shape, areas.shape[-1])
-    first, second = _pairs(centers)
-    shifts = torch.sub(second, first, out=planes[:2])
-    first, second = _pairs(2 * sides)
-    torch.div(shifts, first + second, out=planes[2:_PROXIMITY]).clamp_(-1, 1)
+    corners = batch.boxes.movedim(-1, 0).contiguous()
+    labels = batch.labels.to(corners.dtype)
+    return _relations(*_pairs(corners), *_pairs(labels))
+
+
+def between(
+    boxes: torch.Tensor, labels: torch.Tensor, first: torch.Tensor, second: torch.Tensor
+) -> torch.Tensor:
+    """Describe where regions are relative to others, (RELATION_FEATURES, m, k, n).
+
+    Parameters
+    ----------
+    boxes, labels : tensors of shape (r, 4) and (r,)
+        Of all regions, as in :class:`.batch.ImageBatch`.
+    first, second : int64 tensors of shape (m, k) and (m, n)
+        Rows: the second regions are described relative to the first of the same image.
+    """
+    planes = torch.cat([boxes.T, labels[None].to(boxes.dtype)])
+    one = planes.index_select(1, first.flatten()).view(5, *first.shape, 1)
+    other = planes.index_select(1, second.flatten()).view(5, len(second), 1, -1)
+    return _relations(one[:4], other[:4], one[4], other[4])
+
+
+def _relations(
+    first: torch.Tensor, second: torch.Tensor, labels: torch.Tensor, second_labels: torch.Tensor
+) -> torch.Tensor:
+    """Return the features of pairs: `first` (4, ..., k, 1) and `second` (4, ..., 1, n)."""
+    (center, side, area), (other_center, other_side, other_area) = map(_measures, (first, second))
+    shape = np.broadcast_shapes(area.shape, other_area.shape)
+    planes = first.new_empty(RELATION_FEATURES, *shape)
+    shifts = torch.sub(other_center, center, out=planes[:2])
+    torch.div(shifts, 2 * side + 2 * other_side, out=planes[2:_PROXIMITY]).clamp_(-1, 1)
     squares = torch.mul(shifts[0], shifts[0], out=planes[_PROXIMITY])
     squares.addcmul_(shifts[1], shifts[1]).sqrt_().mul_(-8).exp_()  # exp(-8 · distance)
-    first, second = _pairs(areas.log() / 4)
-    torch.sub(second, first, out=planes[_SIZE_RATIO]).clamp_(-1, 1)
-    shared = intersection(*_pairs(corners))
-    first, second = _pairs(areas)
-    torch.div(shared, (first + second).sub_(shared), out=planes[OVERLAP])
-    torch.div(shared, first, out=planes[_COVERED])
-    torch.eq(*_pairs(batch.labels.to(planes.dtype)), out=planes[_SAME_LABEL])
+    torch.sub(other_area.log() / 4, area.log() / 4, out=planes[_SIZE_RATIO]).clamp_(-1, 1)
+    shared = intersection(first, second)
+    torch.div(shared, (area + other_area).sub_(shared), out=planes[OVERLAP])
+    torch.div(shared, area, out=planes[_COVERED])
+    torch.eq(labels, second_labels, out=planes[_SAME_LABEL])
     return planes
+
+
+def _measures(corners: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return centers (2, ...), sides (2, ...), which are never zero, and areas (...)."""
+    starts, ends = corners[:2], corners[2:]
+    sides = (ends - starts).clamp(min=_MIN_SIDE)
+    return (starts + ends) / 2, sides, sides[0] * sides[1]
 
 
 def position_features(batch: ImageBatch, relations: torch.Tensor) -> torch.Tensor:
@@ -80,9 +112,9 @@ def position_features(batch: ImageBatch, relations: torch.Tensor) -> torch.Tenso
     relations : tensor of shape (RELATION_FEATURES, m, n, n)
         From `relation_features`.
     """
-    corners, centers, sides = _corners_centers_sides(batch)
+    corners = batch.boxes.movedim(-1, 0).contiguous()
+    centers, sides, area = _measures(corners)
     width, height = sides
-    area = width * height
     image_aspect = batch.aspects[:, None].expand_as(area)
     is_whole_image = torch.zeros_like(area)
     is_whole_image[:, 0] = 1
@@ -113,15 +145,6 @@ def position_features(batch: ImageBatch, relations: torch.Tensor) -> torch.Tenso
         ]
     )
     return torch.cat([corners, centers, sides, 1 / (1 + ranks), *ordinals, single])
-
-
-def _corners_centers_sides(
-    batch: ImageBatch,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return corners (4, m, n), centers (2, m, n) and sides (2, m, n), which are never zero."""
-    corners = batch.boxes.movedim(-1, 0).contiguous()
-    starts, ends = corners[:2], corners[2:]
-    return corners, (starts + ends) / 2, (ends - starts).clamp(min=_MIN_SIDE)
 
 
 def _pairs(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -8,11 +8,16 @@ from pathlib import Path
 import torch
 from safetensors.torch import load as load_tensors
 
+from .early_exit import EarlyExit
 from .matcher_header import MatcherHeader, damage_reported, read_header
 from .model import MatcherModel
 from .networks import make_model
+from .residual_model import ResidualModel
 
 __all__ = ["read_matcher_file"]
+
+
+_EARLY = "early."
 
 
 def read_matcher_file(
@@ -40,9 +45,12 @@ def read_matcher_file(
     with damage_reported(path):
         # Initial weights take random numbers, which are the caller's. A network on the device
         # "meta" would need none, but PyTorch imports a thousand modules for it.
+        tensors = load_tensors(data)
         with torch.random.fork_rng(devices=()):
             model = make_model(header.config)
-        model.load_state_dict(_as_floats(load_tensors(data), model), assign=True)
+            if isinstance(model, ResidualModel) and any(n.startswith(_EARLY) for n in tensors):
+                model.early = EarlyExit(model.width)  # optional: without, regions are all scored
+        model.load_state_dict(_as_floats(tensors, model), assign=True)
     return header, model.eval().requires_grad_(False)
 
 

@@ -11,17 +11,17 @@ from torch import nn
 
 from .batch import ImageBatch
 from .geometry import OVERLAP
+from .image_pass import ORDERS
 
-__all__ = ["RANK_FEATURES", "NounRanks"]
+__all__ = ["RANK_FEATURES", "NounRanks", "order_values"]
 
 
-_ORDERS = 4
 _ORDINALS = 3
 _RANK_VARIANCE = 0.125
 _DUPLICATE_IOU = 0.6
 _LEAST_SCORE = 0.02
 
-RANK_FEATURES = 2 * _ORDERS * (1 + _ORDINALS)
+RANK_FEATURES = 2 * ORDERS * (1 + _ORDINALS)
 """Number of values that `NounRanks` returns for a region."""
 
 
@@ -53,9 +53,7 @@ class NounRanks(nn.Module):
         counted : tensor of shape (m, n)
             The detector's confidence in single things, 0 for whole images, groups and padding.
         """
-        starts, ends = images.boxes[..., :2], images.boxes[..., 2:]
-        centers, area = (starts + ends) / 2, (ends - starts).prod(-1)
-        values = torch.stack([centers[..., 0], centers[..., 1], -area, -images.boxes[..., 3]], 1)
+        values = order_values(images)
         other = (relations[OVERLAP] < _DUPLICATE_IOU).to(values.dtype)[:, None]
         before = (values[..., :, None] - values[..., None, :]).sign() * other
         single = images.present & ~images.groups
@@ -76,13 +74,35 @@ class NounRanks(nn.Module):
             From `orders`.
         """
         best = fit.masked_fill(counted == 0, -1e4).amax(1, keepdim=True)
-        likely = torch.sigmoid(self.sharpness.exp() * (fit - best + self.margin))
-        likely = likely * counted.clamp(min=1e-6).pow(self.trust.abs()) * (counted > 0)
+        likely = self.likely(fit, best, counted)
         sums = (orders @ likely[:, None, :, None]).squeeze(-1)
         others, balance = sums[:, :1], sums[:, 1:]
         ranks = torch.cat([others + balance, others - balance], 1).movedim(1, -1) / 2
-        ordinals = [
-            (ranks - number).square().mul(-0.5 / _RANK_VARIANCE).exp()
-            for number in range(_ORDINALS)
-        ]
-        return torch.cat([1 / (1 + ranks), *ordinals], -1)
+        return self.features(ranks)
+
+    def likely(self, fit: torch.Tensor, best: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
+        """Return how much each region counts as one of the things that the noun names.
+
+        Parameters
+        ----------
+        fit, best : tensors of the same or of broadcastable shapes
+            How well the noun fits, and how well it fits the best region of the image that counts.
+        counted : tensor of the shape of `fit`
+            From `orders`.
+        """
+        likely = torch.sigmoid(self.sharpness.exp() * (fit - best + self.margin))
+        return likely * counted.clamp(min=1e-6).pow(self.trust.abs()) * (counted > 0)
+
+    @staticmethod
+    def features(ranks: torch.Tensor, dim: int = -1) -> torch.Tensor:
+        """Return the features of ranks, which have 2 · ORDERS values along the dimension `dim`."""
+        ordinals = torch.cat([ranks - number for number in range(_ORDINALS)], dim)
+        ordinals = ordinals.square().mul(-0.5 / _RANK_VARIANCE).exp()
+        return torch.cat([1 / (1 + ranks), ordinals], dim)
+
+
+def order_values(images: ImageBatch) -> torch.Tensor:
+    """Return what regions are ordered by, smallest first, (m, ORDERS, n)."""
+    starts, ends = images.boxes[..., :2], images.boxes[..., 2:]
+    centers, area = (starts + ends) / 2, (ends - starts).prod(-1)
+    return torch.stack([centers[..., 0], centers[..., 1], -area, -images.boxes[..., 3]], 1)

@@ -15,6 +15,7 @@ from ..core.colors import COLORS
 from .attention import RelationAttention
 from .batch import ImageBatch
 from .config import MatcherConfig
+from .early_exit import EarlyExit
 from .geometry import POSITION_FEATURES, position_features, relation_features
 from .model import MatcherModel
 from .noun_ranks import RANK_FEATURES, NounRanks
@@ -106,6 +107,8 @@ class ResidualModel(MatcherModel):
         nn.init.zeros_(last.bias)
         self.answer = nn.Sequential(nn.LayerNorm(width), last)
         self.sees_embeddings = bool(size)
+        self.width = width
+        self.early: EarlyExit | None = None  # trained afterwards; see .fit_early_exit
 
     def encode_images(self, images: ImageBatch) -> EncodedImages:
         """Return what does not depend on the phrase; see :class:`MatcherModel`."""

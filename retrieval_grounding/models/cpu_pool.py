@@ -34,9 +34,11 @@ class CpuPool:
 
         usual = torch.get_num_threads()
         self.size = size or usual
+        self._inside = threading.local()
         started = threading.Barrier(self.size + 1)
 
         def begin() -> None:
+            self._inside.is_worker = True
             torch.get_num_threads()  # the first call in a thread adopts the process's number
             torch.set_num_threads(1)
             started.wait()
@@ -51,10 +53,11 @@ class CpuPool:
     def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
         """Return ``function(item)`` for each item, in order; the first error is raised.
 
-        A single item runs in the caller's thread, with all of PyTorch's threads.
+        A single item runs in the caller's thread, with all of PyTorch's threads. Called in one of
+        the pool's own threads, all items do, since the others may be waiting for them.
         """
-        if len(items) == 1:
-            return [function(items[0])]
+        if len(items) == 1 or getattr(self._inside, "is_worker", False):
+            return [function(item) for item in items]
         return list(self._pool.map(function, items))
 
     def run(self, function: Callable[[], Result]) -> Result:

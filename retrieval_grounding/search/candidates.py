@@ -94,7 +94,7 @@ def find_candidates(
     by_phrase, images = found
     keys = [key for own in by_phrase for key in own]
     if keys:
-        first_ids = [store.region_id(key, 0) for key in keys]
+        first_ids = store.first_ids(keys)
         regions = store.gather(keys)
         allowed = None
         if selected is not None and filters.of_regions:

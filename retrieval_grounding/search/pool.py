@@ -111,7 +111,7 @@ def gather_pool(
         return () if catalog.generation == snapshot.generation else None
     chosen = list(keys)
     regions = store.gather(chosen)
-    first_ids = [store.region_id(key, 0) for key in chosen]
+    first_ids = store.first_ids(chosen)
     ids = ids_of_regions(first_ids, regions.offsets)
     mask = np.ones(len(ids), bool) if selected is None else selected.regions.contains(ids)
     return Pool(chosen, found, regions, ids, mask, is_all)

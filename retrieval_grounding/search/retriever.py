@@ -12,15 +12,16 @@ from ..core.hits import Hit
 from ..core.phrases import Phrases
 from ..core.query.filters import Filters
 from ..core.region_table import RegionTable
-from ..core.threads import WORTH_THREADS, single_thread
-from ..matching import checks
+from ..core.threads import single_thread
 from ..matching.feedback_matcher import FeedbackMatcher
 from ..matching.matcher import Matcher
 from ..storage.catalog import Catalog
 from ..storage.region_store import RegionStore
 from ..storage.shards import ShardReader
+from .best import find_best
 from .candidates import Candidates, find_candidates
 from .confidence import best_probabilities
+from .image_passes import ImagePasses
 from .pool import Pool, PoolRequest, gather_pool
 from .rank import best_regions, make_hit
 from .snapshot import Snapshot, SnapshotCache
@@ -37,9 +38,9 @@ _PHRASES_AT_ONCE = 64  # the regions of their candidates are in memory together
 class Retriever:
     """Answers phrases from an index's shards and vectors; threads may share it.
 
-    Each search (of 64 phrases at a time) reads one snapshot of the index: the newest that was
-    committed when it began. Writers may commit meanwhile. Threads wait for each other only during
-    short queries of the catalog.
+    Each search (of at most 64 phrases at a time) reads one snapshot of the index: the newest that
+    was committed when it began. Writers may commit meanwhile. Threads wait for each other only
+    during short queries of the catalog.
 
     Parameters
     ----------
@@ -53,6 +54,7 @@ class Retriever:
         self._catalog = catalog
         self._store = RegionStore(catalog)
         self._snapshots = SnapshotCache(catalog, self._store, device)
+        self._passes = ImagePasses(catalog, self._store)
 
     def search(
         self,
@@ -77,21 +79,30 @@ class Retriever:
         candidates : int
             Images taken from the vector index for each phrase.
         exact : bool
-            Compare every region with each phrase, regardless of the kind of vector index.
+            Compare every region with each phrase, regardless of the kind of vector index, and score
+            every region of the candidates with all of the matcher's network.
         skip_missing : bool
             Leave out images whose files no longer exist.
         filters : Filters
             Which images and regions may be found.
         """
-        hits: list[list[Hit]] = []
-        for start in range(0, len(phrases), _PHRASES_AT_ONCE):
-            part = phrases[start : start + _PHRASES_AT_ONCE]
-            small = len(part) < WORTH_THREADS and not exact
-            with single_thread() if small else contextlib.nullcontext():
+
+        def answer(part: Phrases) -> list[list[Hit]]:
+            with contextlib.nullcontext() if exact else single_thread():
                 sought = matcher.sought(part) if isinstance(matcher, FeedbackMatcher) else part
                 found = self.candidates(sought, max(candidates, top), exact, filters)
-                hits += self._rank(part, found, matcher, top, skip_missing)
-        return hits
+                return self._rank(part, found, matcher, top, exact, skip_missing)
+
+        together = exact or self.snapshot().gpus or not _runs_on_cpu(matcher)
+        parts = [phrases] if together or len(phrases) == 1 else _divide(phrases)
+        if len(parts) == 1:
+            count = len(phrases)
+            parts = [phrases[n : n + _PHRASES_AT_ONCE] for n in range(0, count, _PHRASES_AT_ONCE)]
+            return [hits for part in parts for hits in answer(part)]
+        from ..models.cpu_pool import cpu_pool
+
+        # Phrases side by side, each in one thread: no step waits for another thread.
+        return [hits for found in cpu_pool().map(answer, parts) for hits in found]
 
     @property
     def store(self) -> RegionStore:
@@ -219,16 +230,18 @@ class Retriever:
         candidates: Candidates,
         matcher: Matcher,
         top: int,
+        exact: bool,
         skip_missing: bool,
     ) -> list[list[Hit]]:
         regions = candidates.regions
         if regions is None:
             return [[] for _ in phrases.texts]
-        scores = checks.score_pairs(matcher, phrases, regions, candidates.phrase_rows)
-        allowed = candidates.allowed
-        may_be_found = scores if allowed is None else np.where(allowed, scores, -np.inf)
-        best = best_regions(may_be_found, regions.offsets)
-        searched = self.snapshot().images
+        snapshot, allowed = self.snapshot(), candidates.allowed
+        whole = exact or allowed is not None  # of an image's regions, filters may leave any
+        best, scores = find_best(matcher, phrases, candidates, self._passes, snapshot.state, whole)
+        if allowed is not None:
+            best = best_regions(np.where(allowed, scores, -np.inf), regions.offsets)
+        searched = snapshot.images
         probabilities = best_probabilities(matcher, scores, best, candidates.positions(), searched)
         keys, starts = candidates.keys, regions.offsets.tolist()
         ranked = []
@@ -255,3 +268,18 @@ class Retriever:
                         hits.append(hit)
             ranked.append(hits[:top])
         return ranked
+
+
+def _runs_on_cpu(matcher: Matcher) -> bool:
+    """Return whether a matcher runs on a CPU, or does not say where."""
+    inner = matcher.base if isinstance(matcher, FeedbackMatcher) else matcher
+    device = getattr(inner, "device", None)
+    return getattr(device, "type", "cpu") == "cpu"
+
+
+def _divide(phrases: Phrases) -> list[Phrases]:
+    """Divide phrases among the threads of the pool, a few at a time."""
+    from ..models.cpu_pool import cpu_pool
+
+    size = min(_PHRASES_AT_ONCE, -(-len(phrases) // cpu_pool().size))
+    return [phrases[start : start + size] for start in range(0, len(phrases), size)]

@@ -45,6 +45,8 @@ class Snapshot:
         Number of GPUs that hold the index.
     has_metadata : bool
         Whether an image has an id or metadata.
+    state : object
+        Of the catalog; what may change without its images is compared by it.
     selections : Selections
         What filters allow.
     """
@@ -57,12 +59,18 @@ class Snapshot:
     images: int
     gpus: int = 0
     has_metadata: bool = False
+    state: object = None
     selections: Selections = field(default_factory=Selections, compare=False)
 
     @property
     def device(self) -> str:
         """Where vectors are searched, as text for users."""
-        return f"cuda ({counted(self.gpus, 'GPU')})" if self.gpus else "cpu"
+        if not self.gpus or self.index is None or not len(self.index):
+            return "cpu"
+        device = f"cuda ({counted(self.gpus, 'GPU')})"
+        if not self.unindexed_shards:
+            return device
+        return f"{device}, {counted(self.unindexed_shards, 'new shard')} on cpu"
 
     def describe(self) -> dict[str, Any]:
         """Return how vectors are searched, as plain values."""
@@ -120,7 +128,7 @@ class SnapshotCache:
             vectors = VectorSearch(files, self._store.open_shard, index, covered, metadata.tuning)
             unindexed = len(files.keys() - set(covered))
             newest = Snapshot(
-                generation, vectors, index, metadata, unindexed, images, gpus, described
+                generation, vectors, index, metadata, unindexed, images, gpus, described, state
             )
             self._newest, self._state = newest, (state, self._unusable_file(newest))
             return newest
@@ -143,15 +151,17 @@ class SnapshotCache:
     ) -> tuple[FaissIndex | None, VectorMetadata, int]:
         """Return the vector index that the catalog names, or the previous one if it is damaged."""
         if known is not None and known.index is not None:
-            if known.gpus and metadata.shards == known.metadata.shards:
+            if known.gpus and metadata.shards == known.metadata.shards and metadata.kind:
                 return known.index, replace(metadata, tuning=None), known.gpus
             if not known.gpus and metadata.checksum == known.metadata.checksum:
                 return known.index, metadata, 0
-        stored = ShardVectors(metadata.shards, self._store.open_shard)
-        if metadata.kind and (
+        # Without a file, nothing says which shards it would hold, so all are copied.
+        on_gpus = metadata if metadata.kind else replace(metadata, shards=tuple(self._store.files))
+        stored = ShardVectors(on_gpus.shards, self._store.open_shard)
+        if on_gpus.shards and (
             copied := copy_to_gpus(stored, self._catalog.dimension, self._device)
         ):
-            return copied, replace(metadata, tuning=None), len(gpu_numbers(self._device))
+            return copied, replace(on_gpus, tuning=None), len(gpu_numbers(self._device))
         loaded = load_vectors(self._catalog, mapped=True)
         if loaded is not None:
             return (*loaded, 0)

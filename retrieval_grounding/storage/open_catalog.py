@@ -174,8 +174,9 @@ class OpenCatalog:
         return self.parse_setting("generation", int)
 
     def state(self) -> tuple[tuple[str, str], ...]:
-        """Return what changes with the images and with the vector index, to be compared."""
+        """Return what changes with the images and with what is kept of them, to be compared."""
         query = (
-            "SELECT key, value FROM settings WHERE key IN ('generation', 'vectors') ORDER BY key"
+            "SELECT key, value FROM settings "
+            "WHERE key IN ('generation', 'image_passes', 'vectors') ORDER BY key"
         )
         return tuple((str(key), str(value)) for key, value in self._database.execute(query))

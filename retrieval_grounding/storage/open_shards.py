@@ -13,7 +13,7 @@ from ..core.fork import ForkSafeLock
 from .catalog import Catalog
 from .shards import ShardReader
 
-__all__ = ["OpenShards"]
+__all__ = ["OpenShards", "max_open_shards"]
 
 
 _MAX_OPEN = 4096
@@ -28,6 +28,7 @@ class _ShardCache:
     def __init__(self) -> None:
         self._lock = ForkSafeLock()
         self._readers: OrderedDict[_FileKey, ShardReader] = OrderedDict()
+        self.closed = 0  # how many have been
         self._owners: dict[_FileKey, set[int]] = {}
 
     def get(self, owner: int, key: _FileKey, number: int, regions: int | None) -> ShardReader:
@@ -37,7 +38,7 @@ class _ShardCache:
             if reader is None:
                 reader = self._open(Path(key[0]), number, regions)
                 self._readers[key] = reader
-                self._shrink(_max_open_shards())
+                self._shrink(max_open_shards())
             self._owners.setdefault(key, set()).add(owner)
             self._readers.move_to_end(key)
             return reader
@@ -50,7 +51,8 @@ class _ShardCache:
                 owners.discard(owner)
                 if not owners:
                     self._owners.pop(key, None)
-                    self._readers.pop(key, None)
+                    if self._readers.pop(key, None) is not None:
+                        self.closed += 1
 
     def __len__(self) -> int:
         return len(self._readers)
@@ -75,6 +77,7 @@ class _ShardCache:
     def _shrink(self, count: int) -> None:
         while len(self._readers) > count:
             self._readers.popitem(last=False)
+            self.closed += 1
 
 
 _CACHE = _ShardCache()
@@ -102,6 +105,9 @@ class OpenShards:
         self._catalog = catalog
         self._folder = (catalog.directory / "shards").absolute()
         self._keys: dict[int, _FileKey] = {}
+        # A query asks for each shard several times. As long as none has been closed, the cache need
+        # not be asked; replaced, never emptied, because threads share it.
+        self._known: tuple[int, dict[int, ShardReader]] = (0, {})
         weakref.finalize(self, _release_all, id(self), self._keys)
         self.refresh()
 
@@ -111,10 +117,12 @@ class OpenShards:
             self.files = self._catalog.shard_files()
             self.regions = self._catalog.shard_regions()
         dropped = [number for number in list(self._keys) if number not in self.files]
+        self._known = (_CACHE.closed, {})
         _CACHE.release(id(self), [self._keys.pop(number) for number in dropped])
 
     def close(self) -> None:
         """Release all shards."""
+        self._known = (_CACHE.closed, {})
         _release_all(id(self), self._keys)
 
     def get(self, number: int) -> ShardReader:
@@ -125,6 +133,12 @@ class OpenShards:
         StoreError
             If the shard is missing or damaged, or too many files are open.
         """
+        closed, known = self._known
+        if closed == _CACHE.closed:
+            if (reader := known.get(number)) is not None:
+                return reader
+        else:
+            self._known = closed, known = _CACHE.closed, {}
         if number not in self.files:
             raise StoreError(
                 f"shard {number} of {self._catalog.directory} no longer exists, because the index "
@@ -134,7 +148,10 @@ class OpenShards:
         if key is None:
             key = self._keys[number] = _file_key(self._folder / self.files[number])
         try:
-            return _CACHE.get(id(self), key, number, self.regions.get(number))
+            reader = _CACHE.get(id(self), key, number, self.regions.get(number))
+            if closed == _CACHE.closed:
+                known[number] = reader
+            return reader
         except StoreError:
             self._keys.pop(number, None)  # a repair may replace the file
             raise
@@ -158,7 +175,7 @@ def _is_out_of_files(error: StoreError) -> bool:
     return isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE)
 
 
-def _max_open_shards() -> int:
+def max_open_shards() -> int:
     """Return how many shards to keep open: half of the files that the system allows.
 
     Opening a shard takes some milliseconds, and a phrase reads from nearly all of them.

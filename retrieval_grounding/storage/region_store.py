@@ -72,10 +72,11 @@ class RegionStore:
         StoreError
             If a shard is missing or damaged, or one of the boxes or scores is impossible.
         """
-        parts = []
-        for shard, row in keys:
-            reader = self.open_shard(shard)
-            parts.append((reader, self._label_codes(reader), reader.image_slice(row)))
+        opened = {shard: self.open_shard(shard) for shard in {shard for shard, _ in keys}}
+        codes = {shard: self._label_codes(reader) for shard, reader in opened.items()}
+        parts = [
+            (opened[shard], codes[shard], opened[shard].image_slice(row)) for shard, row in keys
+        ]
         counts = [rows.stop - rows.start for _, _, rows in parts]
         with self._lock:
             names, label_embeddings = self._names, self._label_embeddings
@@ -91,7 +92,7 @@ class RegionStore:
             embeddings=np.concatenate([reader.embeddings[rows] for reader, _, rows in parts]),
             boxes=boxes,
             scores=scores,
-            labels=np.concatenate([codes[reader.labels[rows]] for reader, codes, rows in parts]),
+            labels=np.concatenate([own[reader.labels[rows]] for reader, own, rows in parts]),
             colors=np.concatenate([reader.colors[rows] for reader, _, rows in parts]),
             offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
             label_names=names,
@@ -103,6 +104,13 @@ class RegionStore:
         shard, row = key
         first = self.open_shard(shard).image_slice(row).start
         return int(region_ids(shard, np.array(first + number, np.int64)))
+
+    def first_ids(self, keys: Sequence[RowKey]) -> list[int]:
+        """Return the id of the first region of each image; those of an image are consecutive."""
+        starts = [self.open_shard(shard).image_slice(row).start for shard, row in keys]
+        shards = np.array([shard for shard, _ in keys], np.int64)
+        found: list[int] = region_ids(shards, np.array(starts, np.int64)).tolist()
+        return found
 
     def bytes_of(self, keys: Sequence[RowKey]) -> int:
         """Return about how many bytes :meth:`gather` needs for `keys`."""

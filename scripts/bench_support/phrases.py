@@ -20,25 +20,39 @@ from retrieval_grounding.storage.region_store import RegionStore
 class KnownPhrases:
     """An encoder that looks up embeddings; with `fallback` it loads nano for other phrases.
 
-    `known` are the phrases to ask, `count` of them, and then their parts, which matchers embed.
+    Parameters
+    ----------
+    texts : list of str
+        What to ask.
+    known : list of str
+        The same texts, then the parts of them that matchers look at.
+    embeddings : float32 array of shape (known, d)
+        Of `known`.
+    fingerprint : Fingerprint
+        Of the encoder that embedded them.
     """
 
     def __init__(
-        self, known: list[str], embeddings: np.ndarray, fingerprint: Fingerprint, count: int
+        self,
+        texts: list[str],
+        known: list[str],
+        embeddings: np.ndarray,
+        fingerprint: Fingerprint,
     ) -> None:
-        self.texts = known[:count]
-        self.embeddings = embeddings[:count]
+        self.texts = texts
+        self.known = known
+        self.all_embeddings = embeddings
+        self.embeddings = embeddings[: len(texts)]
         self.fingerprint = fingerprint
         self.dimension = embeddings.shape[1]
         self.fallback = False
-        self._known = embeddings
         self._rows = {text: row for row, text in enumerate(known)}
 
     def encode_phrases(self, phrases: Sequence[str]) -> np.ndarray:
         """Return the embeddings of known phrases."""
         if self.fallback and not self._rows.keys() >= set(phrases):
             return rg.load_encoder("nano").encode_phrases(phrases)
-        return self._known[[self._rows[phrase] for phrase in phrases]]
+        return self.all_embeddings[[self._rows[phrase] for phrase in phrases]]
 
     def encode_regions(self, *_: object) -> np.ndarray:
         """Raise an error, because nothing is built here."""
@@ -47,8 +61,9 @@ class KnownPhrases:
     def save(self, path: Path) -> None:
         """Write all phrases to a file."""
         np.savez(
-            path, known=np.array(list(self._rows)), embeddings=self._known,
-            fingerprint=np.array(list(vars(self.fingerprint).values())), count=len(self.texts),
+            path, texts=np.array(self.texts), known=np.array(self.known),
+            embeddings=self.all_embeddings,
+            fingerprint=np.array(list(vars(self.fingerprint).values())),
         )  # fmt: skip
 
     @classmethod
@@ -56,8 +71,16 @@ class KnownPhrases:
         """Read what :meth:`save` wrote."""
         with np.load(path) as stored:
             fingerprint = Fingerprint(*stored["fingerprint"].tolist())
-            known, count = stored["known"].tolist(), int(stored["count"])
-            return cls(known, stored["embeddings"], fingerprint, count)
+            texts, known = stored["texts"].tolist(), stored["known"].tolist()
+            return cls(texts, known, stored["embeddings"], fingerprint)
+
+
+def read_expressions(file: Path, count: int, seed: int = 0) -> list[str]:
+    """Return `count` different expressions of a file of JSON lines, drawn at random."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    texts = list(dict.fromkeys(clean_phrase(json.loads(line)["expression"]) for line in lines))
+    order = np.random.default_rng(seed).permutation(len(texts))[:count]
+    return [texts[number] for number in order]
 
 
 def load_phrases(seed: Path, shared: Path, count: int) -> KnownPhrases:
@@ -65,17 +88,15 @@ def load_phrases(seed: Path, shared: Path, count: int) -> KnownPhrases:
     encoder = rg.load_encoder("nano")
     file = shared / "refs" / "refs.jsonl"
     if file.is_file():
-        lines = file.read_text(encoding="utf-8").splitlines()
-        texts = [clean_phrase(json.loads(line)["expression"]) for line in lines]
+        texts = read_expressions(file, count)
     else:
         catalog = Catalog(seed)
         keys = sorted({(image.shard, image.row) for image in catalog.images()})
         statements = pseudo_statements(RegionStore(catalog), keys, 7)
-        texts = [statement.phrase for statement in statements]
-    texts = list(dict.fromkeys(texts))
-    order = np.random.default_rng(0).permutation(len(texts))[:count]
-    chosen = [texts[number] for number in order]
-    parsed = [parse_phrase(text) for text in chosen]
-    parts = [text for part in parsed for text in (part.core, part.noun, part.landmark) if text]
-    known = list(dict.fromkeys([*chosen, *parts]))
-    return KnownPhrases(known, encoder.encode_phrases(known), encoder.fingerprint, len(chosen))
+        texts = list(dict.fromkeys(statement.phrase for statement in statements))
+        order = np.random.default_rng(0).permutation(len(texts))[:count]
+        texts = [texts[number] for number in order]
+    parts = map(parse_phrase, texts)
+    named = [name for part in parts for name in (part.core, part.noun, part.landmark) if name]
+    known = list(dict.fromkeys([*texts, *named]))
+    return KnownPhrases(texts, known, encoder.encode_phrases(known), encoder.fingerprint)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +21,9 @@ __all__ = ["ShardVectors", "top_k"]
 
 _BLOCK_ROWS = 1 << 13
 _QUERIES_PER_GATHER = 64
+
+_SHARDS_IN_TABLE = 1 << 10
+"""Where there are more, a table of all their images would take long to make."""
 
 Floats = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int64]
@@ -137,6 +141,8 @@ class ShardVectors:
 
     def images(self, ids: Ids) -> npt.NDArray[np.int64]:
         """Return shard and image row (n, 2) of regions; -1 for regions of other shards."""
+        if len(self.numbers) <= _SHARDS_IN_TABLE:
+            return self._image_table.look_up(ids)
         shards, rows = split_region_ids(ids)
         keys = np.full((len(ids), 2), -1, np.int64)
         for number, chosen in _by_shard(shards):
@@ -144,6 +150,10 @@ class ShardVectors:
                 keys[chosen, 0] = number
                 keys[chosen, 1] = self._open(number).image_rows(rows[chosen])
         return keys
+
+    @cached_property
+    def _image_table(self) -> _ImageTable:
+        return _ImageTable({number: self._open(number).image_offsets for number in self.numbers})
 
     def sample(self, count: int, seed: int = 0) -> Floats:
         """Return `count` random rows of all shards, or all if there are fewer."""
@@ -180,6 +190,29 @@ class ShardVectors:
         if gathered is None:
             return torch.zeros(len(ids), 1), known
         return torch.from_numpy(gathered).float(), known
+
+
+class _ImageTable:
+    """Where the images of some shards begin, as one sorted array: 8 bytes an image."""
+
+    def __init__(self, offsets: Mapping[int, Ids]) -> None:
+        numbers = sorted(offsets)
+        parts = [region_ids(number, offsets[number][:-1]) for number in numbers]
+        self._numbers = np.array([*numbers, np.iinfo(np.int64).max], np.int64)
+        self._regions = np.array([*(offsets[number][-1] for number in numbers), 0], np.int64)
+        counts = [len(part) for part in parts]
+        self._first_images = np.cumsum([0, *counts])
+        self._first_regions = np.concatenate([np.zeros(0, np.int64), *parts])
+
+    def look_up(self, ids: Ids) -> npt.NDArray[np.int64]:
+        """Return shard and image row (n, 2) of regions; -1 for regions of other shards."""
+        shards, rows = split_region_ids(ids)
+        places = np.searchsorted(self._numbers, shards)
+        known = (self._numbers[places] == shards) & (rows < self._regions[places])
+        images = np.searchsorted(self._first_regions, ids, side="right") - 1
+        found = np.stack([shards, images - self._first_images[places]], axis=1)
+        found[~known] = -1
+        return found
 
 
 class _TopK:

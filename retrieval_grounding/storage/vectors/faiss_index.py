@@ -53,6 +53,9 @@ class FaissIndex:
         Objects that the FAISS index uses but does not own.
     selects : bool
         Whether :meth:`search` can be restricted to a selection, after :meth:`prepare_selections`.
+    rounds : bool
+        Whether scores are rounded, so that regions have to be scored again: on GPUs, and where
+        vectors are compressed.
     """
 
     def __init__(self, kind: Kind, index: Any) -> None:
@@ -60,6 +63,7 @@ class FaissIndex:
         self.parameters = SearchParameters()
         self.keep_alive: tuple[Any, ...] = ()
         self._numbering: Numbering | None = None
+        self.rounds = kind != "flat"
         self._index = index
 
     @classmethod

@@ -66,6 +66,7 @@ def copy_to_gpus(vectors: ShardVectors, dimension: int, device: str) -> FaissInd
     ]
     index = FaissIndex("flat", combine_parts(parts, dimension))
     index.keep_alive = (*resources, *parts)
+    index.rounds = True  # queries are converted to float16, too
     for embeddings, ids in vectors.blocks():
         index.add(embeddings, ids)
     return index

@@ -25,6 +25,7 @@ _FEW_REGIONS = 1 << 13
 
 _MIN_SHARE_OF_A_GRAPH = 0.1
 _WIDENING = 0.25
+_SPARE = 32
 _EXACT_REGIONS_PER_IMAGE = 16  # returning more regions costs less than searching again
 
 
@@ -141,14 +142,16 @@ class VectorSearch:
             parameters = self._tuning.parameters.scaled(factor)
             per_image = self._tuning.refine_factor
         k = per_image * images * wider
-        scores, ids = index.search(queries, k, parameters, selection)
+        # Near ties at the end of the list may have changed places where scores are rounded.
+        spare = _SPARE if selection is None and index.kind == "flat" and index.rounds else 0
+        scores, ids = index.search(queries, k + spare, parameters, selection)
         sound = np.isfinite(scores) if selection is None else ~np.isnan(scores)
         if index.kind == "flat" and not sound.all():
             raise StoreError(
                 "vectors of the vector index are not finite; run 'retrieval-grounding verify INDEX "
                 "--repair'"
             )
-        if index.kind != "flat":
+        if index.rounds:
             scores = self.shard_vectors.score(queries, np.where(np.isfinite(scores), ids, -1))
         all_lists = index.kind != "ivf" or parameters.nprobe >= index.lists
         available = len(index) if selection is None else len(selection)

@@ -1,0 +1,81 @@
+"""The best region of each candidate image: by all scores, or by what decides it."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from ..core.phrases import Phrases
+from ..matching import checks
+from ..matching.matcher import Matcher
+from .candidates import Candidates
+from .image_passes import ImagePasses
+from .rank import best_regions
+
+__all__ = ["find_best"]
+
+
+Floats = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int64]
+
+
+def find_best(
+    matcher: Matcher,
+    phrases: Phrases,
+    found: Candidates,
+    passes: ImagePasses,
+    state: object,
+    exact: bool,
+) -> tuple[Rows, Floats]:
+    """Return the row of the best region of each candidate image, and the scores of all regions.
+
+    Where a matcher exits early, only the best have a score, and the others have NaN.
+
+    Parameters
+    ----------
+    matcher : Matcher
+        Scores regions.
+    phrases : Phrases
+        p phrases.
+    found : Candidates
+        Their candidates, with regions.
+    passes : ImagePasses
+        What is known of images already.
+    state : object
+        Of the catalog.
+    exact : bool
+        Score every region with the whole network.
+    """
+    regions = found.regions
+    assert regions is not None
+    if exact or not getattr(matcher, "exits_early", False):
+        scores = checks.score_pairs(matcher, phrases, regions, found.phrase_rows)
+        return best_regions(scores, regions.offsets), scores
+    from ..matching.trained import TrainedMatcher  # it is loaded, since it has this attribute
+
+    assert isinstance(matcher, TrainedMatcher)
+    scores = np.full(len(regions), np.nan, np.float32)
+    best = np.empty(len(regions.offsets) - 1, np.int64)
+    keys, positions = found.keys, found.positions()
+
+    def score(number: int) -> bool:
+        """Score the candidates of one phrase; False if it must be done with all of the network."""
+        own = positions[number]
+        if not len(own):
+            return True
+        start, stop = int(own[0]), int(own[-1]) + 1
+        table = regions.images(start, stop)
+        known = passes.gather(matcher, keys[start:stop], found.first_ids[start:stop], table, state)
+        if known is None:
+            return False
+        rows, logits = matcher.best_of_images(phrases[number : number + 1], table, known)
+        rows = rows + regions.offsets[start]
+        best[start:stop] = rows
+        scores[rows] = logits
+        return True
+
+    done = all(map(score, range(len(phrases))))
+    if not done or not np.isfinite(scores[best]).all():
+        scores = checks.score_pairs(matcher, phrases, regions, found.phrase_rows)
+        return best_regions(scores, regions.offsets), scores
+    return best, scores
