@@ -147,6 +147,7 @@ class Index(Maintenance, Learning):
         matcher: Matcher | str | None = ...,
         exact: bool = ...,
         skip_missing: bool = ...,
+        feedback: bool = ...,
     ) -> Hits: ...
 
     @overload
@@ -159,6 +160,7 @@ class Index(Maintenance, Learning):
         matcher: Matcher | str | None = ...,
         exact: bool = ...,
         skip_missing: bool = ...,
+        feedback: bool = ...,
     ) -> list[Hits]: ...
 
     def query(
@@ -175,6 +177,7 @@ class Index(Maintenance, Learning):
         matcher: Matcher | str | None = None,
         exact: bool = False,
         skip_missing: bool = False,
+        feedback: bool = True,
     ) -> Hits | list[Hits]:
         """Find the regions that phrases refer to, at most one per image.
 
@@ -199,6 +202,9 @@ class Index(Maintenance, Learning):
             on the kind of vector index.
         skip_missing : bool
             Leave out images whose files no longer exist.
+        feedback : bool
+            Let thumbs for a phrase, or for one that means nearly the same, raise what was liked and
+            what looks like it; see :attr:`feedback`.
 
         Returns
         -------
@@ -222,10 +228,11 @@ class Index(Maintenance, Learning):
         queries = [one if isinstance(one, Query) else Query(clean_phrase(one)) for one in asked]
         if not queries:
             return []
+        retriever, encoder = self._opened.retriever, self.encoder
         used = self._resolve_matcher(matcher)
-        found = answer_all(
-            queries, self._catalog, self._opened.retriever, self.encoder, used, options
-        )
+        if feedback:
+            used = self._opened.listener.listening(used, queries, retriever, encoder)
+        found = answer_all(queries, self._catalog, retriever, encoder, used, options)
         answers = [Hits(hits) for hits in found]
         return answers[0] if single else answers
 

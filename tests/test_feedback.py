@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import shutil
@@ -15,9 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import retrieval_grounding as rg
+from retrieval_grounding.matching.feedback_statements import feedback_statements
+from retrieval_grounding.matching.sources import parse_source
+from retrieval_grounding.matching.statements import Statement
 from retrieval_grounding.storage import feedback_file
+from retrieval_grounding.storage.catalog import Catalog
 from retrieval_grounding.storage.feedback_file import FEEDBACK_FILE, FeedbackFile
 from retrieval_grounding.storage.lock import writer_lock
+from retrieval_grounding.storage.region_store import RegionStore
 
 QUIET = rg.BuildOptions(progress=False)
 
@@ -298,3 +304,60 @@ def test_any_history_reads_the_same_from_the_start(tmp_path_factory, actions, cu
             writer.append(lambda _, entry=entry: [entry.as_dict()])
             known.append(entry.id)
         assert list(reader.read().entries) == known == list(FeedbackFile(folder).read().entries)
+
+
+def statements(folder: Path, weight: float = 1.0) -> list[Statement]:
+    thumbs = FeedbackFile(folder).read().entries.values()
+    with (
+        contextlib.closing(Catalog(folder)) as catalog,
+        contextlib.closing(RegionStore(catalog)) as store,
+    ):
+        return feedback_statements(catalog, store, thumbs, weight)
+
+
+def test_thumbs_become_statements(folder):
+    """Up: the box. Down: what is there is what the detector says, and not what the phrase says."""
+    index = opened(folder)
+    hit = index.query("red")[0]
+    width, height = hit.image_size
+    x1, y1, x2, y2 = hit.box
+    index.feedback.add(replace(hit, phrase="a red car"), "up")
+    index.feedback.add(replace(hit, phrase="a red bus"), "down")
+    index.feedback.add(replace(hit, phrase="a red"), "down")  # the label alone is wrong then
+    index.feedback.add(replace(hit, phrase="a bus"), "down", box=(0, 40, 20, 60))  # no region
+    undone = index.feedback.add(replace(hit, phrase="a tram"), "up")
+    index.feedback.undo(undone.id)
+    up, down = statements(folder, 0.5)
+    assert (up.phrase, up.contrast, up.weight, up.generated) == ("a red car", "", 0.5, False)
+    assert up.box == pytest.approx((x1 / width, y1 / height, x2 / width, y2 / height))
+    assert (down.phrase, down.contrast, down.generated) == ("red", "a red bus", True)
+    assert down.box == up.box and down.key == up.key
+    index.remove([hit.image])
+    assert statements(folder) == []
+
+
+def test_a_matcher_learns_from_thumbs(tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(12):
+        draw_squares(
+            photos / f"{number}.png", {"red": (5, 5, 25, 25), "blue": (40, 5 + number, 70, 50)}
+        )
+    models = {"detector": SquareDetector(), "clip": ColorEncoder()}
+    index = rg.build(photos, tmp_path / "index", options=QUIET, **models)
+    hits = index.query("red", top=12, feedback=False)
+    for number, hit in enumerate(hits):
+        if number == 9:
+            with pytest.raises(rg.GroundingError, match="9 images, and training needs at least 10"):
+                index.train("feedback")
+        index.feedback.add(hit, "up")
+    index.feedback.add(replace(hits[0], phrase="a red sheep"), "down")
+    few = rg.TrainingOptions(epochs=1, progress=False)
+    fit = index.train({"feedback": 2.0}, options=few)
+    assert (fit.images, fit.expressions) == (12, 13)
+    assert fit.matcher.trained_on == "13 thumbs, of which 13 say something to learn (weight 2)"
+    assert index.verify().faults == []
+
+
+def test_a_source_of_thumbs_may_have_a_weight():
+    assert parse_source("feedback=0.5") == ("feedback", 0.5)

@@ -88,6 +88,9 @@ def query(
     unique: Unique = None,
     diverse: Diverse = False,
     explain: Annotated[bool, typer.Option("--explain", help="Say why each hit was found.")] = False,
+    feedback: Annotated[
+        bool, typer.Option("--feedback/--no-feedback", help="Use thumbs that people gave, or not.")
+    ] = True,
     exact: Annotated[
         bool, typer.Option("--exact", help="Compare every region with each phrase.")
     ] = False,
@@ -151,6 +154,7 @@ def query(
             matcher=matcher,
             exact=exact,
             skip_missing=skip_missing,
+            feedback=feedback,
         )
         _hint_at_minimum(min_probability, found)
         return [(query.title, hits) for query, hits in zip(queries, found, strict=True)]

@@ -38,7 +38,7 @@ def train(
             "-r",
             metavar="FILE[=WEIGHT]",
             help="Expressions: .jsonl, .jsonl.gz, .csv, or a folder: REFER, Flickr30k Entities; "
-            "or 'pseudo' for phrases generated from the index; repeatable.",
+            "'pseudo' for phrases generated from the index; or 'feedback' for thumbs; repeatable.",
         ),
     ],
     kind: Annotated[str, typer.Option(help="residual, or concat for a plain MLP.")] = "residual",

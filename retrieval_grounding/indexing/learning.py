@@ -71,7 +71,8 @@ class Learning(IndexBase):
         source : path, sequence of paths, or mapping of path to float
             Files of expressions, as for :func:`read_expressions`, with their weights: an expression
             with the weight 0.5 is met in every second epoch. The source ``"pseudo"`` makes phrases
-            from the index itself: from labels, colors and places.
+            from the index itself: from labels, colors and places; ``"feedback"`` are the thumbs in
+            :attr:`feedback`.
         kind : str
             ``"residual"``, or ``"concat"`` for the classic MLP.
         any_encoder : bool

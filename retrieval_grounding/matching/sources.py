@@ -1,4 +1,4 @@
-"""What a training learns from: files of expressions and pseudo-queries, each with a weight."""
+"""What a training learns from: expressions, pseudo-queries and thumbs, each with a weight."""
 
 from __future__ import annotations
 
@@ -15,15 +15,20 @@ from ..data.expressions import read_expressions
 from ..data.resolve import resolve_images
 from ..models.encoder import Encoder
 from ..storage.catalog import Catalog
+from ..storage.feedback_file import FeedbackFile
 from ..storage.region_store import RegionStore
+from .feedback_statements import feedback_statements
 from .placed import placed_statements
 from .statements import Statement, pseudo_statements, resolved_statements
 
-__all__ = ["PSEUDO", "Sources", "gather_statements", "parse_source"]
+__all__ = ["FEEDBACK", "PSEUDO", "Sources", "gather_statements", "parse_source"]
 
 
 PSEUDO = "pseudo"
 """The source that makes phrases from the index itself."""
+
+FEEDBACK = "feedback"
+"""The source of thumbs; see :mod:`.feedback_statements`."""
 
 _MAX_WEIGHT = 100.0
 
@@ -93,7 +98,7 @@ def gather_statements(
     encoder : Encoder
         That of the index, which says what nouns suit a region.
     sources : path, sequence of paths, or mapping of path to float
-        Files of expressions, or ``"pseudo"``, with their weights.
+        Files of expressions, ``"pseudo"`` or ``"feedback"``, with their weights.
     seed : int
         Seed of pseudo-queries.
     placed : bool
@@ -117,6 +122,10 @@ def gather_statements(
             keys = dict.fromkeys((image.shard, image.row) for image in catalog.images())
             found = pseudo_statements(store, keys, seed, encoder, weight)
             text = f"pseudo-queries of {counted(len(keys), 'image')}"
+        elif source == FEEDBACK:
+            thumbs = FeedbackFile(catalog.directory).read().entries.values()
+            found = feedback_statements(catalog, store, thumbs, weight)
+            text = f"{counted(len(thumbs), 'thumb')}, of which {len(found)} say something to learn"
         else:
             expressions = read_expressions(source, **reading)
             found = resolved_statements(resolve_images(expressions, catalog.images()), weight)
@@ -137,7 +146,7 @@ def _with_weights(sources: Sources) -> dict[PathLike, float]:
     else:
         weighted = dict.fromkeys(sources, 1.0)
     if not weighted:
-        raise GroundingError("name at least one file of expressions, or 'pseudo'")
+        raise GroundingError("name at least one file of expressions, 'pseudo' or 'feedback'")
     return weighted
 
 

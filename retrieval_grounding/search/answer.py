@@ -20,6 +20,7 @@ from ..core.query.value import Query
 from ..core.threads import single_thread
 from ..matching.calibration import Probabilities
 from ..matching.embed import embed_phrases
+from ..matching.feedback_matcher import FeedbackMatcher
 from ..matching.matcher import Matcher
 from ..models.encoder import Encoder
 from ..storage.catalog import Catalog
@@ -197,6 +198,8 @@ class _Answering:
 
     def _request(self, count: int) -> PoolRequest:
         query, phrases, first = self._query, self._phrases, self._first_also
+        if isinstance(self._matcher, FeedbackMatcher):
+            phrases = self._matcher.sought(phrases)
         wanted = Phrases(
             [*phrases.texts[:first], *("" for _ in self._examples)],
             np.concatenate(

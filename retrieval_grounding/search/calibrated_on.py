@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..core.text import counted
 from ..matching.collection import read_calibrations
+from ..matching.feedback_matcher import FeedbackMatcher
 from ..matching.matcher import CosineMatcher, Matcher
 from ..storage.catalog import Catalog
 
@@ -22,6 +23,8 @@ def describe_calibration(catalog: Catalog | None, matcher: Matcher) -> str:
     matcher : Matcher
         May say it itself, as an attribute ``calibrated_on``.
     """
+    if isinstance(matcher, FeedbackMatcher):
+        matcher = matcher.base
     said = getattr(matcher, "calibrated_on", None)
     if isinstance(said, str):
         return said

@@ -29,6 +29,7 @@ from ..models.device import resolve_device
 from ..models.encoder import Encoder
 from ..storage.catalog import Catalog
 from ..storage.feedback_file import FeedbackFile
+from .listening import Listener
 from .retriever import Retriever
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ class OpenedIndex:
         Whether it was given as an object.
     feedback_file : FeedbackFile
         What people think of the hits.
+    listener : Listener
+        What queries make of that.
 
     Raises
     ------
@@ -81,6 +84,7 @@ class OpenedIndex:
         self._device = device
         self.closed = False
         self.feedback_file = FeedbackFile(self.directory)
+        self.listener = Listener(self.feedback_file)
         self._inherited: list[Catalog | None] = []
         self._forked_with_gpu = False
         self._decoder: Decoder | None = None

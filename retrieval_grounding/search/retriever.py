@@ -13,6 +13,7 @@ from ..core.phrases import Phrases
 from ..core.region_table import RegionTable
 from ..core.threads import WORTH_THREADS, single_thread
 from ..matching import checks
+from ..matching.feedback_matcher import FeedbackMatcher
 from ..matching.matcher import Matcher
 from ..storage.catalog import Catalog
 from ..storage.region_store import RegionStore
@@ -82,7 +83,8 @@ class Retriever:
             part = phrases[start : start + _PHRASES_AT_ONCE]
             small = len(part) < WORTH_THREADS and not exact
             with single_thread() if small else contextlib.nullcontext():
-                found = self.candidates(part, max(candidates, top), exact)
+                sought = matcher.sought(part) if isinstance(matcher, FeedbackMatcher) else part
+                found = self.candidates(sought, max(candidates, top), exact)
                 hits += self._rank(part, found, matcher, top, skip_missing)
         return hits
 
@@ -168,6 +170,29 @@ class Retriever:
             if 0 <= row < len(regions):
                 return regions, row
         raise gone
+
+    def regions_of_content(self, content_hash: str) -> RegionTable | None:
+        """Return the regions of an image by its content; None if it is not in the index."""
+        with self._catalog.reading():
+            found = self._catalog.content_rows(content_hash)
+            self._store.refresh()
+        keys = [key for known, key in found if known == content_hash]
+        return self._store.gather(keys[:1]) if keys else None
+
+    def sample(self, images: int) -> RegionTable | None:
+        """Return the regions of some images, evenly spread over the shards; None without any."""
+        with self._catalog.reading():
+            counts = self._catalog.shard_images()
+            self._store.refresh()
+        numbers, ends = list(counts), np.cumsum(list(counts.values()))
+        total = int(ends[-1]) if numbers else 0
+        chosen = np.unique(np.linspace(0, max(total - 1, 0), images).astype(np.int64))[:total]
+        shards = np.searchsorted(ends, chosen, side="right")
+        keys = [
+            (numbers[shard], int(place - ends[shard] + counts[numbers[shard]]))
+            for place, shard in zip(chosen.tolist(), shards.tolist(), strict=True)
+        ]
+        return self._store.gather(keys) if keys else None
 
     def close(self) -> None:
         """Close the shards."""
