@@ -246,9 +246,10 @@ table["phrases"] = frame.groupby("kind").size() // frame["matcher"].nunique()
 table.sort_values("cosine", ascending=False).round(2)
 
 # %% [markdown]
-# This is the whole story in one table. Names and colors are in the box, and cosine reads them. Order, size and relations
-# are *between* boxes: cosine can only guess, and the residual matcher has learned the most there. The concat classifier
-# has to learn names and colors again from a handful of examples.
+# This is the whole story in one table. Names and colors are in the box, and cosine reads them. Size, place, order and
+# relations are *between* boxes, and cosine can only guess. From a few dozen pictures, the residual matcher has learned
+# sizes and places, and relations in part; to count from the left, it needs more examples. The concat classifier has to
+# learn names and colors again, and does not get that far.
 #
 # The mean hides that answers are mostly all or nothing. The histogram of IoU has two heaps: the right thing, or another.
 
