@@ -1,8 +1,9 @@
 """Measure what five thumbs for a phrase do, on images that nobody has judged, and to other phrases.
 
 For each phrase that several images show, these images are divided. On one half, the best hits get
-thumbs by what people have drawn. The phrase is searched for again, and the other half measured. BoxRecall@10 is the share of the boxes that could be among
-the first ten hits and are. Then the thumbs are undone.
+thumbs by what people have drawn. The phrase is searched for again, and the other half measured:
+BoxRecall@10 is the share of the boxes that could be among the first ten hits and are. Then the
+thumbs are undone.
 
     python scripts/measure_feedback.py --data ../shared --work /tmp/feedback
 """

@@ -594,6 +594,18 @@ CASES: dict[str, dict[str, Change]] = {
         "matcher's weights are not a number": matcher(weight=np.nan),
         "matcher's weights are infinite": matcher(weight=np.inf),
     },
+    "thumbs": {
+        **{f"feedback is a {kind}": replaced_by("feedback.jsonl", kind) for kind in SPECIAL},
+        "feedback is huge": lambda index, _: (
+            bytes_of("feedback.jsonl", b"")(index, _),
+            os.truncate(index / "feedback.jsonl", 1 << 40),
+        ),
+        "feedback is nested": bytes_of("feedback.jsonl", DEEP.encode() + b"\n"),
+        "feedback is many lines": bytes_of("feedback.jsonl", b"\n" * (1 << 23)),
+        "feedback has a huge number": bytes_of(
+            "feedback.jsonl", b'{"id":' + HUGE.encode() + b"}\n"
+        ),
+    },
 }
 
 

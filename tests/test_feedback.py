@@ -250,9 +250,25 @@ def test_a_full_file_takes_no_more(folder, monkeypatch):
     entry = index.feedback.add(hit, "up")
     size = (folder / FEEDBACK_FILE).stat().st_size
     monkeypatch.setattr(feedback_file, "_MAX_BYTES", size + 100)
-    with pytest.raises(rg.StoreError, match="has reached"):
+    with pytest.raises(rg.StoreError, match="is full"):
         index.feedback.add(replace(hit, phrase="blue"), "up")
     assert index.feedback.entries() == [entry]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"\n" * (1 << 17), b"x" * ((1 << 24) + 1), b"{}\n" * 5000, (b"[" * 900 + b"\n") * 2000],
+    ids=["lines", "bytes", "objects", "nested"],
+)
+def test_a_hostile_file_costs_little_and_is_a_fault(folder, content):
+    (folder / FEEDBACK_FILE).write_bytes(content)
+    index = opened(folder)
+    hits = index.query("red")
+    assert len(hits) == 4
+    [fault] = index.verify().faults
+    assert fault.where == FEEDBACK_FILE and len(fault.detail) < 400
+    index.verify(repair=True, detector=SquareDetector(), clip=ColorEncoder())
+    assert index.feedback.add(hits[0], "up") and len(index.feedback) == 1
 
 
 def test_thumbs_outlive_changes_of_the_index(folder):

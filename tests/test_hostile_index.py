@@ -37,7 +37,9 @@ LIMITED = pytest.mark.skipif(
     not Path("/proc/self/statm").exists(), reason="needs Linux's limits of memory"
 )
 
-FILES = re.compile(r"catalog\.sqlite|matcher\.safetensors|vectors.*\.faiss|shards/00000[12]\.h5")
+FILES = re.compile(
+    r"catalog\.sqlite|feedback\.jsonl|matcher\.safetensors|vectors.*\.faiss|shards/00000[12]\.h5"
+)
 CHOSEN_BY_THE_AUTHOR = {
     # The catalog says which images there are and what they are called; verify tells the difference.
     "a row is far away": {"query", "info"},

@@ -155,6 +155,20 @@ def test_thumbs_about_what_is_gone_say_nothing(folder):
     assert [(hit.image, hit.score) for hit in search(index, "circle")] == left
 
 
+def test_queries_go_on_without_thumbs_that_cannot_be_read(folder, tmp_path, caplog):
+    index = opened(folder)
+    before = search(index, "circle")
+    (folder / "feedback.jsonl").symlink_to(tmp_path / "theirs")
+    (tmp_path / "theirs").write_text("{}\n")
+    with caplog.at_level("WARNING"):
+        assert search(index, "circle") == before
+    [record] = caplog.records
+    assert "thumbs are not used" in record.message and "link" in record.message
+    (folder / "feedback.jsonl").unlink()
+    (folder / "feedback.jsonl").mkdir()
+    assert search(index, "circle") == before
+
+
 def test_the_command_line_can_ignore_it(folder, monkeypatch):
     monkeypatch.setattr(
         "retrieval_grounding.indexing.model_spec.load_encoder", lambda *_: SceneEncoder()

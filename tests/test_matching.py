@@ -283,10 +283,11 @@ def test_a_matcher_for_any_encoder_standardizes_the_cosines_of_each():
     assert not torch.allclose(moved.model.similar.statistics, before)
 
 
-def test_a_scale_needs_two_names_and_two_regions():
+def test_a_scale_needs_a_name_and_two_regions():
     table = random_table([3], 0)
     assert cosine_scale(table).shape == (4,)
-    assert cosine_scale(replace(table, labels=np.array([2, 0, 0, 0]))) is None
+    one_name = cosine_scale(replace(table, labels=np.array([2, 0, 0, 0])))
+    assert one_name[:2].tolist() == one_name[2:].tolist()
     assert cosine_scale(replace(table, labels=np.array([2, 2, 2, 2]))) is None
     groups = replace(table, label_names=["dog", "dog group", "whole image"])
     assert cosine_scale(groups) is None

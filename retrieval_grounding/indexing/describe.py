@@ -41,7 +41,7 @@ def describe_index(
         Where they are searched.
     """
     chosen = next(entry for entry in matchers if entry.in_use)
-    used = usable_entry(matchers)
+    used = usable_entry(catalog, encoder_fingerprint(catalog), matchers)
     matcher_device = "cpu" if used.name in (COSINE, COSINE_LABEL) else device
     return {
         "directory": str(catalog.directory),

@@ -21,14 +21,14 @@ _ASIDE = f"{FEEDBACK_FILE}.damaged"
 def check_feedback(catalog: Catalog) -> Iterator[Fault]:
     """Check every line; half a line at the end, of a killed process, is no fault."""
     try:
-        damaged = FeedbackFile(catalog.directory).read().damaged
+        log = FeedbackFile(catalog.directory).read()
     except StoreError as error:
         yield Fault(FEEDBACK_FILE, "damaged", str(error), f"moved aside, as {_ASIDE}")
         return
-    if damaged:
-        shown = "; ".join(f"line {number}: {problem}" for number, problem in damaged[:_SHOWN])
-        more = "; …" if len(damaged) > _SHOWN else ""
-        detail = f"{counted(len(damaged), 'line')} cannot be used ({shown}{more})"
+    if log.unusable:
+        shown = "; ".join(f"line {number}: {problem}" for number, problem in log.damaged[:_SHOWN])
+        more = "; …" if log.unusable > _SHOWN else ""
+        detail = f"{counted(log.unusable, 'line')} cannot be used ({shown}{more})"
         repair = f"the other lines are kept, and the file as it is as {_ASIDE}"
         yield Fault(FEEDBACK_FILE, "damaged", detail, repair)
 

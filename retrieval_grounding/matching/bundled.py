@@ -1,33 +1,53 @@
-"""The matcher that comes with the package."""
+"""The matchers that come with the package: nano's, and one for every other encoder."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ..models.encoder import Fingerprint
 from ..models.presets import bundled_path
+from ..storage.catalog import Catalog
+from .cosine_scale import catalog_scale
+from .matcher import Matcher
 from .matcher_header import MatcherHeader, read_header
 
-if TYPE_CHECKING:
-    from .trained import TrainedMatcher
-
-__all__ = ["bundled_header", "bundled_matcher", "fits_bundled"]
+__all__ = ["bundled_by_default", "bundled_header", "bundled_matcher", "fits_nano", "nano_matcher"]
 
 
-def bundled_header() -> MatcherHeader:
+def bundled_header(encoder: Fingerprint) -> MatcherHeader:
     """Return what the file of the bundled matcher says beside its weights, without PyTorch."""
-    return read_header(bundled_path("matcher"))[0]
+    return read_header(bundled_path("matcher" if fits_nano(encoder) else "any-matcher"))[0]
 
 
-def fits_bundled(encoder: Fingerprint) -> bool:
-    """Return whether the bundled matcher fits `encoder`, which is nano's then."""
-    return bundled_header().encoder.matches(encoder)
+def fits_nano(encoder: Fingerprint) -> bool:
+    """Return whether `encoder` is nano's, which has a matcher of its own."""
+    return read_header(bundled_path("matcher"))[0].encoder.matches(encoder)
 
 
-def bundled_matcher(encoder: Fingerprint, device: str) -> TrainedMatcher | None:
-    """Return the matcher that comes with the package, or None if `encoder` is not nano's."""
-    from .trained import TrainedMatcher
+def bundled_by_default(catalog: Catalog, encoder: Fingerprint) -> bool:
+    """Return whether an index uses the bundled matcher unless it has another one.
 
-    if not fits_bundled(encoder):
-        return None
-    return TrainedMatcher.load(bundled_path("matcher"), device)
+    So it does with an encoder that has a name, which is an open_clip model. An encoder object of
+    the user's own may embed anything, so there cosine is used until the user chooses.
+    """
+    return fits_nano(encoder) or isinstance(catalog.setting("clip"), str)
+
+
+def bundled_matcher(catalog: Catalog, encoder: Fingerprint, device: str) -> Matcher:
+    """Return the bundled matcher for an index: nano's, or the one that serves every encoder.
+
+    The latter standardizes cosines by what the regions and labels of the index say about the
+    encoder.
+    """
+    from .stored import load_stored
+
+    own = nano_matcher(encoder, device)
+    if own is not None:
+        return own
+    stored = load_stored(bundled_path("any-matcher"), device)
+    return stored.for_encoder(encoder, catalog_scale(catalog)).prepared()
+
+
+def nano_matcher(encoder: Fingerprint, device: str) -> Matcher | None:
+    """Return nano's matcher, or None if `encoder` is not nano's."""
+    from .stored import load_stored
+
+    return load_stored(bundled_path("matcher"), device).prepared() if fits_nano(encoder) else None

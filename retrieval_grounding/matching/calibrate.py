@@ -11,7 +11,7 @@ from ..core.types import RowKey
 from ..models.encoder import Encoder
 from ..storage.catalog import Catalog
 from ..storage.region_store import RegionStore
-from .bundled import fits_bundled
+from .bundled import fits_nano
 from .calibration import Calibration
 from .dataset import Examples
 from .fit_calibration import fit_calibration
@@ -50,10 +50,10 @@ def calibrate_index(catalog: Catalog, encoder: Encoder) -> None:
     """Give an index without a trained matcher probabilities by cosine.
 
     The calibration is fitted to pseudo-queries and kept in the catalog, and fitted again when the
-    index has twice as many images. Nothing happens if the bundled matcher fits the encoder, or if
-    too little is known about the images. The caller holds the writer's lock.
+    index has twice as many images. Nothing happens if the encoder is nano's, which has a matcher,
+    or if too little is known about the images. The caller holds the writer's lock.
     """
-    if fits_bundled(encoder.fingerprint):
+    if fits_nano(encoder.fingerprint):
         return
     keys = dict.fromkeys((image.shard, image.row) for image in catalog.images())
     fitted_to = catalog.parse_setting(_IMAGES_SETTING, lambda value: int(value or 0))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ..core.errors import GroundingError, StoreError
 from ..models.encoder import Fingerprint
 from ..storage.catalog import Catalog
-from .bundled import bundled_header, fits_bundled
+from .bundled import bundled_by_default, bundled_header
 from .install import chosen_matcher, recorded_checksums
 from .matcher_header import MatcherHeader, read_header
 from .names import BUNDLED, COSINE, COSINE_LABEL, EARLIER, FOLDER, matcher_files, own_names
@@ -47,14 +47,14 @@ def matcher_in_use(catalog: Catalog, encoder: Fingerprint) -> str:
     """Return the name of the matcher that an index uses unless a query names another one.
 
     Without a choice it is ``matcher.safetensors`` if the index has that file, else the bundled one,
-    else cosine.
+    or cosine if the encoder is an object of the user's own.
     """
     chosen = chosen_matcher(catalog)
     if chosen is not None:
         return chosen
     if os.path.lexists(catalog.directory / matcher_files(EARLIER)[0]):
         return EARLIER
-    return BUNDLED if fits_bundled(encoder) else COSINE
+    return _default(catalog, encoder)
 
 
 def matcher_entries(catalog: Catalog, encoder: Fingerprint) -> list[MatcherEntry]:
@@ -73,23 +73,22 @@ def matcher_entries(catalog: Catalog, encoder: Fingerprint) -> list[MatcherEntry
             entries.append(MatcherEntry(name, "", name == in_use, problem=str(error)))
         else:
             entries.append(_entry(name, header, name == in_use))
-    bundled = bundled_header()
-    if bundled.encoder.matches(encoder):
-        entries.append(_entry(BUNDLED, bundled, in_use == BUNDLED))
-    elif in_use == BUNDLED:
-        entries.append(MatcherEntry(BUNDLED, "", True, problem="it fits only nano's encoder"))
+    entries.append(_entry(BUNDLED, bundled_header(encoder), in_use == BUNDLED))
     built_in = [MatcherEntry(name, name, in_use == name) for name in (COSINE, COSINE_LABEL)]
     return [*entries, *built_in]
 
 
-def usable_entry(entries: Sequence[MatcherEntry]) -> MatcherEntry:
+def usable_entry(
+    catalog: Catalog, encoder: Fingerprint, entries: Sequence[MatcherEntry]
+) -> MatcherEntry:
     """Return the matcher in use or, if that cannot be used, what queries use instead."""
-    by_name = {entry.name: entry for entry in entries}
     chosen = next(entry for entry in entries if entry.in_use)
-    if not chosen.problem:
-        return chosen
-    bundled = by_name.get(BUNDLED)
-    return bundled if bundled is not None and not bundled.problem else by_name[COSINE]
+    default = _default(catalog, encoder)
+    return next(entry for entry in entries if entry.name == default) if chosen.problem else chosen
+
+
+def _default(catalog: Catalog, encoder: Fingerprint) -> str:
+    return BUNDLED if bundled_by_default(catalog, encoder) else COSINE
 
 
 def refuse_link(catalog: Catalog) -> None:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..core.errors import ModelError, StoreError
 from ..models.encoder import Fingerprint
 from ..storage.catalog import Catalog
 from ..storage.region_store import RegionStore
-from .bundled import bundled_matcher
+from .bundled import bundled_by_default, bundled_matcher, nano_matcher
 from .calibrate import read_cosine_calibration
 from .collection import with_own_calibration
-from .cosine_scale import stored_cosine_scale
+from .cosine_scale import catalog_scale
 from .entries import refuse_link
 from .install import chosen_matcher, recorded_checksums
 from .label_matcher import label_matcher
@@ -124,15 +123,16 @@ def _load(catalog: Catalog, name: str, encoder: Fingerprint, device: str) -> Mat
         with contextlib.closing(RegionStore(catalog)) as store:
             return label_matcher(store, keys)
     if name == BUNDLED:
-        bundled = bundled_matcher(encoder, device)
-        if bundled is None:
-            raise ModelError(f"the bundled matcher fits only nano's encoder, and not {encoder}")
-        return bundled
-    return _load_own(catalog, name, encoder, device).prepared()
+        return bundled_matcher(catalog, encoder, device)
+    stored = _load_own(catalog, name, encoder, device)
+    anchored = stored.recipe.anchor == BUNDLED
+    return stored.prepared(bundled_matcher(catalog, encoder, device) if anchored else None)
 
 
 def default_matcher(encoder: Fingerprint, device: str, catalog: Catalog | None = None) -> Matcher:
-    """Return the bundled matcher if it fits embeddings of `encoder`, else cosine.
+    """Return the bundled matcher, or cosine if it is not known to serve `encoder`.
+
+    That for every encoder needs an index: it tells how cosines of an encoder are spread.
 
     Parameters
     ----------
@@ -143,7 +143,9 @@ def default_matcher(encoder: Fingerprint, device: str, catalog: Catalog | None =
     catalog : Catalog, optional
         An index, which may have probabilities of its own.
     """
-    matcher: Matcher | None = bundled_matcher(encoder, device)
+    matcher: Matcher | None = nano_matcher(encoder, device)
+    if matcher is None and catalog is not None and bundled_by_default(catalog, encoder):
+        matcher = bundled_matcher(catalog, encoder, device)
     if matcher is None:
         _log.info("no trained matcher fits embeddings of %s; regions are ranked by cosine", encoder)
         matcher = CosineMatcher(None if catalog is None else read_cosine_calibration(catalog))
@@ -167,7 +169,4 @@ def _load_own(catalog: Catalog, name: str, encoder: Fingerprint, device: str) ->
     matcher.network.check(encoder)
     if matcher.network.encoder.matches(encoder):
         return matcher
-    keys = list(dict.fromkeys((image.shard, image.row) for image in catalog.images()))
-    with contextlib.closing(RegionStore(catalog)) as store:
-        scale = stored_cosine_scale(store, keys)
-    return replace(matcher, network=matcher.network.for_encoder(encoder, scale))
+    return matcher.for_encoder(encoder, catalog_scale(catalog))

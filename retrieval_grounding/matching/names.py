@@ -21,7 +21,7 @@ __all__ = [
 
 
 BUNDLED, COSINE, COSINE_LABEL = "bundled", "cosine", "cosine+label"
-"""Matchers that every index knows; the bundled one fits only nano's encoder."""
+"""Matchers that every index knows."""
 
 EARLIER = "matcher"
 """Name of ``matcher.safetensors``, where releases before 0.2 kept the only trained matcher."""

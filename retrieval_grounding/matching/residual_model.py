@@ -22,7 +22,7 @@ from .phrase_batch import PhraseBatch
 from .similarities import SIMILARITY_FEATURES, SimilarityScale
 from .word_encoder import WordEncoder
 
-__all__ = ["EncodedImages", "ResidualModel", "set_cosine_scale"]
+__all__ = ["EncodedImages", "ResidualModel", "cosine_scale_of", "set_cosine_scale"]
 
 
 _DROPOUT = 0.1
@@ -186,3 +186,10 @@ def set_cosine_scale(model: MatcherModel, scale: npt.NDArray[np.float32]) -> Non
     """Let a network standardize cosines by `scale`, (4,); other networks take them as they are."""
     if isinstance(model, ResidualModel):
         model.similar.statistics.copy_(torch.from_numpy(scale))
+
+
+def cosine_scale_of(model: MatcherModel) -> npt.NDArray[np.float32]:
+    """Return the scale of cosines that a network for any encoder has, (4,)."""
+    assert isinstance(model, ResidualModel)
+    scale: npt.NDArray[np.float32] = model.similar.statistics.numpy(force=True)
+    return scale

@@ -6,15 +6,19 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from ..core.errors import ModelError
+from ..models.encoder import Fingerprint
 from .anchored import AnchoredMatcher
 from .blend import BlendMatcher
-from .bundled import bundled_matcher
 from .calibration import Calibration
 from .matcher import Matcher
 from .matcher_file import read_matcher_file
 from .names import BUNDLED
 from .recipe import Recipe
+from .residual_model import cosine_scale_of
 from .trained import TrainedMatcher
 
 __all__ = ["StoredMatcher", "load_stored", "network_of", "prepare"]
@@ -45,9 +49,29 @@ class StoredMatcher:
         calibration = None if self.calibration is None else self.calibration.as_dict()
         return self.network.as_bytes(recipe=self.recipe.as_dict(), calibration=calibration)
 
-    def prepared(self) -> Matcher:
+    def prepared(self, bundled: Matcher | None = None) -> Matcher:
         """Return the matcher, ready to score; see :func:`prepare`."""
-        return prepare(self.network, self.recipe, self.calibration)
+        return prepare(self.network, self.recipe, self.calibration, bundled)
+
+    def for_encoder(
+        self, encoder: Fingerprint, scale: npt.NDArray[np.float32] | None
+    ) -> StoredMatcher:
+        """Return the matcher for embeddings of an encoder.
+
+        What is blended in is taken to spread as cosines do, to regions and labels. Parameters and
+        errors are those of :meth:`.trained.TrainedMatcher.for_encoder`.
+        """
+        network = self.network.for_encoder(encoder, scale)
+        if network is self.network or scale is None:
+            return self
+        _, regions, _, labels = (scale / cosine_scale_of(self.network.model)).tolist()
+        first, second = self.recipe.spreads
+        recipe = replace(
+            self.recipe,
+            label_scale=self.recipe.label_scale * regions / labels,
+            spreads=(first, second * regions),
+        )
+        return replace(self, network=network, recipe=recipe)
 
 
 def load_stored(path: Path, device: str, checksums: Collection[str] = ()) -> StoredMatcher:
@@ -61,14 +85,28 @@ def load_stored(path: Path, device: str, checksums: Collection[str] = ()) -> Sto
 
 
 def prepare(
-    network: TrainedMatcher, recipe: Recipe, calibration: Calibration | None = None
+    network: TrainedMatcher,
+    recipe: Recipe,
+    calibration: Calibration | None = None,
+    bundled: Matcher | None = None,
 ) -> Matcher:
     """Return the matcher that a recipe makes of a network.
+
+    Parameters
+    ----------
+    network : TrainedMatcher
+        For the encoder of the index.
+    recipe : Recipe
+        What is combined with it.
+    calibration : Calibration, optional
+        Of the combination.
+    bundled : Matcher, optional
+        The bundled matcher for the same index, which may be the anchor.
 
     Raises
     ------
     ModelError
-        If its anchor is the bundled matcher, which does not fit the network's encoder.
+        If the anchor is the bundled matcher, which is not given.
     """
     inner: Matcher = network
     if recipe.weight:
@@ -76,13 +114,10 @@ def prepare(
         inner = BlendMatcher(network, label, recipe.weight, recipe.spreads, own)
     if not recipe.anchor:
         return inner
-    anchor: Matcher | None = recipe.label_matcher
-    if recipe.anchor == BUNDLED:
-        anchor = bundled_matcher(network.encoder, str(network.device))
+    anchor = bundled if recipe.anchor == BUNDLED else recipe.label_matcher
     if anchor is None:
         raise ModelError(
-            f"the matcher needs the bundled one, which does not fit {network.encoder}; train it "
-            "again with 'retrieval-grounding train'"
+            "the matcher ranks images by the bundled one, and must be given that of the index"
         )
     calibration = calibration or getattr(anchor, "calibration", None)
     return AnchoredMatcher(anchor, inner, recipe.anchor_spreads, calibration)

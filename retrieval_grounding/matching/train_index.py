@@ -12,7 +12,7 @@ from ..core.text import counted
 from ..models.encoder import Encoder
 from ..storage.catalog import Catalog
 from ..storage.region_store import RegionStore
-from .bundled import bundled_matcher
+from .bundled import bundled_by_default, bundled_matcher
 from .calibrate import UNDETECTED
 from .entries import matcher_in_use
 from .fit import MIN_IMAGES, fit_matcher
@@ -150,9 +150,8 @@ def _rivals(
     if in_use not in (COSINE, COSINE_LABEL):
         with contextlib.suppress(ModelError):  # of a different encoder or release
             rivals[in_use] = load_current()
-    bundled = bundled_matcher(encoder.fingerprint, device)
-    if bundled is not None:
-        rivals.setdefault(BUNDLED, bundled)
+    if BUNDLED not in rivals and bundled_by_default(catalog, encoder.fingerprint):
+        rivals[BUNDLED] = bundled_matcher(catalog, encoder.fingerprint, device)
     return in_use, rivals
 
 

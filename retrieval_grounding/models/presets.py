@@ -70,6 +70,7 @@ _BUNDLED_FILES = {
     "clip": _BUNDLED / "nano-clip",
     "names": _BUNDLED / "nano-names.json",
     "matcher": _BUNDLED / "nano-matcher.safetensors",
+    "any-matcher": _BUNDLED / "any-matcher.safetensors",
 }
 
 
@@ -87,7 +88,13 @@ def get_preset(name: str) -> Preset:
 
 
 def bundled_path(kind: str) -> Path:
-    """Return the path of the bundled ``"detector"``, ``"clip"``, ``"names"`` or ``"matcher"``."""
+    """Return the path of a bundled file.
+
+    Parameters
+    ----------
+    kind : str
+        ``"detector"``, ``"clip"``, ``"names"``, ``"matcher"`` (nano's) or ``"any-matcher"``.
+    """
     path = _BUNDLED_FILES[kind]
     if not path.exists():
         raise ModelError(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from ..core.errors import StoreError
 from ..core.feedback import FeedbackEntry
 from ..core.fork import ForkSafeLock
 from ..core.query.value import Query
@@ -16,13 +18,15 @@ from ..matching import checks
 from ..matching.embed import embed_phrases
 from ..matching.feedback_matcher import FeedbackMatcher, Shift
 from ..matching.matcher import Matcher
-from ..matching.nearness import NEAR_COSINE, meaning_of
+from ..matching.nearness import NEAR_COSINE, Meaning, meaning_of
 from ..models.checks import encode_phrases
 from ..models.encoder import Encoder
 from ..storage.feedback_file import FeedbackFile
 from .retriever import Retriever
 
 __all__ = ["Listener"]
+
+_log = logging.getLogger(__name__)
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -47,10 +51,12 @@ class Listener:
         self._file = file
         self._lock = ForkSafeLock()
         self._texts: dict[str, FloatArray] = {}
+        self._meanings: dict[str, Meaning] = {}
         self._forget(None)
 
     def _forget(self, state: object) -> None:
         self._state = state
+        self._entries: dict[object, list[FeedbackEntry]] = {}
         self._sample: RegionTable | None = None
         self._embeddings = np.zeros((0, 1), np.float32)
         self._shifts: dict[str, tuple[Matcher, Shift | None]] = {}
@@ -61,41 +67,53 @@ class Listener:
         """Return a matcher that knows what people think of the phrases of some queries.
 
         It is `matcher` itself if there are no thumbs for these phrases, or for phrases that are
-        near them.
-
-        Raises
-        ------
-        StoreError
-            If the file of thumbs cannot be read.
+        near them, or if thumbs cannot be read; then a warning is logged.
         """
         stored = self._file.state()
         if stored is None:
             return matcher
-        entries = list(self._file.read().entries.values())
+        try:
+            return self._listening(stored, matcher, queries, retriever, encoder)
+        except StoreError as error:
+            _log.warning("thumbs are not used: %s", error)
+            return matcher
+
+    def _listening(
+        self,
+        stored: object,
+        matcher: Matcher,
+        queries: Sequence[Query],
+        retriever: Retriever,
+        encoder: Encoder,
+    ) -> Matcher:
+        entries = self._file.read().entries.values()
         texts = dict.fromkeys(text for query in queries for text in _texts_of(query))
         with self._lock:
             state = stored, retriever.snapshot().generation
             if state != self._state:
                 self._forget(state)
+                self._meanings = {
+                    entry.phrase: self._meanings.get(entry.phrase) or meaning_of(entry.phrase)
+                    for entry in entries
+                }
+                for entry in entries:
+                    said = self._meanings[entry.phrase][:2]
+                    self._entries.setdefault(said, []).append(entry)
                 self._sample = retriever.sample(_SAMPLE_IMAGES)
                 if self._sample is not None:
                     self._embeddings = self._sample.embeddings.astype(np.float32)
             shifts = {}
             for text in texts:
-                near = self._near(text, entries, encoder)
+                near = self._near(text, encoder)
                 if near and (shift := self._known_shift(text, near, matcher, retriever, encoder)):
                     shifts[text] = shift
             return FeedbackMatcher(matcher, shifts, self._embeddings) if shifts else matcher
 
-    def _near(
-        self, text: str, entries: Sequence[FeedbackEntry], encoder: Encoder
-    ) -> list[tuple[FeedbackEntry, float]]:
+    def _near(self, text: str, encoder: Encoder) -> list[tuple[FeedbackEntry, float]]:
         """Return the thumbs for a phrase and for those near it, with their weights."""
         own = meaning_of(text)
         similar = [
-            (entry, meaning)
-            for entry in entries
-            if (meaning := meaning_of(entry.phrase))[:2] == own[:2]
+            (entry, self._meanings[entry.phrase]) for entry in self._entries.get(own[:2], ())
         ]
         others = [entry.phrase for entry, meaning in similar if meaning.noun != own.noun]
         if others:

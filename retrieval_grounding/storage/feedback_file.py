@@ -7,10 +7,12 @@ append; whoever wrote it was never told that it is stored.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import itertools
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -29,7 +31,9 @@ FEEDBACK_FILE = "feedback.jsonl"
 FEEDBACK_LOCK = ".feedback.lock"
 
 _MAX_LINE = 1 << 14
-_MAX_BYTES = 1 << 26
+_MAX_BYTES = 1 << 24
+_MAX_LINES = 1 << 16
+_MAX_DAMAGED = 100
 _PATIENCE_SECONDS = 10.0
 _ID = re.compile(r"[0-9a-f]{16}")
 
@@ -45,13 +49,16 @@ class FeedbackLog:
     entries : mapping of str to FeedbackEntry
         Those that count, by id, oldest first.
     damaged : sequence of (int, str)
-        Lines that cannot be used, from 1, and why.
+        The first hundred lines that cannot be used, from 1, and why.
+    unusable : int
+        How many there are.
     lines : int
         All lines that are complete.
     """
 
     entries: Mapping[str, FeedbackEntry] = field(default_factory=dict)
     damaged: Sequence[tuple[int, str]] = ()
+    unusable: int = 0
     lines: int = 0
 
 
@@ -142,18 +149,20 @@ class FeedbackFile:
 
     def intact_lines(self) -> list[bytes]:
         """Return the lines that can be used, retracted entries and retractions included."""
-        damaged = {number for number, _ in self.read().damaged}
+        self.read()  # refuses a file that is too large
+        kept, entries = [], dict[str, FeedbackEntry]()
         with open_regular(self.path) as file:
-            lines = file.read(_MAX_BYTES).split(b"\n")[:-1]
-        return [line for number, line in enumerate(lines, 1) if number not in damaged]
+            for line in _complete_lines(file, _MAX_LINES):
+                with contextlib.suppress(FeedbackError, ValueError):
+                    _apply(_parsed(line), entries)
+                    kept.append(line)
+        return kept
 
     def _write(self, data: bytes) -> None:
         end = 0 if self._read is None else self._read.end
-        if end + len(data) > _MAX_BYTES:
-            raise StoreError(
-                f"{self.path} has reached {_MAX_BYTES >> 20} MiB; train with --refs feedback, and "
-                "move it away"
-            )
+        lines = (0 if self._read is None else self._read.log.lines) + data.count(b"\n")
+        if end + len(data) > _MAX_BYTES or lines > _MAX_LINES:
+            raise StoreError(f"{self.path} is full; train with --refs feedback, and move it away")
         with as_store_error(self.path):
             is_new = not is_regular(self.path)
             flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
@@ -182,7 +191,9 @@ class FeedbackFile:
             raise StoreError(f"{self.path} is larger than {_MAX_BYTES >> 20} MiB; move it away")
         start, log = (known.end, known.log) if known is not None else (0, FeedbackLog())
         file.seek(start)
-        *lines, _ = file.read(_MAX_BYTES - start).split(b"\n")
+        lines = list(_complete_lines(file, _MAX_LINES - log.lines + 1))
+        if log.lines + len(lines) > _MAX_LINES:
+            raise StoreError(f"{self.path} has more than {_MAX_LINES:,} lines; move it away")
         if lines:
             log = _extended(log, lines)
         end = start + sum(len(line) + 1 for line in lines)
@@ -212,13 +223,21 @@ def _checksum(line: Line) -> str:
 
 
 def _extended(log: FeedbackLog, lines: Sequence[bytes]) -> FeedbackLog:
-    entries, damaged = dict(log.entries), list(log.damaged)
+    entries, damaged, unusable = dict(log.entries), list(log.damaged), log.unusable
     for number, line in enumerate(lines, log.lines + 1):
         try:
             _apply(_parsed(line), entries)
         except (FeedbackError, ValueError) as error:
-            damaged.append((number, str(error)))
-    return FeedbackLog(entries, damaged, log.lines + len(lines))
+            unusable += 1
+            damaged += [(number, str(error))] if unusable <= _MAX_DAMAGED else []
+    return FeedbackLog(entries, damaged, unusable, log.lines + len(lines))
+
+
+def _complete_lines(file: BinaryIO, most: int) -> Iterator[bytes]:
+    """Yield lines without their ends, up to a number of them; not half a line at the end."""
+    for line in itertools.islice(file, most):
+        if line.endswith(b"\n"):
+            yield line[:-1]
 
 
 def _parsed(line: bytes) -> dict[str, Any]:
