@@ -23,9 +23,9 @@ class ServiceSettings:
     Parameters
     ----------
     host : str
-        Address to listen at. Any but this machine's own needs a token.
+        Address to listen on. Any but this machine's own needs a token.
     port : int
-        Port to listen at.
+        Port to listen on.
     token : str, optional
         What every client must know.
     writable : bool
