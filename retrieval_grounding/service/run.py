@@ -42,7 +42,7 @@ def run(
     Raises
     ------
     GroundingError
-        If the address cannot be listened at.
+        If it cannot listen on the address.
     """
     with _listen(settings) as listener:
         config = server_config(create_app(indexes, settings), settings)
