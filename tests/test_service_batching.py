@@ -135,7 +135,7 @@ def test_photographs_are_added_as_they_appear(tmp_path):
         (folder / "broken.jpg").write_bytes(b"no picture")
         wait_for(lambda: len(index) == 2 and len(index.skipped()) == 1)
         assert [file.reason for file in index.skipped()] == ["not-an-image"]
-        index.remove(folder / "a.png")
+        index.remove(folder / "a.png", timeout=20)  # the watch may be writing
         (folder / "c.png").write_bytes(png("green", (320, 240)))
         wait_for(lambda: str(folder / "c.png") in {image.path for image in index.images()})
         shutil.rmtree(folder)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..core.errors import GroundingError
 from ..core.paths import absolute_path
 from ..models.presets import DEFAULT_PRESET, get_preset
 from .variants import Models
+
+if TYPE_CHECKING:
+    from ..finetuning.clip.report import ClipTuning
+    from ..finetuning.yolo.report import YoloTuning
 
 __all__ = ["FINETUNED", "finetune"]
 
@@ -56,7 +59,7 @@ def finetune(
     Raises
     ------
     GroundingError
-        If the models are objects without a name, or cannot be fine-tuned.
+        If the model is an object without a name, or cannot be fine-tuned.
     """
     preset = get_preset(models.preset or DEFAULT_PRESET)
     given: dict[str, Any] = {
@@ -72,38 +75,21 @@ def finetune(
         shutil.rmtree(target)
     target.unlink(missing_ok=True)
     place.mkdir(parents=True, exist_ok=True)
+    tuned: ClipTuning | YoloTuning
     if kind == "yolo":
-        room = _room("yolo")
+        from ..finetuning.yolo.options import YoloTuningOptions
+        from ..finetuning.yolo.run import finetune_yolo
+
         given["detector"] = _named(models.detector or preset.detector)
-        tuned = room.run.finetune_yolo(
-            index, target, **given, options=room.options.YoloTuningOptions(seed=seed)
-        )
+        tuned = finetune_yolo(index, target, **given, options=YoloTuningOptions(seed=seed))
     else:
-        room = _room("clip")
+        from ..finetuning.clip.options import ClipTuningOptions
+        from ..finetuning.clip.run import finetune_clip
+
         given["clip"] = _named(models.clip or preset.clip)
-        tuned = room.run.finetune_clip(
-            index, output=target, **given, options=room.options.ClipTuningOptions(seed=seed)
-        )
+        tuned = finetune_clip(index, output=target, **given, options=ClipTuningOptions(seed=seed))
     weights = None if tuned.kept_original else str(target)
     return {"weights": weights, "report": tuned.as_dict()}
-
-
-class _Room:
-    """The modules that fine-tune one kind of model; they are not part of every installation."""
-
-    def __init__(self, kind: str) -> None:
-        base = f"retrieval_grounding.finetuning.{kind}"
-        self.run = importlib.import_module(f"{base}.run")
-        self.options = importlib.import_module(f"{base}.options")
-
-
-def _room(kind: str) -> _Room:
-    try:
-        return _Room(kind)
-    except ModuleNotFoundError as error:
-        raise GroundingError(
-            f"{kind} cannot be fine-tuned with this installation ({error}); leave --finetune out"
-        ) from error
 
 
 def _named(model: object) -> str:

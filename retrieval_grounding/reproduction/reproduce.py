@@ -70,7 +70,7 @@ def reproduce(
 ) -> dict[str, Any]:
     """Build, train and evaluate on a benchmark, and write ``report.html``, ``.json`` and ``.md``.
 
-    Every stage is done once: a run that was killed, or is repeated, continues behind the last
+    Every stage is done once: a run that was killed, or is repeated, continues after the last
     stage that was finished, and ends with the same figures.
 
     Parameters

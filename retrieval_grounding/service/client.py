@@ -78,7 +78,7 @@ def open_http(url: str, token: str | None, timeout: float) -> httpx.Client:
 
 
 def ask(http: httpx.Client, method: str, path: str, **options: Any) -> httpx.Response:
-    """Return an answer that is no error.
+    """Return an answer, unless it is an error.
 
     Raises
     ------

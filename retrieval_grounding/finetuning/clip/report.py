@@ -27,13 +27,13 @@ class ClipTuning:
     phrases : int
         Phrases for training.
     unusable : dict of str to str
-        Images whose files are gone, bad or have changed, by path, and why.
+        Images whose files are gone, damaged or changed, by path, and why.
     options : dict
         Of the training.
     losses : list of float
         One for each step.
     share : float
-        How much of the new weights was taken over, 0 to 1; the rest are the original ones.
+        How much of the new weights is kept, 0 to 1; the rest are the original ones.
     reason : str
         Why the original is kept; empty if it is not.
     shares : dict of float to dict

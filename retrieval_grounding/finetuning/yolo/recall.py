@@ -28,7 +28,7 @@ class RecallGain:
     Parameters
     ----------
     boxes : int
-        Boxes an image.
+        Boxes per image.
     before, after, gain : Estimate
         Each with ``value``, ``low`` and ``high``.
     """
