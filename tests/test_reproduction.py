@@ -168,7 +168,7 @@ def test_what_a_stage_was_made_from_decides_whether_it_is_done_again(small, tmp_
 
 
 def test_weights_that_are_not_better_are_not_taken_over(small, tmp_path, monkeypatch):
-    def finetune(*given):
+    def finetune(*given, **options):
         gain = {"before": {"value": 0.5}, "after": {"value": 0.4}}
         gain["gain"] = {"value": -0.1, "low": -0.2, "high": 0.0}
         return {"weights": None, "report": {"gains": {"given box": gain}, "reason": "it is worse"}}
@@ -311,6 +311,7 @@ def test_only_images_that_expressions_name_are_built(small, tmp_path, photos):
         rg.build(photos, tmp_path / "none", refs=refs, **models)
 
 
+@pytest.mark.slow
 def test_both_models_are_fine_tuned_before_the_matchers_are_trained(tmp_path):
     draw_refer(tmp_path, 16, per_image=4, held_out=0.25)
     (tmp_path / "refcocog" / "refs(google).p").unlink()
