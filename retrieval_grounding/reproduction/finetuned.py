@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..core.errors import GroundingError
 from ..core.paths import absolute_path
+from ..finetuning.clip.options import ClipTuningOptions
+from ..finetuning.clip.report import ClipTuning
+from ..finetuning.clip.run import finetune_clip
+from ..finetuning.yolo.options import YoloTuningOptions
+from ..finetuning.yolo.report import YoloTuning
+from ..finetuning.yolo.run import finetune_yolo
 from ..models.presets import DEFAULT_PRESET, get_preset
 from .variants import Models
-
-if TYPE_CHECKING:
-    from ..finetuning.clip.report import ClipTuning
-    from ..finetuning.yolo.report import YoloTuning
 
 __all__ = ["FINETUNED", "finetune"]
 
@@ -28,7 +32,9 @@ def finetune(
     index: Path,
     expressions: Path,
     place: Path,
-    splits: Sequence[str],
+    splits: Mapping[str, Mapping[str, int]],
+    *,
+    epochs: int,
     seed: int,
 ) -> dict[str, Any]:
     """Fine-tune a model on the split ``train``; the better one is chosen with ``val`` if it exists.
@@ -45,8 +51,10 @@ def finetune(
         The file of expressions.
     place : Path
         The folder for the new weights.
-    splits : sequence of str
-        The splits of the expressions.
+    splits : mapping of str to dict
+        The splits of the expressions, with their number of ``images``.
+    epochs : int
+        Passes over the images; for CLIP, at most this many, and at most the default number of steps.
     seed : int
         Seed of every random choice.
 
@@ -59,8 +67,11 @@ def finetune(
     Raises
     ------
     GroundingError
-        If the model is an object without a name, or cannot be fine-tuned.
+        If there is nothing to train on, or the models are objects without a name, or cannot be
+        fine-tuned.
     """
+    if "train" not in splits:
+        raise GroundingError("fine-tuning needs a split called train; leave --finetune out")
     preset = get_preset(models.preset or DEFAULT_PRESET)
     given: dict[str, Any] = {
         "refs": expressions,
@@ -75,19 +86,17 @@ def finetune(
         shutil.rmtree(target)
     target.unlink(missing_ok=True)
     place.mkdir(parents=True, exist_ok=True)
-    tuned: ClipTuning | YoloTuning
+    tuned: YoloTuning | ClipTuning
     if kind == "yolo":
-        from ..finetuning.yolo.options import YoloTuningOptions
-        from ..finetuning.yolo.run import finetune_yolo
-
-        given["detector"] = _named(models.detector or preset.detector)
-        tuned = finetune_yolo(index, target, **given, options=YoloTuningOptions(seed=seed))
+        detector = _named(models.detector or preset.detector)
+        yolo = YoloTuningOptions(epochs=epochs, seed=seed)
+        tuned = finetune_yolo(index, target, **given, detector=detector, options=yolo)
     else:
-        from ..finetuning.clip.options import ClipTuningOptions
-        from ..finetuning.clip.run import finetune_clip
-
-        given["clip"] = _named(models.clip or preset.clip)
-        tuned = finetune_clip(index, output=target, **given, options=ClipTuningOptions(seed=seed))
+        name = _named(models.clip or preset.clip)
+        clip = ClipTuningOptions(seed=seed)
+        passes = math.ceil(epochs * splits["train"]["images"] / clip.batch_images)
+        clip = replace(clip, steps=max(1, min(clip.steps, passes)))
+        tuned = finetune_clip(index, output=target, **given, clip=name, options=clip)
     weights = None if tuned.kept_original else str(target)
     return {"weights": weights, "report": tuned.as_dict()}
 
