@@ -106,6 +106,33 @@ def test_a_query_can_name_its_matcher(folder):
     assert index.query("red", top=1, matcher="bundled")[0].image == cosine.image
 
 
+def test_a_matcher_that_queries_name_is_loaded_once_and_again_when_it_changes(folder):
+    index = opened(folder)
+    for name in ("first", "bundled", "cosine", "cosine+label"):
+        assert index._opened.named_matcher(name) is index._opened.named_matcher(name)
+    before = index._opened.named_matcher("first")
+    changed = new_matcher()
+    changed.trained_on = "something newer"
+    install_files(folder, {matcher_files("first")[0]: changed.as_bytes()})
+    assert index._opened.named_matcher("first").trained_on == "something newer"
+    assert before.trained_on == "what first knows"
+    opened(folder).remove_matcher("first")
+    with pytest.raises(rg.ModelError, match="no matcher 'first'"):
+        index.query("red", matcher="first")
+    with pytest.raises(rg.ModelError, match="no matcher"):
+        index.query("red", matcher="a\0b")
+
+
+def test_cosine_and_label_is_measured_again_when_the_images_change(folder):
+    index = opened(folder)
+    before = index._opened.named_matcher("cosine+label")
+    [path] = [image.path for image in index.images() if image.path.endswith("b.png")]
+    opened(folder).remove([path])
+    after = index._opened.named_matcher("cosine+label")
+    assert after == opened(folder)._opened.named_matcher("cosine+label")
+    assert after is not before
+
+
 @pytest.mark.parametrize("name", ["third", "../second", "matchers/second", ""])
 def test_an_unknown_name_is_not_chosen_and_not_removed(folder, name):
     for change in (opened(folder).use_matcher, opened(folder).remove_matcher):

@@ -59,7 +59,7 @@ def test_the_report_has_every_row_and_every_split(small, tmp_path):
     assert list(found) == ["umd-val", "umd-test", "umd-test-course", "google-val"]
     rows = found["umd-test"]["figures"]
     assert list(rows) == [
-        "largest box", "cosine", "cosine+label", "concat-umd", "residual-umd", "oracle"
+        "largest box", "cosine", "cosine+label", "bundled", "concat-umd", "residual-umd", "oracle"
     ]  # fmt: skip
     assert rows["oracle"]["mean_iou"]["value"] > rows["residual-umd"]["mean_iou"]["value"]
     assert rows["residual-umd"]["image_recall"]["10"]["low"] is not None

@@ -13,7 +13,6 @@ from ..models.encoder import Encoder
 from ..storage.catalog import Catalog
 from ..storage.files import file_checksum
 from ..storage.region_store import RegionStore
-from .calibrate import calibrate_matcher
 from .calibration import Calibration
 from .matcher import Matcher
 
@@ -37,6 +36,8 @@ def calibrate_collection(catalog: Catalog, encoder: Encoder, matcher: Matcher) -
     GroundingError
         If the index has too few images with detected objects, or their scores say nothing.
     """
+    from .calibrate import calibrate_matcher  # reading calibrations needs none of it
+
     keys = list(dict.fromkeys((image.shard, image.row) for image in catalog.images()))
     calibration = calibrate_matcher(matcher, RegionStore(catalog), encoder, keys)
     if calibration is None:

@@ -49,13 +49,13 @@ class ImagePass(NamedTuple):
     def image(self, rows: slice) -> ImagePass:
         """Return the pass of the image whose regions are `rows`."""
         start, stop = rows.start, rows.stop
-        first = int(self.duplicate_ends[start - 1]) if start else 0
+        first = self.duplicate_ends.item(start - 1) if start else 0
         ends = self.duplicate_ends[start:stop] - first
         return ImagePass(
             self.units[start:stop],
             self.places[start:stop],
             self.counted[start:stop],
-            self.duplicates[first : first + int(ends[-1])],
+            self.duplicates[first : first + ends.item(-1)],
             ends,
         )
 

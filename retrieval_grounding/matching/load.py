@@ -12,7 +12,6 @@ from ..models.encoder import Fingerprint
 from ..storage.catalog import Catalog
 from ..storage.region_store import RegionStore
 from .bundled import bundled_by_default, bundled_matcher, nano_matcher
-from .calibrate import read_cosine_calibration
 from .collection import with_own_calibration
 from .cosine_scale import catalog_scale
 from .entries import refuse_link
@@ -23,6 +22,7 @@ from .matcher_header import DamagedMatcherError
 from .names import BUNDLED, COSINE, COSINE_LABEL, EARLIER, matcher_files, own_names
 
 if TYPE_CHECKING:
+    from .calibration import Calibration
     from .stored import StoredMatcher
 
 __all__ = [
@@ -117,7 +117,7 @@ def load_named_matcher(catalog: Catalog, name: str, encoder: Fingerprint, device
 
 def _load(catalog: Catalog, name: str, encoder: Fingerprint, device: str) -> Matcher:
     if name == COSINE:
-        return CosineMatcher(read_cosine_calibration(catalog))
+        return CosineMatcher(_cosine_calibration(catalog))
     if name == COSINE_LABEL:
         keys = dict.fromkeys((image.shard, image.row) for image in catalog.images())
         with contextlib.closing(RegionStore(catalog)) as store:
@@ -148,7 +148,7 @@ def default_matcher(encoder: Fingerprint, device: str, catalog: Catalog | None =
         matcher = bundled_matcher(catalog, encoder, device)
     if matcher is None:
         _log.info("no trained matcher fits embeddings of %s; regions are ranked by cosine", encoder)
-        matcher = CosineMatcher(None if catalog is None else read_cosine_calibration(catalog))
+        matcher = CosineMatcher(None if catalog is None else _cosine_calibration(catalog))
     return matcher if catalog is None else with_own_calibration(catalog, matcher)
 
 
@@ -170,3 +170,9 @@ def _load_own(catalog: Catalog, name: str, encoder: Fingerprint, device: str) ->
     if matcher.network.encoder.matches(encoder):
         return matcher
     return matcher.for_encoder(encoder, catalog_scale(catalog))
+
+
+def _cosine_calibration(catalog: Catalog) -> Calibration | None:
+    from .calibrate import read_cosine_calibration  # fitting needs much that starting does not
+
+    return read_cosine_calibration(catalog)

@@ -17,10 +17,11 @@ from safetensors import SafetensorError
 from ..core.threads import single_thread
 from .bert_shape import BertShape
 from .clip_weights import hash_weights
-from .word_pieces import WordPieces
 
 if TYPE_CHECKING:
     import torch
+
+    from .word_pieces import WordPieces
 
 __all__ = ["BertFolder", "read_bert_folder"]
 
@@ -128,6 +129,8 @@ def _agrees(
 
 
 def _read_tokenizer(file: Path, context: int, settings: dict[str, Any]) -> WordPieces | None:
+    from .word_pieces import WordPieces  # imports the library of tokenizers
+
     try:
         return WordPieces(file, context, settings)
     except Exception:  # the library of tokenizers has no type of its own

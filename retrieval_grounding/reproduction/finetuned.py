@@ -54,7 +54,8 @@ def finetune(
     splits : mapping of str to dict
         The splits of the expressions, with their number of ``images``.
     epochs : int
-        Passes over the images; for CLIP, at most this many, and at most the default number of steps.
+        Passes over the images; for CLIP, at most this many, and at most the default number of
+        steps.
     seed : int
         Seed of every random choice.
 

@@ -13,6 +13,7 @@ from ..core.region_table import RegionTable
 from ..core.types import RowKey
 from ..storage.catalog import Catalog
 from ..storage.filters import SqlCondition
+from ..storage.region_ids import region_ids, split_region_ids
 from ..storage.region_store import RegionStore
 from ..storage.rows import ImageRow
 from .selecting import Selected, select
@@ -166,8 +167,12 @@ def find_images(
 
 def _image_keys(snapshot: Snapshot, ids: npt.NDArray[np.int64]) -> list[RowKey]:
     """Return the images of regions, each once, in order; ids below 0 are padding."""
-    keys = snapshot.vectors.shard_vectors.images(ids).tolist()
-    return list(dict.fromkeys((shard, row) for shard, row in keys if shard >= 0))
+    shards, rows = snapshot.vectors.shard_vectors.images(ids).T
+    known = shards >= 0
+    # As ids, because Python takes longer over tuples.
+    keys = dict.fromkeys(region_ids(shards[known], rows[known]).tolist())
+    shards, rows = split_region_ids(np.fromiter(keys, np.int64, len(keys)))
+    return list(zip(shards.tolist(), rows.tolist(), strict=True))
 
 
 def _keys_in_use(

@@ -91,9 +91,10 @@ class Retriever:
             with contextlib.nullcontext() if exact else single_thread():
                 sought = matcher.sought(part) if isinstance(matcher, FeedbackMatcher) else part
                 found = self.candidates(sought, max(candidates, top), exact, filters)
-                return self._rank(part, found, matcher, top, exact, skip_missing)
+                return self._rank(part, found, snapshot, matcher, top, exact, skip_missing)
 
-        together = exact or self.snapshot().gpus or not _runs_on_cpu(matcher)
+        snapshot = self.snapshot()
+        together = exact or snapshot.gpus or not _runs_on_cpu(matcher)
         parts = [phrases] if together or len(phrases) == 1 else _divide(phrases)
         if len(parts) == 1:
             count = len(phrases)
@@ -228,6 +229,7 @@ class Retriever:
         self,
         phrases: Phrases,
         candidates: Candidates,
+        snapshot: Snapshot,
         matcher: Matcher,
         top: int,
         exact: bool,
@@ -236,7 +238,7 @@ class Retriever:
         regions = candidates.regions
         if regions is None:
             return [[] for _ in phrases.texts]
-        snapshot, allowed = self.snapshot(), candidates.allowed
+        allowed = candidates.allowed
         whole = exact or allowed is not None  # of an image's regions, filters may leave any
         best, scores = find_best(matcher, phrases, candidates, self._passes, snapshot.state, whole)
         if allowed is not None:

@@ -125,6 +125,7 @@ class RemoteIndex:
         matcher: str | None = ...,
         exact: bool = ...,
         skip_missing: bool = ...,
+        feedback: bool = ...,
     ) -> Hits: ...
 
     @overload
@@ -137,6 +138,7 @@ class RemoteIndex:
         matcher: str | None = ...,
         exact: bool = ...,
         skip_missing: bool = ...,
+        feedback: bool = ...,
     ) -> list[Hits]: ...
 
     def query(
@@ -153,6 +155,7 @@ class RemoteIndex:
         matcher: str | None = None,
         exact: bool = False,
         skip_missing: bool = False,
+        feedback: bool = True,
     ) -> Hits | list[Hits]:
         """Find the regions that phrases refer to; see :meth:`Index.query`.
 
@@ -172,6 +175,7 @@ class RemoteIndex:
                 "matcher": matcher,
                 "exact": exact,
                 "skip_missing": skip_missing,
+                "feedback": feedback,
             }
             answers = self._send("POST", "/query", json=request)["answers"]
             found += [Hits(map(_hit, answer["hits"])) for answer in answers]

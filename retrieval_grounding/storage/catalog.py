@@ -344,8 +344,7 @@ class Catalog(ShardTables):
 
     def _image_rows(self, rows: Iterable[Sequence[Any]]) -> list[ImageRow]:
         images = [ImageRow(*row) for row in rows]
-        if any(
-            not 0 < min(i.width, i.height) <= max(i.width, i.height) <= MAX_SIDE for i in images
-        ):
+        sides = [side for image in images for side in (image.width, image.height)]
+        if sides and not 0 < min(sides) <= max(sides) <= MAX_SIDE:
             raise self._database.damaged("the size of an image is out of range")
         return images

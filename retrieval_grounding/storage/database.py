@@ -6,6 +6,8 @@ import contextlib
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from itertools import repeat
+from operator import contains
 from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import quote
@@ -176,10 +178,11 @@ class Database:
     ) -> list[Any]:
         """Return rows whose columns have the given types, which SQLite does not enforce."""
         rows = self.execute(query, *values, effort=effort)
-        for column, expected in enumerate(types):
-            if any(type(row[column]) is not expected for row in rows):
+        for number, expected in enumerate(types):
+            column = [row[number] for row in rows]
+            if {*map(type, column)} - {expected}:
                 raise self.damaged("a column holds values of a different type")
-            if expected is str and any("\0" in row[column] for row in rows):
+            if expected is str and any(map(contains, column, repeat("\0"))):
                 raise self.damaged("a text contains a zero byte")
         return rows
 

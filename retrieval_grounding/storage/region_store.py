@@ -77,13 +77,13 @@ class RegionStore:
         parts = [
             (opened[shard], codes[shard], opened[shard].image_slice(row)) for shard, row in keys
         ]
-        counts = [rows.stop - rows.start for _, _, rows in parts]
+        counts = np.array([rows.stop - rows.start for _, _, rows in parts])
         with self._lock:
             names, label_embeddings = self._names, self._label_embeddings
         boxes = np.concatenate([reader.boxes[rows] for reader, _, rows in parts])
         scores = np.concatenate([reader.scores[rows] for reader, _, rows in parts])
-        sizes = [part[0].image_sizes[row] for part, (_, row) in zip(parts, keys, strict=True)]
-        sound = boxes_inside(boxes, np.repeat(sizes, counts, axis=0))
+        sizes = np.concatenate([opened[shard].image_sizes[row : row + 1] for shard, row in keys])
+        sound = boxes_inside(boxes, sizes.repeat(counts, axis=0))
         sound &= (scores >= 0) & (scores <= 1)
         if not sound.all():
             image = int(np.searchsorted(np.cumsum(counts), int(sound.argmin()), side="right"))
@@ -107,7 +107,8 @@ class RegionStore:
 
     def first_ids(self, keys: Sequence[RowKey]) -> list[int]:
         """Return the id of the first region of each image; those of an image are consecutive."""
-        starts = [self.open_shard(shard).image_slice(row).start for shard, row in keys]
+        opened = {shard: self.open_shard(shard) for shard in {shard for shard, _ in keys}}
+        starts = [opened[shard].image_slice(row).start for shard, row in keys]
         shards = np.array([shard for shard, _ in keys], np.int64)
         found: list[int] = region_ids(shards, np.array(starts, np.int64)).tolist()
         return found

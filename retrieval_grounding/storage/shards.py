@@ -130,7 +130,7 @@ class ShardReader:
                 f"the shard {self.path} has no row {row}, but the catalog expects it; run "
                 f"'retrieval-grounding verify {self.path.parent.parent} --repair'"
             )
-        return slice(int(self.image_offsets[row]), int(self.image_offsets[row + 1]))
+        return slice(self.image_offsets.item(row), self.image_offsets.item(row + 1))
 
     def image_rows(self, region_rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return the image row that each region row belongs to."""

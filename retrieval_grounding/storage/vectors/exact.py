@@ -185,7 +185,8 @@ class ShardVectors:
                 continue
             if gathered is None:
                 gathered = np.zeros((len(ids), stored.shape[1]), np.float16)
-            np.take(stored, inside, axis=0, out=gathered[chosen])
+            # All are inside; NumPy would copy twice to leave `out` alone if one were not.
+            stored.take(inside, axis=0, out=gathered[chosen], mode="clip")
             known[chosen] = True
         if gathered is None:
             return torch.zeros(len(ids), 1), known
