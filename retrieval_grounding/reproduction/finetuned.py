@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..core.errors import GroundingError
 from ..core.paths import absolute_path
@@ -19,10 +19,6 @@ from ..finetuning.yolo.report import YoloTuning
 from ..finetuning.yolo.run import finetune_yolo
 from ..models.presets import DEFAULT_PRESET, get_preset
 from .variants import Models
-
-if TYPE_CHECKING:
-    from ..finetuning.clip.report import ClipTuning
-    from ..finetuning.yolo.report import YoloTuning
 
 __all__ = ["FINETUNED", "finetune"]
 
@@ -58,7 +54,8 @@ def finetune(
     splits : mapping of str to dict
         The splits of the expressions, with their number of ``images``.
     epochs : int
-        Passes over the images; for CLIP, at most so many, and at most the default number of steps.
+        Passes over the images; for CLIP, at most this many, and at most the default number of
+        steps.
     seed : int
         Seed of every random choice.
 
