@@ -217,6 +217,8 @@ def test_images_are_added_with_ids_and_metadata(folder, tmp_path):
     assert (hit.id, hit.metadata) == ("7", {"price": 3.0, "note": "new"})
     with pytest.raises(rg.MetadataError, match="the id '8' is given to two images"):
         index.add(new[:1], ids=[8], detector=MODELS["detector"], options=QUIET)
+    with pytest.raises(rg.MetadataError, match="has a zero byte"):
+        index.add(new[:1], ids=["a\0b"], detector=MODELS["detector"], options=QUIET)
     with pytest.raises(rg.MetadataError, match="2 images were given with 1 ids"):
         index.add(new, ids=[8], detector=MODELS["detector"], options=QUIET)
     with pytest.raises(rg.MetadataError, match="column note of the index has values of type text"):

@@ -90,7 +90,7 @@ def test_more_hits_than_candidates_change_no_answer_of_others(index):
 
 
 def test_many_candidates_make_small_passes(index):
-    how = Asking(candidates=3000)
+    how = Asking(candidates=1500)
     found, sizes = ask_together(index, [(rg.Query(f"red {n}"), how) for n in range(6)])
     assert max(sizes) == 2
     assert all(found)

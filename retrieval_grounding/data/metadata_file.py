@@ -129,7 +129,7 @@ def typed_table(
         found = given.pop(key, None)
         if found is None:
             raise MetadataError(f"{place} has no {key}")
-        own = str(given.pop("id")) if key != "id" and "id" in given else None
+        own = _checked_id(given.pop("id"), place) if key != "id" and "id" in given else None
         values = {
             _checked_name(column, place): _checked(value, column, place)
             for column, value in given.items()
@@ -167,6 +167,13 @@ def _checked_name(column: str, place: str) -> str:
     return column
 
 
+def _checked_id(given: object, place: str) -> str:
+    own = str(given)
+    if "\0" in own:  # a catalog with one counts as damaged
+        raise MetadataError(f"the id of {place} has a zero byte")
+    return own
+
+
 def _checked(given: Any, column: str, place: str) -> Value:
     value: Value = given
     if hasattr(given, "item"):
@@ -182,7 +189,9 @@ def _checked(given: Any, column: str, place: str) -> Value:
             "number, a date, or true or false"
         )
     if isinstance(value, str) and (len(value) > _MAX_TEXT or "\0" in value):
-        raise MetadataError(f"the column {column} of {place} has more than {_MAX_TEXT} characters")
+        raise MetadataError(
+            f"the column {column} of {place} has more than {_MAX_TEXT} characters, or a zero byte"
+        )
     return value
 
 

@@ -20,7 +20,8 @@ __all__ = ["Asking", "Batcher"]
 Result = TypeVar("Result")
 
 _MAX_BATCH = 64
-_MAX_IMAGES = 6400  # candidates of a pass, whose regions are in memory together
+_MAX_IMAGES = 3200  # candidates of a pass, whose regions are in memory together
+_PASSES_AT_ONCE = 2  # encoding and answering leave cores idle, which the other pass uses
 _GATHER_SECONDS = 0.003
 _OTHERS_AT_ONCE = 2
 
@@ -67,9 +68,9 @@ class _Waiting:
 class Batcher:
     """Answers the queries of one index, from any number of tasks of one event loop.
 
-    Plain phrases wait while a pass is in progress, and then share the next: it encodes all of them
-    together, and the matcher scores the candidates of all. So a client by itself does not wait, and
-    the more there are, the larger the passes. Where several ask for the same, it is looked for
+    Plain phrases wait while two passes are in progress, and then share the next: it encodes all of
+    them together, and the matcher scores the candidates of all. So few clients do not wait, and
+    the more there are, the larger are the passes. Where several ask for the same, it is looked for
     once. A query that says more than a phrase is answered by itself.
 
     Parameters
@@ -83,10 +84,12 @@ class Batcher:
     def __init__(self, index: Index, on_batch: Callable[[int], object] = int) -> None:
         self._index = index
         self._on_batch = on_batch
-        self._pool = ThreadPoolExecutor(1 + _OTHERS_AT_ONCE, thread_name_prefix="query")
+        self._pool = ThreadPoolExecutor(
+            _PASSES_AT_ONCE + _OTHERS_AT_ONCE, thread_name_prefix="query"
+        )
         self._others = asyncio.Semaphore(_OTHERS_AT_ONCE)
         self._waiting: deque[_Waiting] = deque()
-        self._passes: asyncio.Task[None] | None = None
+        self._passes: set[asyncio.Task[None]] = set()
 
     async def ask(self, queries: Sequence[Query], asking: Asking) -> list[Hits]:
         """Return the hits of each query.
@@ -105,8 +108,8 @@ class Batcher:
             else:
                 answer = asyncio.ensure_future(self._ask_alone(query, asking))
             answers.append(answer)
-        if self._waiting and (self._passes is None or self._passes.done()):
-            self._passes = asyncio.create_task(self._run_passes())
+        if self._waiting and len(self._passes) < _PASSES_AT_ONCE:
+            self._passes.add(asyncio.create_task(self._run_passes()))
         done = await asyncio.gather(*answers, return_exceptions=True)
         for result in done:
             if isinstance(result, BaseException):
@@ -115,8 +118,7 @@ class Batcher:
 
     async def close(self) -> None:
         """Wait for queries in progress; none may be asked afterwards."""
-        if self._passes is not None:
-            await self._passes
+        await asyncio.gather(*self._passes)
         await asyncio.to_thread(self._pool.shutdown)
 
     async def _ask_alone(self, query: Query, asking: Asking) -> Hits:
@@ -126,14 +128,19 @@ class Batcher:
     async def _run_passes(self) -> None:
         """Answer what waits, pass after pass, until nothing waits."""
         size = 0
-        while self._waiting:
-            if size > 1 and len(self._waiting) < size:
-                # Those who were answered just now may be about to ask again.
-                await asyncio.sleep(_GATHER_SECONDS)
-            batch = self._next_batch()
-            size = len(batch)
-            self._on_batch(size)
-            await self._answer(batch)
+        try:
+            while self._waiting:
+                if size > 1 and len(self._waiting) < size:
+                    # Those who were answered just now may be about to ask again.
+                    await asyncio.sleep(_GATHER_SECONDS)
+                    if not self._waiting:  # the other passes have them
+                        break
+                batch = self._next_batch()
+                size = len(batch)
+                self._on_batch(size)
+                await self._answer(batch)
+        finally:  # before anybody asks again: whoever does must see that these have ended
+            self._passes = self._passes - {asyncio.current_task()}
 
     def _next_batch(self) -> list[_Waiting]:
         first = self._waiting[0].asking
