@@ -180,8 +180,7 @@ def prepare(work: Path, seed_folder: Path | None, regions: int) -> tuple[Path, P
     folder = work / f"served-{regions}"
     grow_index(seed, folder, regions)
     with rg.Index.open(folder, device="cpu") as index:
-        if index.info()["vectors"]["kind"] is None:
-            index.reindex(progress=False)
+        index.reindex(progress=False)  # vectors, and what the matcher knows of images beforehand
     known = work / "served-phrases.json"
     texts = load_phrases(seed, ROOT.parent / "shared", 5000).texts
     known.write_text(json.dumps(texts), encoding="utf-8")

@@ -18,9 +18,16 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="new folder for the data set")
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--per-image", type=int, default=10, help="expressions of an image")
+    parser.add_argument("--held-out", type=float, default=0.1, help="share of val, and of test")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    counts = draw_refer(given.folder, given.images, per_image=given.per_image, seed=given.seed)
+    counts = draw_refer(
+        given.folder,
+        given.images,
+        per_image=given.per_image,
+        held_out=given.held_out,
+        seed=given.seed,
+    )
     print(", ".join(f"{number:,} {name}" for name, number in counts.items()))
 
 

@@ -2,17 +2,20 @@
 """Send a service what its OpenAPI description allows, and what it does not; count server errors.
 
     python scripts/fuzz_service.py                       # 10,000 cases against five pictures
-    python scripts/fuzz_service.py --index indexes/mine --cases 2000
+    python scripts/fuzz_service.py --index indexes/mine --cases 2000 --minutes 10
 
-schemathesis makes the cases. A copy of the index is served, writable, in this process. Answers must
-have a status that is described, the described form, and no status of 500 or more. Prints how many
-answers of each status each route gave; exits with 1 if one is wrong.
+schemathesis makes the cases: right ones about what the index has, right ones about anything, and
+wrong ones, route after route in small rounds. A copy of the index is served, writable, in this
+process. Answers must have a status that is described, the described form, and no status of 500 or
+more. Prints how many answers of each status each route gave; exits with 1 if one is wrong.
 """
 
 from __future__ import annotations
 
 import argparse
 import collections
+import copy
+import math
 import shutil
 import socket
 import sys
@@ -59,13 +62,15 @@ QUIET = settings(
     verbosity=Verbosity.quiet,
     suppress_health_check=list(HealthCheck),
 )
+ROUND = 10  # cases of a kind, for each route
 QUERIES = ["a red wall", "a wall -red", "+blue +wall top:2", "a wall size:>5% unique:near p:>0.1"]
 COLORS = ("red", "green", "blue", "white", "black")
 
 
 def small_index(folder: Path) -> rg.Index:
     """Return a new index of a few pictures of one color each."""
-    index = rg.build([], folder, options=rg.BuildOptions(progress=False, allow_empty=True))
+    options = rg.BuildOptions(progress=False, allow_empty=True, thumbnails=True)
+    index = rg.build([], folder, options=options)
     index.add([Image.new("RGB", (320, 240), color) for color in COLORS], ids=COLORS)
     return index
 
@@ -94,41 +99,62 @@ class Served:
         self._thread.join()
 
 
-def fuzz(url: str, cases: int, first_seed: int = 0) -> tuple[Statuses, list[str]]:
-    """Send about `cases` requests; return statuses by route, and what is wrong with answers."""
-    schema = schemathesis.openapi.from_dict(known_description(url))
-    schema.config.update(base_url=url)
-    operations = [found.ok() for found in schema.get_all_operations()]
-    statuses: Statuses = {operation.label: collections.Counter() for operation in operations}
+def fuzz(
+    url: str, cases: int, first_seed: int = 0, seconds: float = math.inf
+) -> tuple[Statuses, list[str]]:
+    """Send `cases` requests or a few more, unless time is up before.
+
+    Returns statuses by route, and what is wrong with answers.
+    """
+    known, anything = descriptions(url)
+    right, wrong_way = schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE
+    statuses: Statuses = collections.defaultdict(collections.Counter)
     wrong: list[str] = []
-    each = -(-cases // (2 * len(operations)))
-    for operation in operations:
-        # First requests as they are described, then others.
-        for mode in (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE):
-            send = sender(statuses[operation.label], wrong)
-            run = given(case=operation.as_strategy(generation_mode=mode))(send)
-            try:
-                seed(first_seed)(settings(QUIET, max_examples=each)(run))()
-            except (SkipTest, Unsatisfiable):  # nothing in it can be wrong
-                continue
+    end, number = time.monotonic() + seconds, first_seed
+    while sum(sum(counts.values()) for counts in statuses.values()) < cases:
+        for description, mode in ((known, right), (anything, right), (known, wrong_way)):
+            for operation in operations(description, url):
+                if time.monotonic() > end:
+                    return statuses, wrong
+                send = sender(statuses[operation.label], wrong)
+                run = given(case=operation.as_strategy(generation_mode=mode))(send)
+                try:
+                    seed(number)(settings(QUIET, max_examples=ROUND)(run))()
+                except (SkipTest, Unsatisfiable):  # nothing in it can be wrong
+                    continue
+        number += 1
     return statuses, wrong
 
 
-def known_description(url: str) -> dict[str, Any]:
-    """Return the description of the API, with what exists among the values that are likely."""
+def operations(description: dict[str, Any], url: str) -> list[Any]:
+    """Return what can be called; what deletes comes last, so that there is something before."""
+    schema = schemathesis.openapi.from_dict(description)
+    schema.config.update(base_url=url)
+    found = [one.ok() for one in schema.get_all_operations()]
+    return sorted(found, key=lambda operation: str(operation.method).lower() == "delete")
+
+
+def descriptions(url: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the description of the API with nothing but what exists, and as it is."""
     with httpx.Client(base_url=f"{url}/api/v1", timeout=300) as client:
-        description: dict[str, Any] = client.get("/openapi.json").json()
+        anything: dict[str, Any] = client.get("/openapi.json").json()
         name = client.get("/indexes").json()["indexes"][0]["name"]
         images = client.get(f"/indexes/{name}/images").json()["images"]
-    hashes = [image["content_hash"] for image in images[:3]]
-    likely = {"name": [name], "index": [name], "content_hash": hashes, "q": QUERIES}
-    for path in description["paths"].values():
-        for operation in path.values():
+    hashes = [image["content_hash"] for image in images]
+    exists = {"name": [name], "index": [name], "content_hash": hashes[:3], "q": QUERIES}
+    exists |= {"region": [0, 1], "matcher": ["bundled", "cosine", "cosine+label"]}
+    known = copy.deepcopy(anything)
+    for path in known["paths"].values():
+        for method, operation in path.items():
             for parameter in operation.get("parameters", []):
-                if parameter["name"] in likely:
-                    some = {"enum": likely[parameter["name"]]}
-                    parameter["schema"] = {"anyOf": [some, parameter["schema"]]}
-    return description
+                if parameter["name"] in exists:
+                    parameter["schema"] = {"enum": exists[parameter["name"]]}
+                if parameter["name"] == "content_hash" and method == "delete":
+                    parameter["schema"] = {"enum": hashes[3:] or hashes}
+    parts = known["components"]["schemas"]["QueryRequest"]["properties"]
+    for name in ("index", "matcher"):
+        parts[name] = {"enum": [*exists[name], None]}
+    return known, anything
 
 
 def sender(counts: collections.Counter[int], wrong: list[str]) -> Callable[..., None]:
@@ -150,6 +176,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--index", type=Path, help="an index to copy and serve")
     parser.add_argument("--cases", type=int, default=10_000)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="end after this time")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
@@ -158,7 +185,7 @@ def main() -> None:
             shutil.copytree(options.index, folder)
         index = rg.Index.open(folder) if options.index else small_index(folder)
         with Served(index, ServiceSettings(writable=True)) as served:
-            statuses, wrong = fuzz(served.url, options.cases, options.seed)
+            statuses, wrong = fuzz(served.url, options.cases, options.seed, 60 * options.minutes)
         index.close()
     known = sorted({status for counts in statuses.values() for status in counts})
     table = Table("route", "cases", *map(str, known))

@@ -664,9 +664,6 @@ CASES: dict[str, dict[str, Change]] = {
         "matcher's recipe names a file": described(
             recipe={"anchor": "../x", "spreads": [1, 1], "anchor_spreads": [1, 1]}
         ),
-        "matcher's recipe needs the bundled one": described(
-            recipe={"anchor": "bundled", "spreads": [1, 1], "anchor_spreads": [1, 1]}
-        ),
         "matcher in use is a path": setting("matcher_in_use", '"../../../etc/passwd"'),
         "matcher in use is a number": setting("matcher_in_use", "7"),
         "matcher in use is not there": setting("matcher_in_use", '"gone"'),

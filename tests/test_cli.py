@@ -200,7 +200,7 @@ def test_building_again_says_that_nothing_is_new(index, photos, models, capsys):
 
 
 def test_a_pipe_gets_one_line_for_each_hit_with_the_whole_path(index):
-    result = CliRunner().invoke(app, ["query", str(index), "red"])
+    result = CliRunner().invoke(app, ["query", str(index), "red", "--min-probability", "0"])
     rows = [line.split("\t") for line in result.stdout.splitlines()]
     assert {len(row) for row in rows} == {6}
     assert {Path(row[5]).name for row in rows} == {"a.png", "b.png", "c.png", "d.png"}

@@ -182,6 +182,7 @@ def test_a_killed_run_resumes_to_the_same_weights(
     assert resumed.losses == undisturbed.losses
     assert resumed.weights == undisturbed.weights
     assert json.dumps(resumed.shares) == json.dumps(undisturbed.shares)  # NaN equals NaN there
+    assert json.dumps(resumed.as_dict(), allow_nan=False)  # what was not measured is None
 
 
 def test_an_unfinished_run_with_other_data_is_named(scenes, tmp_path, monkeypatch):

@@ -24,7 +24,7 @@ from retrieval_grounding.finetuning.yolo import run as yolo_run
 from retrieval_grounding.finetuning.yolo.boxed_images import BoxedImage
 from retrieval_grounding.finetuning.yolo.network import with_classes
 from retrieval_grounding.finetuning.yolo.options import YoloTuningOptions
-from retrieval_grounding.finetuning.yolo.recall import compare_recall
+from retrieval_grounding.finetuning.yolo.recall import OracleGain, compare_overlap, compare_recall
 from retrieval_grounding.finetuning.yolo.run import finetune_yolo
 from retrieval_grounding.finetuning.yolo.targets import make_targets, target_names
 from retrieval_grounding.models._quiet import quiet_libraries
@@ -74,7 +74,8 @@ def keep(monkeypatch):
         all_found = Estimate(2.0, 2.0, 2.0)
         return [type(gain)(gain.boxes, gain.before, all_found, gain.gain) for gain in gains]
 
-    monkeypatch.setattr(yolo_run, "compare_recall", better)
+    for name in ("compare_recall", "compare_overlap"):
+        monkeypatch.setattr(yolo_run, name, better)
 
 
 # What there is to find ---------------------------------------------------------------------------
@@ -130,6 +131,22 @@ def test_recall_counts_the_first_boxes_and_is_paired():
     assert (at10.before.value, at30.before.value, at10.after.value) == (0, 0.5, 1)
     assert (at10.gain.value, at30.gain.value) == (1, 0.5)
     assert at30.gain.low == at30.gain.high == 0.5
+    tight10, tight30, _ = compare_overlap(images, [late, late], [both, both])
+    assert (tight10.before.value, tight30.before.value) == (0, 0.5)
+    assert tight10.after.value == pytest.approx((1 + 0.95) / 2)
+
+
+def test_tighter_boxes_are_better_even_if_nothing_more_is_found(scenes, tmp_path, monkeypatch):
+    def gains(before, after):
+        found = [Estimate(value, value, value) for value in (before, after, after - before)]
+        return lambda *_: [OracleGain(boxes, *found) for boxes in (10, 30, 50)]
+
+    monkeypatch.setattr(yolo_run, "train_network", lambda *a: (a[2], [1.0]))
+    monkeypatch.setattr(yolo_run, "compare_recall", gains(0.9, 0.895))
+    monkeypatch.setattr(yolo_run, "compare_overlap", gains(0.7, 0.8))
+    assert not tune(scenes, tmp_path / "a.pt").kept_original
+    monkeypatch.setattr(yolo_run, "compare_recall", gains(0.9, 0.88))
+    assert tune(scenes, tmp_path / "b.pt").reason == "recall@0.5 falls by more than 0.01"
 
 
 # A run -------------------------------------------------------------------------------------------
@@ -201,13 +218,14 @@ def test_other_options_do_not_continue_a_run(scenes, tmp_path, monkeypatch):
 
 def test_a_worse_detector_is_not_written(scenes, tmp_path, monkeypatch):
     monkeypatch.setattr(yolo_run, "compare_recall", compare_recall)
+    monkeypatch.setattr(yolo_run, "compare_overlap", compare_overlap)
     monkeypatch.setattr(yolo_run, "train_network", lambda *a: (spoiled(a[2]), [1.0]))
     refs = scenes / "refs.jsonl"
     arguments = ["finetune", "yolo", str(scenes / "images"), "-o", str(tmp_path / "a.pt"),
                  "--held-out", "val", "--image-size", "224", "--refs", str(refs)]  # fmt: skip
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 1
-    assert "recall of the held-out boxes does not rise" in done.stderr
+    assert "the IoU of the best boxes does not rise" in done.stderr
     assert not (tmp_path / "a.pt").exists()
 
 

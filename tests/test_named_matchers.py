@@ -18,7 +18,7 @@ from test_verify_files import faults, new_matcher, opened, set_setting
 import retrieval_grounding as rg
 from retrieval_grounding.core.phrases import Phrases
 from retrieval_grounding.core.region_table import RegionTable
-from retrieval_grounding.matching import collection, install
+from retrieval_grounding.matching import calibrate, install
 from retrieval_grounding.matching.anchored import AnchoredMatcher
 from retrieval_grounding.matching.blend import BlendMatcher, score_spread
 from retrieval_grounding.matching.install import install_files
@@ -104,6 +104,33 @@ def test_a_query_can_name_its_matcher(folder):
     with pytest.raises(rg.ModelError, match="no matcher 'third'; it has first, second, bundled"):
         index.query("red", matcher="third")
     assert index.query("red", top=1, matcher="bundled")[0].image == cosine.image
+
+
+def test_a_matcher_that_queries_name_is_loaded_once_and_again_when_it_changes(folder):
+    index = opened(folder)
+    for name in ("first", "bundled", "cosine", "cosine+label"):
+        assert index._opened.named_matcher(name) is index._opened.named_matcher(name)
+    before = index._opened.named_matcher("first")
+    changed = new_matcher()
+    changed.trained_on = "something newer"
+    install_files(folder, {matcher_files("first")[0]: changed.as_bytes()})
+    assert index._opened.named_matcher("first").trained_on == "something newer"
+    assert before.trained_on == "what first knows"
+    opened(folder).remove_matcher("first")
+    with pytest.raises(rg.ModelError, match="no matcher 'first'"):
+        index.query("red", matcher="first")
+    with pytest.raises(rg.ModelError, match="no matcher"):
+        index.query("red", matcher="a\0b")
+
+
+def test_cosine_and_label_is_measured_again_when_the_images_change(folder):
+    index = opened(folder)
+    before = index._opened.named_matcher("cosine+label")
+    [path] = [image.path for image in index.images() if image.path.endswith("b.png")]
+    opened(folder).remove([path])
+    after = index._opened.named_matcher("cosine+label")
+    assert after == opened(folder)._opened.named_matcher("cosine+label")
+    assert after is not before
 
 
 @pytest.mark.parametrize("name", ["third", "../second", "matchers/second", ""])
@@ -332,7 +359,7 @@ MIXED = (
 def test_fitted_probabilities_belong_to_one_matcher(folder, monkeypatch, recipe):
     """They come back with it, whatever it consists of, and say what they were fitted to."""
     fitted = rg.Calibration(3.0, -1.0, size=-0.5, box_slope=1.0, box_intercept=0.5)
-    monkeypatch.setattr(collection, "calibrate_matcher", lambda *_: fitted)
+    monkeypatch.setattr(calibrate, "calibrate_matcher", lambda *_: fitted)
     weights = StoredMatcher(new_matcher(), recipe, rg.Calibration(2.0, -1.0)).as_bytes()
     install_files(folder, {matcher_files("mixed")[0]: weights}, use="mixed")
     index = opened(folder)
@@ -363,7 +390,7 @@ def test_fitted_probabilities_belong_to_one_matcher(folder, monkeypatch, recipe)
 
 def test_probabilities_may_be_fitted_to_a_matcher_without_weights(folder, monkeypatch):
     fitted = rg.Calibration(3.0, -1.0)
-    monkeypatch.setattr(collection, "calibrate_matcher", lambda *_: fitted)
+    monkeypatch.setattr(calibrate, "calibrate_matcher", lambda *_: fitted)
     index = opened(folder)
     index.use_matcher("cosine+label")
     assert index.query("red")[0].probability is None

@@ -65,6 +65,20 @@ def test_texts_and_parts_are_the_same_query(client, index):
     assert second["query"] == "red label:red unique:copies"
 
 
+def test_thumbs_are_followed_unless_the_request_says_no(client, index):
+    wanted = index.query("red", top=3, feedback=False)
+    index.feedback.add(wanted[0], "down")
+    shown = {"true": index.query("red", top=3), "false": wanted}
+    assert [hit.score for hit in shown["true"]] != [hit.score for hit in wanted]
+    for feedback, hits in shown.items():
+        expected = pytest.approx([hit.score for hit in hits], abs=1e-4)
+        answer = ask(client, "red", top=3, feedback=feedback)
+        assert [hit["score"] for hit in answer["hits"]] == expected
+        request = {"queries": ["red"], "top": 3, "min_probability": 0, "feedback": feedback}
+        [answer] = client.post(f"{API}/query", json=request).json()["answers"]
+        assert [hit["score"] for hit in answer["hits"]] == expected
+
+
 def test_nothing_matches_is_said(client, index):
     answer = client.get(f"{API}/query", params={"q": "red"}).json()
     assert answer["min_probability"] == rg.MIN_PROBABILITY

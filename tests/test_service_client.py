@@ -66,6 +66,16 @@ def test_queries_answer_as_those_of_the_index(remote, index, minimum):
     assert remote.query([]) == []
 
 
+def test_thumbs_can_be_set_aside(remote, index):
+    hits = index.query("a green wall", top=3, feedback=False)
+    thumb = index.feedback.add(hits[0], "down")
+    with_thumb = remote.query("a green wall", top=3)
+    without = remote.query("a green wall", top=3, feedback=False)
+    index.feedback.undo(thumb.id)
+    assert [hit.score for hit in without] == pytest.approx([hit.score for hit in hits], abs=1e-4)
+    assert [hit.score for hit in with_thumb] != [hit.score for hit in without]
+
+
 def test_many_phrases_go_in_several_requests(remote):
     phrases = [f"{number} red walls" for number in range(70)]
     assert [hits[0].phrase for hits in remote.query(phrases, top=1)] == phrases

@@ -143,8 +143,10 @@ def test_training_starts_from_the_matcher_in_use(shared, tmp_path):
     options = TrainingOptions(epochs=1, lr=0.0, progress=False)
     fit = index.train("pseudo", options=options)
     assert fit.matcher.vocabulary == bundled.vocabulary
+    trained = fit.matcher.model.state_dict()
     for name, value in bundled.model.state_dict().items():
-        torch.testing.assert_close(fit.matcher.model.state_dict()[name], value, rtol=0, atol=0)
+        if not name.startswith("early."):  # the early exit is fitted after each training
+            torch.testing.assert_close(trained[name], value, rtol=0, atol=0)
     assert not fit.installed  # it gains nothing
     assert index.matcher is bundled
 

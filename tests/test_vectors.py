@@ -416,7 +416,7 @@ def on_gpu(stored: ShardVectors, dimension: int, device: str) -> FaissIndex | No
     if device == "cpu":
         return None
     index = RoundingIndex("flat", FaissIndex.create("flat", dimension)._index)
-    index.selects, index.rounds = False, True
+    index.rounds = True
     for embeddings, ids in stored.blocks():
         index.add(embeddings, ids)
     return index

@@ -81,7 +81,7 @@ def evaluate(
         typer.Option(
             metavar="DETECTOR",
             help="Instead, compare the boxes of this detector with those of the index: recall@0.5 "
-            "and Acc@0.5 by boxes an image; repeatable. Reads the images.",
+            "and Acc@0.5 by boxes per image; repeatable. Reads the images.",
         ),
     ] = None,
     clip: IndexClip = None,

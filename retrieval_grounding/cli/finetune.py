@@ -29,7 +29,7 @@ Refs = Annotated[
     typer.Option(
         "--refs",
         "-r",
-        help="Expressions: .jsonl, .jsonl.gz, .csv, or a folder in the REFER layout.",
+        help="Expressions: .jsonl, .jsonl.gz, .csv, or a folder: REFER, Flickr30k Entities.",
     ),
 ]
 HeldOut = Annotated[
@@ -110,7 +110,7 @@ def clip(
     max_regions: Annotated[
         int, typer.Option("--max-regions", min=4, help="Regions of an image, at most.")
     ] = 20,
-    limit: Annotated[int | None, typer.Option(min=5, help="Use at most so many images.")] = None,
+    limit: Annotated[int | None, typer.Option(min=5, help="Use at most this many images.")] = None,
     seed: Annotated[int, typer.Option(help="Seed for all random choices.")] = 0,
     device: Device = "auto",
     as_json: Json = False,
@@ -118,9 +118,9 @@ def clip(
 ) -> None:
     """Fine-tune a CLIP model on regions and what people call them.
 
-    The result is a folder for --clip, or nothing and exit code 1 if the new weights find no more,
-    or name objects or find captions worse by more than a point. An interrupted run resumes when the
-    command is repeated.
+    The result is a folder for --clip. If the new weights find no more, or are worse by more than a
+    point at naming objects or finding captions, nothing is written and the exit code is 1. An
+    interrupted run resumes when the command is repeated.
 
     Example: retrieval-grounding finetune clip indexes/photos --refs refs.jsonl -o models/my-clip
     """
@@ -200,8 +200,8 @@ def yolo(
         typer.Option(
             "--refs",
             "-r",
-            help="Expressions, whose boxes are used: .jsonl, .jsonl.gz, .csv, or a folder in the "
-            "REFER layout.",
+            help="Expressions, whose boxes are used: .jsonl, .jsonl.gz, .csv, or a folder: REFER, "
+            "Flickr30k Entities.",
         ),
     ] = None,
     boxes: Annotated[
@@ -240,9 +240,9 @@ def yolo(
 ) -> None:
     """Fine-tune a YOLO detector, so that it finds what people refer to.
 
-    What the detector is already sure of stays in the training, so that it is not forgotten. The
-    result is a checkpoint for --detector, or nothing and exit code 1 if it finds no more of the
-    held-out boxes. An interrupted run resumes when the command is repeated.
+    The training includes what the detector is already sure of, so that it is not forgotten. The
+    result is a checkpoint for --detector. If it finds no more of the held-out boxes, nothing is
+    written and the exit code is 1. An interrupted run resumes when the command is repeated.
 
     Example: retrieval-grounding finetune yolo photos --refs refs.jsonl --detector yolo11s.pt
     -o models/my-yolo.pt

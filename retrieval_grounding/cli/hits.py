@@ -68,7 +68,7 @@ def print_hits(results: Sequence[PhraseHits]) -> None:
 
 
 def print_paths(results: Sequence[PhraseHits], end: bytes) -> None:
-    """Print the path of each image once, as bytes of the file system, with `end` behind it.
+    """Print the path of each image once, as bytes of the file system, followed by `end`.
 
     Raises
     ------

@@ -73,7 +73,7 @@ def remove_matcher(
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Delete a matcher that was trained on an index. There is no way back.
+    """Delete a matcher that was trained on an index. This cannot be undone.
 
     Example: retrieval-grounding matcher remove indexes/pictures trained
     """

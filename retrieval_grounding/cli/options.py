@@ -115,7 +115,7 @@ Yolo = Annotated[
 ]
 Paths = Annotated[bool, typer.Option("--paths", help="Print only the paths, each once, for xargs.")]
 Print0 = Annotated[
-    bool, typer.Option("--print0", "-0", help="As --paths, with NUL behind each, for 'xargs -0'.")
+    bool, typer.Option("--print0", "-0", help="Like --paths, with NUL after each, for 'xargs -0'.")
 ]
 Wait = Annotated[
     float,
@@ -123,7 +123,7 @@ Wait = Annotated[
         "--wait",
         min=0,
         metavar="SECONDS",
-        help="How long to wait while a different writer is at work on the index.",
+        help="How long to wait if another writer is at work on the index.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
@@ -187,7 +187,7 @@ MaxBoxes = Annotated[int | None, typer.Option(help="Boxes per image, at most (de
 
 
 def class_names(text: str) -> list[str]:
-    """Return the names of an option: separated by commas, or one a line of a ``.txt`` file."""
+    """Return the names of an option: separated by commas, or one per line of a ``.txt`` file."""
     if text.lower().endswith(".txt"):
         try:
             lines = Path(expand_home(text)).read_text(encoding="utf-8").splitlines()
@@ -206,7 +206,7 @@ Classes = Annotated[
     typer.Option(
         metavar="NAMES",
         help="Detect only these of the detector's names: separated by commas, or a .txt file with "
-        "one a line.",
+        "one per line.",
     ),
 ]
 NoGroups = Annotated[

@@ -36,7 +36,7 @@ def answer_lines(
     as_json : bool
         Whether to print JSON.
     path_end : bytes, optional
-        Print only the paths of images, each with this behind it.
+        Print only the paths of images, each followed by this.
     explain : bool
         Whether to say why each hit was found.
 

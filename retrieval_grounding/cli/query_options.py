@@ -92,7 +92,7 @@ Where = Annotated[
     list[str] | None,
     typer.Option(
         metavar="CONDITION",
-        help="Only images whose metadata fulfills it: \"price < 20 and brand = 'x'\".",
+        help="Only images whose metadata meets it: \"price < 20 and brand = 'x'\".",
     ),
 ]
 Unique = Annotated[

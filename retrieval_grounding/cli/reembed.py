@@ -28,8 +28,8 @@ def reembed(
         bool,
         typer.Option(
             "--drop-missing",
-            help="Remove images whose files are gone, bad or have changed; otherwise nothing is "
-            "switched as long as there are such images.",
+            help="Remove images whose files are gone, damaged or changed. Without this, one such "
+            "image keeps the index on its old model.",
         ),
     ] = False,
     workers: Annotated[

@@ -68,7 +68,7 @@ def reproduce(
         list[str] | None,
         typer.Option(metavar="yolo|clip", help="Fine-tune this first; repeatable, in this order."),
     ] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the expressions.")] = 20,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes of every training.")] = 20,
     seed: Annotated[int, typer.Option(help="Seed for all random choices.")] = 0,
     check: Annotated[
         bool, typer.Option("--check", help="Only say what is needed, and whether it is there.")

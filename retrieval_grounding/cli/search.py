@@ -165,12 +165,13 @@ def query(
             "matcher": matcher,
             "exact": exact,
             "skip_missing": skip_missing,
+            "feedback": feedback,
         }
         found = None
-        if served is not None and feedback:  # a service always listens to thumbs
+        if served is not None:
             found = _ask_service(served, queries, options)
         if found is None:
-            found = opened.get().query(queries, **options, feedback=feedback)
+            found = opened.get().query(queries, **options)
         _hint_at_minimum(min_probability, found)
         return [(query.title, hits) for query, hits in zip(queries, found, strict=True)]
 

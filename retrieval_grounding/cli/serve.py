@@ -26,9 +26,9 @@ def serve(
         typer.Argument(help="Directories of indexes.", metavar="INDEX...", parser=index_directory),
     ],
     host: Annotated[
-        str, typer.Option(help="Address to listen at; any but this machine's own needs a token.")
+        str, typer.Option(help="Address to listen on; any but this machine's own needs a token.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at.")] = 8770,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8770,
     open_page: Annotated[bool, typer.Option("--open", help="Show the page in a browser.")] = False,
     token: Annotated[
         str | None,

@@ -26,7 +26,7 @@ def vocabulary(
         str,
         typer.Option(
             metavar="NAMES",
-            help="What to detect: names separated by commas, or a .txt file with one a line.",
+            help="What to detect: names separated by commas, or a .txt file with one per line.",
         ),
     ],
     text_model: Annotated[

@@ -59,7 +59,7 @@ class ForkSafeLock:
 class HeldOverForks(ForkSafeLock):
     """A reentrant lock that a fork waits for, so that no child begins in the middle of its block.
 
-    The blocks must be short. After ten seconds, the fork happens all the same.
+    The blocks must be short. After ten seconds, the fork happens anyway.
     """
 
     def __init__(self) -> None:

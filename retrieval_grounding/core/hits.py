@@ -22,7 +22,7 @@ MIN_PROBABILITY = 0.3
 
 
 class Similar(NamedTuple):
-    """An image that was left out because a better hit is of the same.
+    """An image that was left out because a better hit shows the same.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Paths as a shell means them: ``~``, ``..`` behind links, and accents in either Unicode form."""
+"""Paths as a shell means them: ``~``, ``..`` after links, and accents in either Unicode form."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ __all__ = ["ImageNote", "load_pixels"]
 
 
 class ImageNote(NamedTuple):
-    """Something to know about an image that is usable all the same."""
+    """Something to know about an image that is usable nevertheless."""
 
     reason: str
     detail: str

@@ -8,11 +8,14 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from ..core.errors import ExpressionError
 from ..core.text import counted
 from .expressions import ExpressionSet
-from .sources import Collection
+
+if TYPE_CHECKING:
+    from .sources import Collection
 
 __all__ = ["PathNames", "described_images"]
 

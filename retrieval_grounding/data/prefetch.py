@@ -43,7 +43,7 @@ _LARGE_FILE_BYTES = 1 << 25
 _POLL_SECONDS = 0.02
 
 _MAX_STALLS = 16
-"""After so many empty groups, everything that can be released has been."""
+"""After this many empty groups, everything that can be released has been."""
 
 _SETTLED_NS = 2_000_000_000
 """A younger file may still change without its modification time changing."""

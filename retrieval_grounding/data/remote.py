@@ -29,7 +29,7 @@ def read_url(url: str, limit: int, stopping: Callable[[], bool] = lambda: False)
     url : str
         As the user wrote it.
     limit : int
-        More bytes are refused, at the latest when so many have come.
+        More bytes are refused, at the latest once this many have arrived.
     stopping : callable
         Ends the transfer once it returns True.
 

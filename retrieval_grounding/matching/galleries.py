@@ -57,7 +57,7 @@ class GalleryQueries:
     relevance : int8 array of shape (q, n)
         Which of n images show what the phrase describes; see :func:`.relevance.relevance`.
     undetected : bool array of shape (q,)
-        Whether to leave out the regions of the own image that overlap `boxes`, as if the detector
+        Whether to leave out regions of the phrase's image that overlap `boxes`, as if the detector
         had missed the object.
     """
 

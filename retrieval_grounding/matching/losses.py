@@ -47,7 +47,7 @@ def across_images_loss(
 ) -> torch.Tensor:
     """Return the cross-entropy to the same regions among those of several images.
 
-    All regions of the other images are negatives. Without a box, every region of the own image is
+    All regions of the other images are negatives. Without a box, every region of its own image is
     a positive: the phrase is true of something in it.
 
     Parameters

@@ -192,7 +192,7 @@ def _parse_config(value: dict[str, Any]) -> MatcherConfig:
 
 def _check_size(stored: int, config: MatcherConfig) -> None:
     """Refuse a network that needs far more memory than the file has numbers."""
-    # The largest layers have at least so many weights, and the others are not much larger.
+    # The largest layers have at least this many weights, and the others are not much larger.
     needed = config.width * (config.dimension + config.width)
     if config.kind == "residual":
         needed += config.words * config.width

@@ -200,7 +200,7 @@ def draw_negatives(
     excluded : bool tensor of shape (e, m)
         Images that are not drawn.
     count : int
-        How many to draw, if there are so many.
+        How many to draw, if there are that many.
     random : numpy.random.Generator
         Draws the images.
 

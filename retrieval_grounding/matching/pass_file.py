@@ -41,7 +41,7 @@ class PassOrigin:
 
 
 def pass_bytes(regions: int, width: int) -> int:
-    """Return about how large the file for so many regions of a network of `width` is."""
+    """Return the approximate size of the file for this many regions and a network of `width`."""
     return _HEADER.size + regions * (4 * width + 2 * PLACES + 4 + 8 + 4)
 
 

@@ -150,7 +150,7 @@ class UltralyticsDetector:
                 self.settings.iou,
                 classes=self._kept_classes,
                 agnostic=self._one_box_a_thing,
-                nc=len(self.class_names),  # behind these, a segmentation model has masks
+                nc=len(self.class_names),  # after these, a segmentation model has masks
                 max_det=max(self.settings.max_boxes, 1),
                 max_time_img=float("inf"),
                 end2end=getattr(network, "end2end", False),

@@ -20,11 +20,11 @@ class Part:
     address : str
         Where its publisher offers it.
     size : str
-        How large it is, about.
+        Its approximate size.
     checksum : str
         Of the archive, with its kind; empty if none is known.
     terms : str
-        Under which terms.
+        The terms of use.
     """
 
     name: str
@@ -86,7 +86,7 @@ _REFER_TERMS = "free for research; cite Kazemzadeh et al. 2014 and Yu et al. 201
 
 
 def _refer(name: str, captured: str, sha256: str) -> Part:
-    """Return the expressions of one of REFER's data sets, whose own server is often away."""
+    """Return the expressions of one of REFER's data sets, whose own server is often down."""
     server = f"https://bvisionweb1.cs.unc.edu/licheng/referit/data/{name}.zip"
     checksum = f"SHA-256 {sha256} (of the archived copy)" if sha256 else ""
     return Part(

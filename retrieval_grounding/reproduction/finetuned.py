@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-import importlib
+import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..core.errors import GroundingError
 from ..core.paths import absolute_path
+from ..finetuning.clip.options import ClipTuningOptions
+from ..finetuning.clip.report import ClipTuning
+from ..finetuning.clip.run import finetune_clip
+from ..finetuning.yolo.options import YoloTuningOptions
+from ..finetuning.yolo.report import YoloTuning
+from ..finetuning.yolo.run import finetune_yolo
 from ..models.presets import DEFAULT_PRESET, get_preset
 from .variants import Models
+
+if TYPE_CHECKING:
+    from ..finetuning.clip.report import ClipTuning
+    from ..finetuning.yolo.report import YoloTuning
 
 __all__ = ["FINETUNED", "finetune"]
 
@@ -25,7 +36,9 @@ def finetune(
     index: Path,
     expressions: Path,
     place: Path,
-    splits: Sequence[str],
+    splits: Mapping[str, Mapping[str, int]],
+    *,
+    epochs: int,
     seed: int,
 ) -> dict[str, Any]:
     """Fine-tune a model on the split ``train``; the better one is chosen with ``val`` if it exists.
@@ -42,8 +55,10 @@ def finetune(
         The file of expressions.
     place : Path
         The folder for the new weights.
-    splits : sequence of str
-        The splits of the expressions.
+    splits : mapping of str to dict
+        The splits of the expressions, with their number of ``images``.
+    epochs : int
+        Passes over the images; for CLIP, at most so many, and at most the default number of steps.
     seed : int
         Seed of every random choice.
 
@@ -56,8 +71,11 @@ def finetune(
     Raises
     ------
     GroundingError
-        If the models are objects without a name, or cannot be fine-tuned.
+        If there is nothing to train on, or the models are objects without a name, or cannot be
+        fine-tuned.
     """
+    if "train" not in splits:
+        raise GroundingError("fine-tuning needs a split called train; leave --finetune out")
     preset = get_preset(models.preset or DEFAULT_PRESET)
     given: dict[str, Any] = {
         "refs": expressions,
@@ -72,38 +90,19 @@ def finetune(
         shutil.rmtree(target)
     target.unlink(missing_ok=True)
     place.mkdir(parents=True, exist_ok=True)
+    tuned: YoloTuning | ClipTuning
     if kind == "yolo":
-        room = _room("yolo")
-        given["detector"] = _named(models.detector or preset.detector)
-        tuned = room.run.finetune_yolo(
-            index, target, **given, options=room.options.YoloTuningOptions(seed=seed)
-        )
+        detector = _named(models.detector or preset.detector)
+        yolo = YoloTuningOptions(epochs=epochs, seed=seed)
+        tuned = finetune_yolo(index, target, **given, detector=detector, options=yolo)
     else:
-        room = _room("clip")
-        given["clip"] = _named(models.clip or preset.clip)
-        tuned = room.run.finetune_clip(
-            index, output=target, **given, options=room.options.ClipTuningOptions(seed=seed)
-        )
+        name = _named(models.clip or preset.clip)
+        clip = ClipTuningOptions(seed=seed)
+        passes = math.ceil(epochs * splits["train"]["images"] / clip.batch_images)
+        clip = replace(clip, steps=max(1, min(clip.steps, passes)))
+        tuned = finetune_clip(index, output=target, **given, clip=name, options=clip)
     weights = None if tuned.kept_original else str(target)
     return {"weights": weights, "report": tuned.as_dict()}
-
-
-class _Room:
-    """The modules that fine-tune one kind of model; they are not part of every installation."""
-
-    def __init__(self, kind: str) -> None:
-        base = f"retrieval_grounding.finetuning.{kind}"
-        self.run = importlib.import_module(f"{base}.run")
-        self.options = importlib.import_module(f"{base}.options")
-
-
-def _room(kind: str) -> _Room:
-    try:
-        return _Room(kind)
-    except ModuleNotFoundError as error:
-        raise GroundingError(
-            f"{kind} cannot be fine-tuned with this installation ({error}); leave --finetune out"
-        ) from error
 
 
 def _named(model: object) -> str:

@@ -57,7 +57,7 @@ def prepare(located: Located, folder: Path, limit: int | None) -> dict[str, Any]
     folder : Path
         Of the run.
     limit : int or None
-        About how many images to use, from all splits by their sizes; all if None.
+        About how many images to use, from each split in proportion; all if None.
 
     Returns
     -------

@@ -131,7 +131,11 @@ def _finetuning(report: Mapping[str, Any]) -> Table:
     rows = []
     for done in report["finetuning"].values():
         tuned = done["report"]
-        gains = {f"recall@0.5, {gain['boxes']} boxes": gain for gain in tuned.get("recall", ())}
+        gains = {
+            f"{title}, {gain['boxes']} boxes": gain
+            for title, figure in (("recall@0.5", "recall"), ("best IoU", "overlap"))
+            for gain in tuned.get(figure, ())
+        }
         for measure, gain in (gains | tuned.get("gains", {})).items():
             before, after = (f"{gain[key]['value']:.3f}" for key in ("before", "after"))
             rows.append((measure, before, after, _interval(gain["gain"], "+.3f"), tuned["reason"]))

@@ -37,7 +37,8 @@ class ReproductionOptions:
     finetune : sequence of str
         What to fine-tune before the matchers are trained: ``"yolo"``, ``"clip"``.
     epochs : int
-        Passes over the expressions when a matcher is trained.
+        Passes over the expressions when a matcher is trained, over the images when a YOLO is
+        fine-tuned, and at most so many over the images when a CLIP model is.
     seed : int
         Seed of every random choice.
 
@@ -70,7 +71,7 @@ def reproduce(
 ) -> dict[str, Any]:
     """Build, train and evaluate on a benchmark, and write ``report.html``, ``.json`` and ``.md``.
 
-    Every stage is done once: a run that was killed, or is repeated, continues behind the last
+    Every stage is done once: a run that was killed, or is repeated, continues after the last
     stage that was finished, and ends with the same figures.
 
     Parameters
@@ -172,10 +173,11 @@ class _Run:
         return variants, built
 
     def _finetune(self, kind: str, variant: Variant, built: Stage, set_name: str) -> Stage:
-        splits, seed = self._splits(set_name), self._options.seed
+        splits = self._stages.done[0].result["sets"][set_name]["splits"]
+        epochs, seed = self._options.epochs, self._options.seed
         return self._stages.run(
             f"finetune-{kind}",
-            {"built": built.stamp, "kind": kind, "seed": seed},
+            {"built": built.stamp, "kind": kind, "epochs": epochs, "seed": seed},
             lambda: finetune(
                 kind,
                 variant.models,
@@ -183,7 +185,8 @@ class _Run:
                 self._expressions(set_name),
                 self._folder / f"finetuned-{kind}",
                 splits,
-                seed,
+                epochs=epochs,
+                seed=seed,
             ),
         )
 

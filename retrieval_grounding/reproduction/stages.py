@@ -69,7 +69,7 @@ class Stages:
     ) -> Stage:
         """Return the result of a stage, and do its work only if that has not been done.
 
-        A stage that was killed is begun again, so its work must continue or repeat what it finds.
+        A stage that was killed is started again, so its work must continue or repeat what it finds.
 
         Parameters
         ----------

@@ -105,7 +105,7 @@ class OpenedIndex:
 
     def _open_files(self) -> None:
         self._matcher_lock = threading.Lock()
-        self._matcher: tuple[object, Matcher] | None = None
+        self._matchers: dict[str | None, tuple[object, Matcher]] = {}  # None: the one in use
         self._catalog = Lazy(lambda: Catalog(self.directory))
         self._retriever = Lazy(lambda: Retriever(self.catalog, self.device))
 
@@ -164,7 +164,7 @@ class OpenedIndex:
 
     def _start_over(self) -> None:
         """Forget what belongs to embeddings that the index no longer has."""
-        retriever, self._matcher = self._retriever.peek(), None
+        retriever, self._matchers = self._retriever.peek(), {}
         self.listener = Listener(self.feedback_file)
         self._retriever = Lazy(lambda: Retriever(self.catalog, self.device))
         if retriever is not None:
@@ -173,18 +173,25 @@ class OpenedIndex:
     @property
     def matcher(self) -> Matcher:
         """The matcher of the index as it is now."""
-        catalog = self.catalog
-        with self._matcher_lock:
-            state = self._matcher_state()
-            if self._matcher is None or self._matcher[0] != state:
-                encoder = encoder_fingerprint(catalog)
-                self._matcher = (state, load_index_matcher(catalog, encoder, self.device))
-            return self._matcher[1]
+        return self._kept_matcher(None)
 
     def named_matcher(self, name: str) -> Matcher:
-        """Return a matcher by its name; see :func:`.load.load_named_matcher`."""
-        encoder = encoder_fingerprint(self.catalog)
-        return load_named_matcher(self.catalog, name, encoder, self.device)
+        """Return a matcher by its name as it is now; see :func:`.load.load_named_matcher`."""
+        return self._kept_matcher(name)
+
+    def _kept_matcher(self, name: str | None) -> Matcher:
+        catalog = self.catalog
+        with self._matcher_lock:
+            state = self._matcher_state(name)
+            kept = self._matchers.pop(name, None)
+            if kept is None or kept[0] != state:
+                encoder = encoder_fingerprint(catalog)
+                if name is None:
+                    kept = state, load_index_matcher(catalog, encoder, self.device)
+                else:
+                    kept = state, load_named_matcher(catalog, name, encoder, self.device)
+            self._matchers[name] = kept
+            return kept[1]
 
     def rows_to_compare(
         self, names: Sequence[str] | None
@@ -213,13 +220,16 @@ class OpenedIndex:
         blend = (used.name, COSINE_LABEL) if is_network(used) else None
         return others | concat | {used.name: used}, blend
 
-    def _matcher_state(self) -> object:
+    def _matcher_state(self, name: str | None) -> object:
+        """Return what changes when a matcher does; the one in use if it has no name."""
         catalog = self.catalog
-        chosen, own = chosen_matcher(catalog), catalog.setting("calibrations")
+        chosen, own = name or chosen_matcher(catalog), catalog.setting("calibrations")
+        if chosen == COSINE_LABEL:  # measures the images
+            return chosen, catalog.generation, own
         file = matcher_files(chosen or EARLIER)[0]
         try:
             status = os.stat(self.directory / file)  # noqa: PTH116 - for every query
-        except OSError:
+        except (OSError, ValueError):  # a name from a request may be none of a file
             return chosen, catalog.setting("cosine_calibration"), own
         return chosen, own, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
@@ -256,7 +266,7 @@ class OpenedIndex:
         self._end_decoder()
         self._decoder = None
         self._retriever = Lazy(lambda: Retriever(self.catalog, self.device))
-        self._matcher = None
+        self._matchers = {}
 
 
 def _nothing() -> None:

@@ -22,7 +22,7 @@ from .draw import COLORS
 
 __all__ = ["Mark", "Photo", "data_url", "page_photos", "phrase_colors", "sure_label"]
 
-_SURE = 0.5  # a detector's score from which its label is shown
+_SURE = 0.4  # a score from which labels are shown: more than 0.8 of them are right
 _PAGE_PIXELS = 60_000_000  # of all pictures of a page, about 20 MB
 _PHOTO_PIXELS = 1600 * 1200
 _WIDEST, _TALLEST = 2.4, 0.6  # ratios of width to height that a card may have

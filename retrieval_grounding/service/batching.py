@@ -69,7 +69,7 @@ class Batcher:
 
     Plain phrases wait while a pass is in progress, and then share the next: it encodes all of them
     together, and the matcher scores the candidates of all. So a client by itself does not wait, and
-    the more there are, the larger are the passes. Where several ask for the same, it is looked for
+    the more there are, the larger the passes. Where several ask for the same, it is looked for
     once. A query that says more than a phrase is answered by itself.
 
     Parameters

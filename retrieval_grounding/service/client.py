@@ -78,7 +78,7 @@ def open_http(url: str, token: str | None, timeout: float) -> httpx.Client:
 
 
 def ask(http: httpx.Client, method: str, path: str, **options: Any) -> httpx.Response:
-    """Return an answer that is no error.
+    """Return an answer, unless it is an error.
 
     Raises
     ------
@@ -125,6 +125,7 @@ class RemoteIndex:
         matcher: str | None = ...,
         exact: bool = ...,
         skip_missing: bool = ...,
+        feedback: bool = ...,
     ) -> Hits: ...
 
     @overload
@@ -137,6 +138,7 @@ class RemoteIndex:
         matcher: str | None = ...,
         exact: bool = ...,
         skip_missing: bool = ...,
+        feedback: bool = ...,
     ) -> list[Hits]: ...
 
     def query(
@@ -153,6 +155,7 @@ class RemoteIndex:
         matcher: str | None = None,
         exact: bool = False,
         skip_missing: bool = False,
+        feedback: bool = True,
     ) -> Hits | list[Hits]:
         """Find the regions that phrases refer to; see :meth:`Index.query`.
 
@@ -172,6 +175,7 @@ class RemoteIndex:
                 "matcher": matcher,
                 "exact": exact,
                 "skip_missing": skip_missing,
+                "feedback": feedback,
             }
             answers = self._send("POST", "/query", json=request)["answers"]
             found += [Hits(map(_hit, answer["hits"])) for answer in answers]

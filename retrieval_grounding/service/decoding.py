@@ -42,7 +42,7 @@ class Decoding:
             self._free.put(decoder)
 
     async def run(self, work: Callable[[], Result]) -> Result:
-        """Run what decodes in a thread of its own kind, so that it never delays anything else."""
+        """Run what decodes in threads kept for it, so that it never delays anything else."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def decode(self, data: bytes) -> Image.Image:

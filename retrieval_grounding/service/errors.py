@@ -153,7 +153,7 @@ def add_error_handlers(app: FastAPI) -> None:
 class CatchErrors:
     """Middleware that answers what nobody expected with one sentence; the log has the rest.
 
-    That of the framework is outside of all others, so that its answers would lack their headers.
+    That of the framework is outside all others, so that its answers would lack their headers.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -38,7 +38,7 @@ _OPEN_TO_ALL = ("/login", "/static/", "/api/v1/health", "/api/v1/ready")
 
 
 def cookie_name(settings: ServiceSettings) -> str:
-    """Return the name of the cookie; services at other ports of the host share the cookies."""
+    """Return the name of the cookie; services on other ports of the host share the cookies."""
     return f"rg_session_{settings.port}"
 
 
@@ -48,7 +48,7 @@ def session_key(token: str) -> str:
 
 
 class Guard:
-    """Middleware that lets only rightful requests through, and adds headers to every answer.
+    """Middleware that lets only legitimate requests through, and adds headers to every answer.
 
     - The host must be one of the service's own names, so that a page elsewhere cannot reach it
       under a name of its own that leads here (DNS rebinding).
@@ -103,7 +103,7 @@ class Guard:
             and headers.get("sec-fetch-mode") == "navigate"
             and not path.startswith(("/api/", "/static/"))
         )
-        # Pages at other ports of the host count as "same-site".
+        # Pages on other ports of the host count as "same-site".
         if elsewhere or (site not in ("same-origin", "none") and not is_link):
             return error_response(403, "origin", "other sites may not ask this service")
         return None

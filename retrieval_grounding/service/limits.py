@@ -61,7 +61,7 @@ class Limits:
 class LimitRequests:
     """Middleware that reads requests up to their limits before anything else happens with them.
 
-    A client that sends slowly so holds memory, which is limited, and a connection, whose time is
+    A slow client therefore holds memory, which is limited, and a connection, whose time is
     limited (:mod:`.protocol`), but no place among the requests that are being answered.
     """
 

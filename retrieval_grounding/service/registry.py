@@ -13,8 +13,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from ..core.errors import GroundingError
 from ..core.user_folder import services_folder
 from ..core.version import __version__
@@ -42,6 +40,8 @@ def announced(url: str, token: str | None, indexes: Mapping[str, Path]) -> Itera
     indexes : mapping of str to Path
         The folders of its indexes, by name.
     """
+    import psutil  # the command line looks for services at every query, mostly in vain
+
     process = psutil.Process()
     facts = {
         "version": __version__,
@@ -96,6 +96,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _runs(facts: Mapping[str, Any]) -> bool:
     """Return whether the process that wrote this runs; a different one may have its number."""
+    import psutil
+
     try:
         started = psutil.Process(facts["process"]).create_time()
     except psutil.Error:

@@ -42,7 +42,7 @@ def run(
     Raises
     ------
     GroundingError
-        If the address cannot be listened at.
+        If it cannot listen on the address.
     """
     with _listen(settings) as listener:
         config = server_config(create_app(indexes, settings), settings)
@@ -88,6 +88,6 @@ def _listen(settings: ServiceSettings) -> socket.socket:
         return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
     except (OSError, OverflowError) as error:
         raise GroundingError(
-            f"cannot listen at {settings.host}, port {settings.port} "
+            f"cannot listen on {settings.host}, port {settings.port} "
             f"({getattr(error, 'strerror', None) or error}); choose others with --host and --port"
         ) from error

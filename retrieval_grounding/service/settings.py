@@ -23,9 +23,9 @@ class ServiceSettings:
     Parameters
     ----------
     host : str
-        Address to listen at. Any but this machine's own needs a token.
+        Address to listen on. Any but this machine's own needs a token.
     port : int
-        Port to listen at.
+        Port to listen on.
     token : str, optional
         What every client must know.
     writable : bool
@@ -84,7 +84,7 @@ it needs a token of at least 16 characters: --token, or RETRIEVAL_GROUNDING_TOKE
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether only this machine can reach what listens at `host`.
+    """Return whether only this machine can reach what listens on `host`.
 
     >>> is_loopback("localhost"), is_loopback("::1"), is_loopback("0.0.0.0")
     (True, True, False)

@@ -220,7 +220,7 @@ class Catalog(ShardTables):
         return iter(self._image_rows(rows))
 
     def images_after(self, path: str, count: int) -> list[ImageRow]:
-        """Return the first `count` images behind `path`, by path."""
+        """Return the first `count` images after `path`, by path."""
         rows = self._database.select(
             (str, int, int, int, int, str),
             "SELECT path, width, height, shard, row, content_hash FROM images "

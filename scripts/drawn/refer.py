@@ -15,18 +15,24 @@ from .things import CATEGORIES
 
 __all__ = ["draw_refer"]
 
-_SHARES = (("train", 0.8), ("val", 0.1), ("test", 0.1))
 _IDS = {name: number for number, name in enumerate(CATEGORIES, start=1)}
 
 
 def draw_refer(
-    folder: Path, images: int, *, per_image: int = 10, seed: int = 0, name: str = "refcocog"
+    folder: Path,
+    images: int,
+    *,
+    per_image: int = 10,
+    held_out: float = 0.1,
+    seed: int = 0,
+    name: str = "refcocog",
 ) -> dict[str, int]:
     """Draw a data set in the layout of REFER.
 
     ``FOLDER/NAME`` gets ``instances.json``, ``refs(umd).p``, whose splits have no image in common,
     and ``refs(google).p``, whose splits have no object in common; ``FOLDER/train2014`` gets the
-    pictures. The same arguments draw the same bytes.
+    pictures. Of the images, the share `held_out` is the umd split ``val``, and another is ``test``.
+    The same arguments draw the same bytes.
 
     Returns
     -------
@@ -52,7 +58,7 @@ def draw_refer(
         )
         found = expressions(scene.things)
         chosen = _mixed(found, per_image, rng)
-        split = _split(number, images)
+        split = _split((number + 0.5) / images, held_out)
         for place, thing in enumerate(scene.things):
             annotation_id = image_id * 100 + place
             left, top, right, bottom = thing.box
@@ -107,10 +113,7 @@ def _mixed(
     return chosen
 
 
-def _split(number: int, images: int) -> str:
-    place = (number + 0.5) / images
-    for split, share in _SHARES:
-        if place < share:
-            return split
-        place -= share
-    return _SHARES[-1][0]
+def _split(place: float, held_out: float) -> str:
+    if place < 1 - 2 * held_out:
+        return "train"
+    return "val" if place < 1 - held_out else "test"

@@ -29,9 +29,9 @@ _PHOTOS = 500
 _TEACHER_SURE = 0.4
 _TEMPERATURES = (1 / 30, 1 / 60, 1 / 100)
 _OWN_NAMES = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0)
-_SHOWN = 0.75
-"""Probability that a name is right where the score becomes 0.5, from which labels are shown. Above
-it the mean is higher, as with a YOLO trained on boxes: there 0.5 means that 0.86 are right."""
+_SURE = 0.7
+"""Probability that a name is right where the score becomes 0.5. It puts scores about where a YOLO's
+are: of its labels with 0.5 or more, 0.86 are right."""
 
 
 def fit_naming(place: Workplace, clip: Path, detector: Path, teacher: Path, output: Path) -> None:
@@ -73,7 +73,7 @@ def fit_naming(place: Workplace, clip: Path, detector: Path, teacher: Path, outp
     best = max(choices, key=shares.__getitem__)
     features, right = _features(Namer(encoder, _names(small), best), found, embeddings, truth)
     fit = LogisticRegression(C=10).fit(features, right)
-    bias = float(fit.intercept_[0]) - float(np.log(_SHOWN / (1 - _SHOWN)))
+    bias = float(fit.intercept_[0]) - float(np.log(_SURE / (1 - _SURE)))
     best = replace(
         best, weights=tuple(float(w) for w in fit.coef_[0].round(4)), bias=round(bias, 4)
     )

@@ -84,7 +84,10 @@ def built(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
         if not (folder / "done").exists():
             collect_photos(folder / "photos")
             rg.build(folder / "photos", folder / "pictures", options=options).close()
-            rg.build(folder / "photos" / "garden", folder / "garden", options=options).close()
+            shutil.copytree(folder / "pictures", folder / "garden")
+            with rg.Index.open(folder / "garden") as garden:
+                paths = [image.path for image in garden.images()]
+                garden.remove([path for path in paths if Path(path).parent.name != "garden"])
             (folder / "done").touch()
     return folder
 

@@ -146,7 +146,7 @@ class _Reader:
         return self._text[self.position : self.position + 1]
 
     def take(self) -> str:
-        """Return the next character, and go on behind it."""
+        """Return the next character, and move past it."""
         self.position += 1
         return self._text[self.position - 1]
 
@@ -168,7 +168,7 @@ class _Reader:
         return key
 
     def value(self) -> str:
-        """Return a quoted text or the rest of the word, and go on behind it."""
+        """Return a quoted text or the rest of the word, and move past it."""
         if self.next == '"':
             return self._quoted()
         start = self.position

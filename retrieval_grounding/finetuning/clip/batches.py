@@ -91,7 +91,7 @@ class RegionSampler:
         self._said: dict[int, frozenset[str]] = {}
 
     def draw(self, number: int) -> RegionBatch:
-        """Return batch number `number`; the images of a pass over them all are all different."""
+        """Return batch number `number`; no image occurs twice in one pass over all of them."""
         random = np.random.default_rng([self._seed, number])
         batches = max(1, len(self._numbers) // self._count)
         turn, place = divmod(number, batches)

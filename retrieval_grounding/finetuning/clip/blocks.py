@@ -86,7 +86,7 @@ def _contained(root: nn.Module) -> list[nn.Module]:
             found += _flat(child)
         else:
             found += _contained(child)
-    # Containers inside of blocks, such as the layers of an MLP, come behind the blocks themselves.
+    # Containers inside blocks, such as the layers of an MLP, come after the blocks themselves.
     return found
 
 

@@ -86,7 +86,7 @@ class Sets:
     training : list of DescribedImage
         Weights are fitted to these.
     validation : list of DescribedImage
-        These decide how much of the new weights is taken over.
+        These decide how much of the new weights is kept.
     test : list of DescribedImage
         The figures that are reported are measured on these.
     """

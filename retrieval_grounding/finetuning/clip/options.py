@@ -79,7 +79,7 @@ class ClipTuningOptions:
             raise GroundingError(f"layers must be at least 1, not {self.layers}")
 
     def learning_rate(self, image_parameters: int) -> float:
-        """Return the peak learning rate for an image tower of so many parameters."""
+        """Return the peak learning rate for an image tower of this many parameters."""
         if self.lr is not None:
             return self.lr
         if not self.full:

@@ -46,7 +46,7 @@ class RegionCache:
     offsets : int64 array of shape (images + 1,)
         Rows ``offsets[i]:offsets[i + 1]`` belong to image i.
     unusable : dict of str to str
-        Images whose files are gone, bad or have changed, by path, and why.
+        Images whose files are gone, damaged or changed, by path, and why.
     """
 
     inputs: npt.NDArray[np.generic]
@@ -65,7 +65,7 @@ def cache_regions(
     towers: ClipTowers,
     progress: bool | None,
 ) -> RegionCache:
-    """Decode the images and run the frozen layers for their regions, as far as not yet done.
+    """Decode the images and run the frozen layers for their regions, unless already done.
 
     Parameters
     ----------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from math import isnan
 from typing import Any
 
 from ...core.text import counted
@@ -27,13 +28,13 @@ class ClipTuning:
     phrases : int
         Phrases for training.
     unusable : dict of str to str
-        Images whose files are gone, bad or have changed, by path, and why.
+        Images whose files are gone, damaged or changed, by path, and why.
     options : dict
         Of the training.
     losses : list of float
         One for each step.
     share : float
-        How much of the new weights was taken over, 0 to 1; the rest are the original ones.
+        How much of the new weights is kept, 0 to 1; the rest are the original ones.
     reason : str
         Why the original is kept; empty if it is not.
     shares : dict of float to dict
@@ -70,8 +71,12 @@ class ClipTuning:
         return bool(self.reason)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values, for JSON."""
-        return asdict(self) | {"kept_original": self.kept_original}
+        """Return plain values, for JSON; a figure that could not be measured is None."""
+        shares = {
+            share: {name: None if isnan(value) else value for name, value in figures.items()}
+            for share, figures in self.shares.items()
+        }
+        return asdict(self) | {"shares": shares, "kept_original": self.kept_original}
 
 
 def gain_lines(report: ClipTuning) -> list[tuple[str, str, str, str, str]]:

@@ -86,7 +86,7 @@ def finetune_clip(
     captions : path, optional
         Captions of images, to train with and to guard; see :func:`.captions.read_captions`.
     limit : int, optional
-        Use at most so many images.
+        Use at most this many images.
     device : str
         Where to train: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
     options : ClipTuningOptions, optional

@@ -151,7 +151,7 @@ class ClipTowers:
 
     @torch.no_grad()
     def _may_shorten(self, tokens: Tensor) -> bool:
-        """Return whether the padding behind phrases can be left out."""
+        """Return whether the padding after phrases can be left out."""
         used = int((tokens != 0).sum(1).max())
         if not 2 <= used < tokens.shape[1]:
             return False
@@ -164,7 +164,7 @@ class ClipTowers:
     def _heads(
         self, image: Iterable[nn.Module], text: Iterable[nn.Module]
     ) -> list[tuple[str, nn.Parameter]]:
-        """Return the parameters behind the last blocks: projections, norms, poolings."""
+        """Return the parameters after the last blocks: projections, norms, poolings."""
         wanted = {id(p) for module in (*image, *text) for p in module.parameters()}
         loose = ("visual.proj", "text_projection", "text.text_projection", "logit_scale")
         return [

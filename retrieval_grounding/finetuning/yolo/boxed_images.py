@@ -51,7 +51,7 @@ class BoxedImage:
     size : tuple of 2 int
         Width and height of the copy in pixels.
     boxes : float32 array of shape (n, 4)
-        Corners in pixels of the copy; a box that was referred to several times is there once.
+        Corners in pixels of the copy; a box that was referred to several times appears once.
     categories : tuple of n str
         Their categories; empty if unknown.
     split : str
@@ -110,7 +110,7 @@ def store_images(
     longest_side: int,
     progress: bool | None,
 ) -> tuple[list[BoxedImage], Counter[str]]:
-    """Decode the images that expressions name, as far as not yet done, and store small copies.
+    """Decode the images that expressions name, unless already done, and store small copies.
 
     Ultralytics never sees a file from outside: it would decode, mend and rename by its own rules.
 

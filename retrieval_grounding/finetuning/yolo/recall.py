@@ -1,4 +1,4 @@
-"""Oracle recall: the share of referred boxes that one of the first k boxes covers."""
+"""How well the first k boxes of an image cover those that people referred to."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from ...core.bootstrap import Estimate, bootstrap_means
 from ...core.regions import Regions, pairwise_iou
 from .boxed_images import BoxedImage
 
-__all__ = ["BOXES", "RecallGain", "compare_recall"]
+__all__ = ["BOXES", "OracleGain", "compare_overlap", "compare_recall"]
 
 BOXES = (10, 30, 50)
-"""Numbers of boxes an image for which recall is reported."""
+"""Numbers of boxes an image for which figures are reported."""
 
 _COVERS = 0.5
 
 
 @dataclass(frozen=True)
-class RecallGain:
-    """Oracle recall@0.5 before and after, with paired 95% intervals by image.
+class OracleGain:
+    """A figure of the best boxes before and after, with paired 95% intervals by image.
 
     Parameters
     ----------
     boxes : int
-        Boxes an image.
+        Boxes per image.
     before, after, gain : Estimate
         Each with ``value``, ``low`` and ``high``.
     """
@@ -45,8 +45,8 @@ class RecallGain:
 
 def compare_recall(
     images: Sequence[BoxedImage], before: Sequence[Regions], after: Sequence[Regions]
-) -> list[RecallGain]:
-    """Compare what two detectors find of the boxes that people referred to.
+) -> list[OracleGain]:
+    """Compare oracle recall@0.5: the share of referred boxes that one of the first k boxes covers.
 
     Parameters
     ----------
@@ -57,26 +57,44 @@ def compare_recall(
 
     Returns
     -------
-    list of RecallGain
+    list of OracleGain
         One for each of :data:`BOXES`; none if there is no box.
     """
-    if not any(len(image.boxes) for image in images):
+    first, second = _best(images, before), _best(images, after)
+    return _gains(images, (first >= _COVERS).astype(float), (second >= _COVERS).astype(float))
+
+
+def compare_overlap(
+    images: Sequence[BoxedImage], before: Sequence[Regions], after: Sequence[Regions]
+) -> list[OracleGain]:
+    """Compare the mean IoU of the referred boxes with the best of the first k boxes.
+
+    No matcher can reach a higher mean IoU than this. It takes and returns what
+    :func:`compare_recall` does.
+    """
+    return _gains(images, _best(images, before), _best(images, after))
+
+
+def _gains(
+    images: Sequence[BoxedImage], first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]
+) -> list[OracleGain]:
+    """Return the gains; the figures have a row for each referred box, a column for each k."""
+    if not len(first):
         return []
     numbers = np.repeat(np.arange(len(images)), [len(image.boxes) for image in images])
-    first, second = _covered(images, before), _covered(images, after)
     estimates = bootstrap_means(np.concatenate([first, second, second - first], axis=1), numbers)
     k = len(BOXES)
     return [
-        RecallGain(boxes, estimates[i], estimates[k + i], estimates[2 * k + i])
+        OracleGain(boxes, estimates[i], estimates[k + i], estimates[2 * k + i])
         for i, boxes in enumerate(BOXES)
     ]
 
 
-def _covered(images: Sequence[BoxedImage], found: Sequence[Regions]) -> npt.NDArray[np.float64]:
-    """Return whether the first k boxes cover each referred box, 0 or 1, one column for each k."""
-    parts = []
+def _best(images: Sequence[BoxedImage], found: Sequence[Regions]) -> npt.NDArray[np.float64]:
+    """Return each referred box's IoU with the best of the first k boxes, a column for each k."""
+    parts = [np.empty((0, len(BOXES)))]
     for image, regions in zip(images, found, strict=True):
         overlaps = pairwise_iou(image.boxes, regions.boxes)
-        columns = [(overlaps[:, :k] >= _COVERS).any(axis=1) for k in BOXES]
+        columns = [overlaps[:, :k].max(axis=1, initial=0.0) for k in BOXES]
         parts.append(np.stack(columns, axis=1))
-    return np.concatenate(parts).astype(np.float64)
+    return np.concatenate(parts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from .recall import RecallGain
+from .recall import OracleGain
 
 __all__ = ["YoloTuning"]
 
@@ -28,10 +28,12 @@ class YoloTuning:
         Boxes on the training images that the detector itself was sure of.
     classes : int
         Number of classes of the new detector.
-    recall : list of RecallGain
+    recall : list of OracleGain
         Oracle recall@0.5 of the held-out boxes, before and after.
-    known : list of RecallGain
-        The same of what the detector was sure of on the held-out images: what was forgotten.
+    overlap : list of OracleGain
+        Mean IoU of the held-out boxes with the best of the detector's, before and after.
+    known : list of OracleGain
+        Recall@0.5 of what the detector was sure of on the held-out images: what was forgotten.
     losses : list of float
         Mean loss of each epoch.
     reason : str
@@ -50,8 +52,9 @@ class YoloTuning:
     boxes: tuple[int, int]
     pseudo_boxes: int
     classes: int
-    recall: list[RecallGain] = field(default_factory=list)
-    known: list[RecallGain] = field(default_factory=list)
+    recall: list[OracleGain] = field(default_factory=list)
+    overlap: list[OracleGain] = field(default_factory=list)
+    known: list[OracleGain] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     reason: str = ""
     options: dict[str, Any] = field(default_factory=dict)
@@ -60,7 +63,7 @@ class YoloTuning:
 
     @property
     def kept_original(self) -> bool:
-        """Whether nothing was written, because the new weights find no more."""
+        """Whether nothing was written, because the new weights are no better."""
         return bool(self.reason)
 
     def as_dict(self) -> dict[str, Any]:
@@ -70,6 +73,7 @@ class YoloTuning:
     def lines(self) -> list[tuple[str, str, str, str]]:
         """Return a row of text for each figure: its name, before, after, gain with interval."""
         parts = [("recall@0.5", gain) for gain in self.recall]
+        parts += [("best IoU", gain) for gain in self.overlap]
         parts += [("of what it knew", gain) for gain in self.known]
         return [
             (

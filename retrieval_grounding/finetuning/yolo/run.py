@@ -14,6 +14,7 @@ from typing import Any
 
 from PIL import Image
 
+from ...core.bootstrap import Estimate
 from ...core.errors import GroundingError, SourceError
 from ...core.paths import absolute_path
 from ...core.progress import progress_bar
@@ -35,7 +36,7 @@ from ..run_folder import RunFolder, file_digest, open_run
 from .boxed_images import BoxedImage, Sets, split_images, store_images
 from .network import with_classes
 from .options import YoloTuningOptions
-from .recall import BOXES, compare_recall
+from .recall import BOXES, compare_overlap, compare_recall
 from .report import YoloTuning
 from .targets import Targets, make_targets, target_names
 from .trainer import DivergedError, train_network
@@ -44,7 +45,7 @@ __all__ = ["finetune_yolo"]
 
 _SETTINGS = DetectorSettings(max_boxes=max(BOXES), groups=False)
 _IMAGES_AT_ONCE = 16
-_GOAL = "recall of the held-out boxes"
+_GOAL, _GUARDED = "the IoU of the best boxes", "recall@0.5"
 
 
 def finetune_yolo(
@@ -178,10 +179,17 @@ def _tune(
     after = _detect(run, tuned, sets.held_out, options)
     report.recall = compare_recall(sets.held_out, before, after)
     report.known = compare_recall(_known(sets.held_out, targets), before, after)
-    first = {_GOAL: sum(gain.before.value for gain in report.recall)}
-    second = {_GOAL: sum(gain.after.value for gain in report.recall)}
-    report.reason = choose(first, {1.0: second}, _GOAL, ()).reason
+    report.overlap = compare_overlap(sets.held_out, before, after)
+    figures = {_GOAL: report.overlap, _GUARDED: report.recall}
+    first = {name: _mean(gain.before for gain in gains) for name, gains in figures.items()}
+    second = {name: _mean(gain.after for gain in gains) for name, gains in figures.items()}
+    report.reason = choose(first, {1.0: second}, _GOAL, [_GUARDED]).reason
     return report, network
+
+
+def _mean(estimates: Iterable[Estimate]) -> float:
+    """Return the mean over the numbers of boxes; if no box is held out, nothing can rise."""
+    return sum(estimate.value for estimate in estimates) / len(BOXES)
 
 
 def _known(images: Sequence[BoxedImage], targets: dict[str, Targets]) -> list[BoxedImage]:

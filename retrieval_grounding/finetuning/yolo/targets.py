@@ -70,7 +70,7 @@ def make_targets(image: BoxedImage, found: Regions, class_agnostic: bool) -> Tar
 def target_names(
     own: Sequence[str], targets: Mapping[str, Targets], class_agnostic: bool
 ) -> list[str]:
-    """Return the classes of the new detector: its own, and behind them what else is to be found."""
+    """Return the classes of the new detector: its own, then whatever else is to be found."""
     if class_agnostic:
         return [ANY_OBJECT]
     named = sorted({name for target in targets.values() for name in target.names})

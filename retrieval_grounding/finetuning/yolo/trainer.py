@@ -164,7 +164,7 @@ def _make_tuner(
             """Train with the statistics of batch norm as they are.
 
             Few images give poor ones, and a checkpoint whose norms are folded into its convolutions
-            has none: its network would be another one in training.
+            has none: its network would behave differently in training.
             """
             super()._model_train()
             for module in self.model.modules():
@@ -249,7 +249,7 @@ def _count_lines(file: Path) -> int:
 
 @contextlib.contextmanager
 def _own_random_numbers() -> Iterator[None]:
-    """Run a block that seeds every generator, and give the user's back."""
+    """Run a block that seeds every generator, and restore the user's state afterwards."""
     import torch
 
     states = random.getstate(), np.random.get_state()

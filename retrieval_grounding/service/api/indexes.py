@@ -118,7 +118,7 @@ def list_skipped(
 def list_images(
     service: Service,
     name: IndexName,
-    after: Annotated[str, Query(description="Begin behind this path.")] = "",
+    after: Annotated[str, Query(description="Begin after this path.")] = "",
     limit: Annotated[int, Query(description=f"At most {_MOST_LISTED}.")] = 100,
 ) -> Response:
     """List images, by path."""

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ...core.errors import QueryError
 from ...core.hits import MIN_PROBABILITY
 from ...core.query.value import Query as SearchQuery
+from ...matching.names import BUNDLED, COSINE, COSINE_LABEL, own_names
 from ...search.hits import Hits
 from ..batching import Asking
 from ..errors import NotFoundError, RefusedError
@@ -44,6 +45,7 @@ class QueryRequest(BaseModel):
     exact: bool = Field(False, description="Compare every region.")
     skip_missing: bool = Field(False, description="Leave out images whose files are gone.")
     matcher: str | None = Field(None, description="Name of a matcher to score with.")
+    feedback: bool = Field(True, description="Follow the thumbs that people have given.")
     explain: bool = Field(False, description="Say why each hit was found.")
 
 
@@ -57,10 +59,11 @@ async def answer_text(
     min_probability: float | None = None,
     exact: bool = False,
     matcher: str | None = None,
+    feedback: bool = True,
     explain: bool = False,
 ) -> Response:
     """Answer one query, given as text."""
-    asking = Asking(top, candidates, min_probability, exact, matcher=matcher)
+    asking = Asking(top, candidates, min_probability, exact, matcher=matcher, feedback=feedback)
     return await _answer(service, index, [q], asking, explain)
 
 
@@ -77,6 +80,7 @@ async def answer_queries(service: Service, asked: QueryRequest) -> Response:
         asked.exact,
         asked.skip_missing,
         asked.matcher,
+        asked.feedback,
     )
     return await _answer(service, asked.index, asked.queries, asking, asked.explain)
 
@@ -122,7 +126,7 @@ async def _answer(
 
 
 def _check_matcher(served: ServedIndex, name: str) -> None:
-    known = [entry.name for entry in served.index.matchers()]
+    known = [*own_names(served.index.directory), BUNDLED, COSINE, COSINE_LABEL]
     if name not in known:
         raise NotFoundError(f"{served.name} has no matcher {name!r:.80}; it has {', '.join(known)}")
 

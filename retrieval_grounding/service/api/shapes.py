@@ -20,7 +20,7 @@ class PictureUrls(BaseModel):
 
 
 class SimilarValues(BaseModel):
-    """An image that was left out because a better hit is of the same."""
+    """An image that was left out because a better hit shows the same."""
 
     image: str
     relation: str

@@ -72,7 +72,7 @@ class Address:
 
     @classmethod
     def read(cls, parameters: ImmutableMultiDict[str, Any]) -> Address:
-        """Return what the parameters of a URL ask for; what is no number counts as left out."""
+        """Return what the parameters of a URL ask for; what is not a number counts as left out."""
         typed = _PIECE.findall(str(parameters.get("q", "")))
         given = [str(value).strip() for value in parameters.getlist("f")][:_MAX_CLAUSES]
         clauses = list(dict.fromkeys(value for value in given if value))

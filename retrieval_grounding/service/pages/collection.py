@@ -71,7 +71,7 @@ class Collection:
         return self.catalog.dates_of(list(dict.fromkeys(paths)))
 
     def image(self, content_hash: str) -> list[ImageRow]:
-        """Return the images of a content; none if the index has it no more."""
+        """Return the images of a content; none if the index no longer has it."""
         key = self.catalog.row_of_content(content_hash)
         return [] if key is None else self.catalog.images_at([key]).get(key, [])
 

@@ -21,7 +21,7 @@ __all__ = ["VectorSearch"]
 
 _FLAT_REGIONS_PER_IMAGE = 4
 _FEW_REGIONS = 1 << 13
-"""Comparing so many takes no longer than a search in inverted lists."""
+"""Comparing this many takes no longer than a search in inverted lists."""
 
 _MIN_SHARE_OF_A_GRAPH = 0.1
 _WIDENING = 0.25
