@@ -31,7 +31,7 @@ def index(tmp_path, models):
 
 
 @pytest.fixture
-def fitted(monkeypatch):
+def fitted(index, monkeypatch):  # `index` first: its build must not find a calibration
     """So few images cannot be calibrated; what is fitted is the concern of other tests."""
     monkeypatch.setattr(calibrate, "calibrate_matcher", lambda *_: FITTED)
 
