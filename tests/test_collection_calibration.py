@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import retrieval_grounding as rg
 from retrieval_grounding.cli.app import app
-from retrieval_grounding.matching import collection
+from retrieval_grounding.matching import calibrate, collection
 from retrieval_grounding.matching.calibration import Calibration
 from retrieval_grounding.storage.catalog import Catalog
 
@@ -31,9 +31,9 @@ def index(tmp_path, models):
 
 
 @pytest.fixture
-def fitted(monkeypatch):
+def fitted(index, monkeypatch):  # `index` first: its build must not find a calibration
     """So few images cannot be calibrated; what is fitted is the concern of other tests."""
-    monkeypatch.setattr(collection, "calibrate_matcher", lambda *_: FITTED)
+    monkeypatch.setattr(calibrate, "calibrate_matcher", lambda *_: FITTED)
 
 
 @pytest.mark.usefixtures("fitted")

@@ -18,7 +18,7 @@ from test_verify_files import faults, new_matcher, opened, set_setting
 import retrieval_grounding as rg
 from retrieval_grounding.core.phrases import Phrases
 from retrieval_grounding.core.region_table import RegionTable
-from retrieval_grounding.matching import collection, install
+from retrieval_grounding.matching import calibrate, install
 from retrieval_grounding.matching.anchored import AnchoredMatcher
 from retrieval_grounding.matching.blend import BlendMatcher, score_spread
 from retrieval_grounding.matching.install import install_files
@@ -359,7 +359,7 @@ MIXED = (
 def test_fitted_probabilities_belong_to_one_matcher(folder, monkeypatch, recipe):
     """They come back with it, whatever it consists of, and say what they were fitted to."""
     fitted = rg.Calibration(3.0, -1.0, size=-0.5, box_slope=1.0, box_intercept=0.5)
-    monkeypatch.setattr(collection, "calibrate_matcher", lambda *_: fitted)
+    monkeypatch.setattr(calibrate, "calibrate_matcher", lambda *_: fitted)
     weights = StoredMatcher(new_matcher(), recipe, rg.Calibration(2.0, -1.0)).as_bytes()
     install_files(folder, {matcher_files("mixed")[0]: weights}, use="mixed")
     index = opened(folder)
@@ -390,7 +390,7 @@ def test_fitted_probabilities_belong_to_one_matcher(folder, monkeypatch, recipe)
 
 def test_probabilities_may_be_fitted_to_a_matcher_without_weights(folder, monkeypatch):
     fitted = rg.Calibration(3.0, -1.0)
-    monkeypatch.setattr(collection, "calibrate_matcher", lambda *_: fitted)
+    monkeypatch.setattr(calibrate, "calibrate_matcher", lambda *_: fitted)
     index = opened(folder)
     index.use_matcher("cosine+label")
     assert index.query("red")[0].probability is None

@@ -32,7 +32,7 @@ class Ours:
         """Open the index folder."""
         encoder = KnownPhrases.load(data / PHRASES)
         self.index = rg.Index.open(folder, encoder=encoder, device="cpu")
-        self.state: Any = self.index._retriever.get().snapshot()
+        self.state: Any = self.index._opened.retriever.snapshot()
         self.ids = np.load(data / "ids.npy", mmap_mode="r")
         tuning = self.state.metadata.tuning
         if tuning is None:

@@ -30,7 +30,7 @@ def main() -> None:
     telling = np.arange(1, len(encoder.texts), 2)
     began = time.perf_counter()
     index = rg.Index.open(options.folder, encoder=encoder, device="cpu")
-    index._retriever.get().snapshot()
+    index._opened.retriever.snapshot()
     index.matcher  # noqa: B018 - loaded now
     opened = time.perf_counter() - began
 
