@@ -313,7 +313,7 @@ def test_only_images_that_expressions_name_are_built(small, tmp_path, photos):
 
 @pytest.mark.slow
 def test_both_models_are_fine_tuned_before_the_matchers_are_trained(tmp_path):
-    draw_refer(tmp_path, 16, per_image=4, held_out=0.25)
+    draw_refer(tmp_path, 20, per_image=4, held_out=0.25)
     (tmp_path / "refcocog" / "refs(google).p").unlink()
     located = locate(get_dataset("refcocog"), tmp_path)
     chosen = ReproductionOptions(
@@ -322,7 +322,7 @@ def test_both_models_are_fine_tuned_before_the_matchers_are_trained(tmp_path):
     report = reproduce(located, tmp_path / "run", chosen)
     yolo, clip = (report["finetuning"][f"finetune-{kind}"] for kind in ("yolo", "clip"))
     assert len(yolo["report"]["losses"]) == 1
-    assert len(clip["report"]["losses"]) == 1  # 8 images are less than a batch
+    assert len(clip["report"]["losses"]) == 1  # 10 images are less than a batch
     taken = [kind for kind, done in (("yolo", yolo), ("clip", clip)) if done["weights"]]
     assert list(report["evaluations"]) == ["published", *taken]
     assert len(report["steps"]) == 2 + len(taken)
