@@ -159,12 +159,10 @@ def clip(
         print_json(report.as_dict())
     else:
         _print_clip(report)
-    if report.kept_original:
-        note(
-            f"error: the original is kept, because {report.reason}; try a lower --lr or more "
-            "expressions (what was computed for the images is kept for that)"
-        )
-        raise typer.Exit(1)
+    _end(
+        report,
+        "try a lower --lr or more expressions (what was computed for the images is kept for that)",
+    )
 
 
 def _print_clip(report: ClipTuning) -> None:
@@ -281,12 +279,10 @@ def yolo(
         print_json(report.as_dict())
     else:
         _print_yolo(report)
-    if report.kept_original:
-        note(
-            f"error: the original is kept, because {report.reason}; try another --lr, more "
-            "--epochs or more boxes (what was read is kept for that)"
-        )
-        raise typer.Exit(1)
+    _end(
+        report,
+        "try another --lr, more --epochs or more boxes (what was read is kept for that)",
+    )
 
 
 def _print_yolo(report: YoloTuning) -> None:
@@ -301,3 +297,10 @@ def _print_yolo(report: YoloTuning) -> None:
             f"{report.pseudo_boxes:,} of the detector's own boxes; measured with "
             f"{counted(others, 'referred object')} on {counted(held_out, 'other image')}"
         )
+
+
+def _end(report: ClipTuning | YoloTuning, advice: str) -> None:
+    """End with an error if the original model is kept."""
+    if report.kept_original:
+        note(f"error: the original is kept, because {report.reason}; {advice}")
+        raise typer.Exit(1)

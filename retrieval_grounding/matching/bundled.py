@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from ..models.encoder import Fingerprint
 from ..models.presets import bundled_path
 from ..storage.catalog import Catalog
@@ -14,12 +16,12 @@ __all__ = ["bundled_by_default", "bundled_header", "bundled_matcher", "fits_nano
 
 def bundled_header(encoder: Fingerprint) -> MatcherHeader:
     """Return what the file of the bundled matcher says beside its weights, without PyTorch."""
-    return read_header(bundled_path("matcher" if fits_nano(encoder) else "any-matcher"))[0]
+    return _header("matcher" if fits_nano(encoder) else "any-matcher")
 
 
 def fits_nano(encoder: Fingerprint) -> bool:
     """Return whether `encoder` is nano's, which has a matcher of its own."""
-    return read_header(bundled_path("matcher"))[0].encoder.matches(encoder)
+    return _header("matcher").encoder.matches(encoder)
 
 
 def bundled_by_default(catalog: Catalog, encoder: Fingerprint) -> bool:
@@ -51,3 +53,9 @@ def nano_matcher(encoder: Fingerprint, device: str) -> Matcher | None:
     from .stored import load_stored
 
     return load_stored(bundled_path("matcher"), device).prepared() if fits_nano(encoder) else None
+
+
+@cache
+def _header(kind: str) -> MatcherHeader:
+    """Read a header once: an installed file does not change, and opening an index asks for it."""
+    return read_header(bundled_path(kind))[0]
