@@ -108,7 +108,9 @@ def test_labels_come_from_the_vocabulary(checkpoints, photo, no_network, kind):
     assert len(found) > 1
     assert set(found.labels[1:]) <= known | {f"{name} group" for name in known}
     [again] = detector.detect([photo, photo.rotate(90)])[:1]
-    assert again == found
+    assert again.labels == found.labels
+    assert np.allclose(again.boxes, found.boxes, atol=0.01)  # batches are rounded differently
+    assert np.allclose(again.scores, found.scores, atol=1e-4)
 
 
 def test_a_prompt_free_detector_agrees_with_ultralytics(checkpoints, photo):

@@ -20,12 +20,13 @@ import retrieval_grounding as rg
 from retrieval_grounding.cli.app import app
 
 SESSION = """
-import fcntl, termios
+import fcntl, signal, termios
 from fakes import ColorEncoder
 import retrieval_grounding as rg
 from retrieval_grounding.cli.app import main
 
 fcntl.ioctl(0, termios.TIOCSCTTY)  # so that Ctrl-C gets here
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background ignore it
 rg.Index.open = lambda directory, **more: rg.Index(directory, encoder=ColorEncoder())
 main()
 """

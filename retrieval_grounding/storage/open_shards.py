@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import heapq
+import itertools
 import weakref
-from collections import OrderedDict
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.errors import StoreError
@@ -22,26 +24,40 @@ _FileKey = tuple[str, int, int, int, int]
 """Path, device, inode, size and time: a file that replaces another one has a different key."""
 
 
+_CLOCK = itertools.count()
+"""Orders the uses of all open shards."""
+
+
+@dataclass(slots=True)
+class _OpenShard:
+    reader: ShardReader
+    used: int = 0
+    """When it was used last; written without a lock, as nothing is lost if two uses swap."""
+
+    def use(self) -> ShardReader:
+        self.used = next(_CLOCK)
+        return self.reader
+
+
 class _ShardCache:
     """The open shards of the process, which indexes that are open twice share."""
 
     def __init__(self) -> None:
         self._lock = ForkSafeLock()
-        self._readers: OrderedDict[_FileKey, ShardReader] = OrderedDict()
+        self._shards: dict[_FileKey, _OpenShard] = {}
         self.closed = 0  # how many have been
         self._owners: dict[_FileKey, set[int]] = {}
 
-    def get(self, owner: int, key: _FileKey, number: int, regions: int | None) -> ShardReader:
-        """Return the reader of a file, for `owner` to release later; open it if necessary."""
+    def get(self, owner: int, key: _FileKey, number: int, regions: int | None) -> _OpenShard:
+        """Return the shard of a file, for `owner` to release later; open it if necessary."""
         with self._lock:
-            reader = self._readers.get(key)
-            if reader is None:
-                reader = self._open(Path(key[0]), number, regions)
-                self._readers[key] = reader
-                self._shrink(max_open_shards())
+            shard = self._shards.get(key)
+            if shard is None:
+                self._shrink(max_open_shards() - 1)
+                shard = _OpenShard(self._open(Path(key[0]), number, regions))
+                self._shards[key] = shard
             self._owners.setdefault(key, set()).add(owner)
-            self._readers.move_to_end(key)
-            return reader
+            return shard
 
     def release(self, owner: int, keys: Iterable[_FileKey]) -> None:
         """Close those files that only `owner` used, as soon as no table refers to their rows."""
@@ -51,11 +67,11 @@ class _ShardCache:
                 owners.discard(owner)
                 if not owners:
                     self._owners.pop(key, None)
-                    if self._readers.pop(key, None) is not None:
+                    if self._shards.pop(key, None) is not None:
                         self.closed += 1
 
     def __len__(self) -> int:
-        return len(self._readers)
+        return len(self._shards)
 
     def _open(self, path: Path, number: int, regions: int | None) -> ShardReader:
         try:
@@ -63,7 +79,7 @@ class _ShardCache:
         except StoreError as error:
             if not _is_out_of_files(error):
                 raise
-        self._shrink(len(self._readers) // 2)  # the rest of the program needs more than expected
+        self._shrink(len(self._shards) // 2)  # the rest of the program needs more than expected
         try:
             return ShardReader(path, number, regions)
         except StoreError as error:
@@ -75,9 +91,12 @@ class _ShardCache:
             ) from error
 
     def _shrink(self, count: int) -> None:
-        while len(self._readers) > count:
-            self._readers.popitem(last=False)
-            self.closed += 1
+        """Close the least recently used shards beyond `count`."""
+        surplus = len(self._shards) - count
+        if surplus > 0:
+            for key in heapq.nsmallest(surplus, self._shards, lambda key: self._shards[key].used):
+                del self._shards[key]
+            self.closed += surplus
 
 
 _CACHE = _ShardCache()
@@ -107,7 +126,7 @@ class OpenShards:
         self._keys: dict[int, _FileKey] = {}
         # A query asks for each shard several times. As long as none has been closed, the cache need
         # not be asked; replaced, never emptied, because threads share it.
-        self._known: tuple[int, dict[int, ShardReader]] = (0, {})
+        self._known: tuple[int, dict[int, _OpenShard]] = (0, {})
         weakref.finalize(self, _release_all, id(self), self._keys)
         self.refresh()
 
@@ -135,8 +154,8 @@ class OpenShards:
         """
         closed, known = self._known
         if closed == _CACHE.closed:
-            if (reader := known.get(number)) is not None:
-                return reader
+            if (shard := known.get(number)) is not None:
+                return shard.use()
         else:
             self._known = closed, known = _CACHE.closed, {}
         if number not in self.files:
@@ -148,13 +167,13 @@ class OpenShards:
         if key is None:
             key = self._keys[number] = _file_key(self._folder / self.files[number])
         try:
-            reader = _CACHE.get(id(self), key, number, self.regions.get(number))
-            if closed == _CACHE.closed:
-                known[number] = reader
-            return reader
+            shard = _CACHE.get(id(self), key, number, self.regions.get(number))
         except StoreError:
             self._keys.pop(number, None)  # a repair may replace the file
             raise
+        if closed == _CACHE.closed:
+            known[number] = shard
+        return shard.use()
 
 
 def _release_all(owner: int, keys: dict[int, _FileKey]) -> None:
