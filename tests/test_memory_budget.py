@@ -191,7 +191,8 @@ def test_many_pixels_at_once_stay_in_the_budget(tmp_path):
                         total += process.memory_info().rss
             peak = max(peak, total)
 
-    list(read_ahead([str(flat_png(tmp_path / "small.png", 5, 5))], (), 1, memory=450 * MB))  # imports
+    small = str(flat_png(tmp_path / "small.png", 5, 5))
+    list(read_ahead([small], (), 1, memory=450 * MB))  # imports
     before = this.memory_info().rss
     thread = threading.Thread(target=watch)
     thread.start()
@@ -201,7 +202,7 @@ def test_many_pixels_at_once_stay_in_the_budget(tmp_path):
         done.set()
         thread.join()
     assert sizes == [(5000, 5000)] * 8
-    # What two decoders take before they decode, 60 MB each, and what this process's allocator keeps.
+    # What two decoders take before they decode, 60 MB each, and what the allocator here keeps.
     processes = 3 * 60 * MB
     assert peak - before < 450 * MB + processes
 
