@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import signal
@@ -16,6 +17,7 @@ import pytest
 import uvicorn
 from serving import API, HOME, png, serve_process, serving
 from typer.testing import CliRunner
+from uvicorn.server import ServerState
 
 import retrieval_grounding as rg
 from retrieval_grounding.cli.app import app as command_line
@@ -232,6 +234,31 @@ def talk(address, *parts: bytes, pause: float = 0.0) -> bytes:
             if not received:
                 return answer
             answer += received
+
+
+def test_connections_send_without_delay(index):
+    """Otherwise the second piece of each answer waits for the first to be acknowledged."""
+    seen = []
+
+    class Noted(timed_protocol(Limits())):
+        def connection_made(self, transport):
+            super().connection_made(transport)
+            connection = transport.get_extra_info("socket")
+            seen.append(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    async def connect() -> None:
+        config = uvicorn.Config(create_app([index], ServiceSettings()), http=Noted)
+        config.load()
+        listener = socket.create_server(("127.0.0.1", 0))
+        loop = asyncio.get_running_loop()
+        await loop.create_server(lambda: Noted(config, ServerState(), {}), sock=listener)
+        _, writer = await asyncio.open_connection(*listener.getsockname())
+        while not seen:
+            await asyncio.sleep(0.01)
+        writer.close()
+
+    asyncio.run(connect())
+    assert all(seen)
 
 
 HEADER = b"POST /api/v1/uploads HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n"
