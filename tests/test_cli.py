@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import retrieval_grounding as rg
 from retrieval_grounding import PRESETS
 from retrieval_grounding.cli.app import app
+from retrieval_grounding.cli.hits import print_hits
 from retrieval_grounding.cli.output import print_table, shown_path
 from retrieval_grounding.indexing.consent import remember_consent
 
@@ -228,6 +230,21 @@ def test_a_terminal_shows_the_whole_path_in_80_columns(monkeypatch, capsys):
     assert "…" not in shown
     folded = "".join(line[11:].strip(" ") for line in shown.splitlines())
     assert folded.replace(" ", "").endswith(path.replace(" ", ""))
+
+
+@pytest.mark.parametrize(("score", "label"), [(0.4, "dogs"), (0.39, ""), (None, "")])
+def test_a_terminal_shows_labels_of_which_the_detector_is_sure(score, label, monkeypatch, capsys):
+    rows = []
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setattr(
+        "retrieval_grounding.cli.hits.print_path_table", lambda _, own, *rest: rows.extend(own)
+    )
+    hit = rg.Hit("a dog", "a.jpg", (0, 0, 9, 9), 1.0, 0.9, "dog group", None, label_score=score)
+    print_hits([("a dog", [hit])])
+    assert [row[3] for row in rows] == [label]
+    monkeypatch.setattr("sys.stdout.isatty", lambda: False)
+    print_hits([("a dog", [hit])])
+    assert "dog group" in capsys.readouterr().out
 
 
 def test_paths_below_the_current_folder_are_shown_short(tmp_path, monkeypatch):

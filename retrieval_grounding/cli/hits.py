@@ -167,11 +167,11 @@ def _line(hit: Hit) -> tuple[str, ...]:
 
 
 def _shown(hit: Hit) -> tuple[str, ...]:
-    from ..core.groups import shown_label
+    from ..core.groups import label_if_sure
 
     probability, score, label, box = _cells(hit)
     image = shown_path(hit.image) + (" (missing)" if hit.missing else "")
-    return probability, score, shown_label(label), box, image
+    return probability, score, label_if_sure(label, hit.label_score), box, image
 
 
 def _shown_probability(probability: float | None) -> str:

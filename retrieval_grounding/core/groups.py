@@ -14,6 +14,7 @@ __all__ = [
     "MIN_MEMBER_SCORE",
     "group_label",
     "is_group",
+    "label_if_sure",
     "label_phrase",
     "member_label",
     "plural",
@@ -24,6 +25,9 @@ __all__ = [
 
 MIN_MEMBER_SCORE = 0.25
 """Confidence from which a detection counts as a thing that is there."""
+
+SURE = 0.4
+"""Confidence from which people are shown a label: more than 0.8 of nano's are right there."""
 
 SAME_BOX_IOU = 0.8
 _SUFFIX = " group"
@@ -116,6 +120,17 @@ def shown_label(label: str) -> str:
     ('people', 'dogs', 'dog')
     """
     return plural(member_label(label)) if is_group(label) else label
+
+
+def label_if_sure(label: str, score: float | None) -> str:
+    """Return what people are shown for a label of this confidence: nothing if it may be wrong.
+
+    Examples
+    --------
+    >>> label_if_sure("dog group", 0.8), label_if_sure("dog", 0.1)
+    ('dogs', '')
+    """
+    return shown_label(label) if score is not None and score >= SURE else ""
 
 
 def with_groups(regions: Regions) -> Regions:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from ..core.addresses import link_to
 from ..core.errors import ImageError
-from ..core.groups import shown_label
+from ..core.groups import label_if_sure
 from ..core.hits import Hit
 from ..core.progress import progress_bar
 from ..core.regions import WHOLE_IMAGE
@@ -22,7 +22,6 @@ from .draw import COLORS
 
 __all__ = ["Mark", "Photo", "data_url", "page_photos", "phrase_colors", "sure_label"]
 
-_SURE = 0.4  # a score from which labels are shown: more than 0.8 of them are right
 _PAGE_PIXELS = 60_000_000  # of all pictures of a page, about 20 MB
 _PHOTO_PIXELS = 1600 * 1200
 _WIDEST, _TALLEST = 2.4, 0.6  # ratios of width to height that a card may have
@@ -180,8 +179,7 @@ def phrase_colors(phrases: Sequence[str]) -> dict[str, str]:
 
 def sure_label(hit: Hit) -> str:
     """Return the detector's label of a hit if it is an object and the detector is sure."""
-    sure = hit.label_score is not None and hit.label_score >= _SURE
-    return shown_label(hit.label) if sure and hit.label != WHOLE_IMAGE else ""
+    return "" if hit.label == WHOLE_IMAGE else label_if_sure(hit.label, hit.label_score)
 
 
 def data_url(image: Image.Image, pixels: int = _PHOTO_PIXELS) -> str:

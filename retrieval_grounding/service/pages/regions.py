@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...core.explanation import Explanation
-from ...core.groups import shown_label
+from ...core.groups import label_if_sure
 from ...core.hits import Hit
 from ...core.query.value import Query
 from ...core.region_table import RegionTable
@@ -162,10 +162,11 @@ def _regions(
     for number in range(len(table)):
         x1, y1, x2, y2 = table.boxes[number].tolist()
         label = table.label(number)
+        shown = label_if_sure(label, float(table.scores[number])) or "a region"
         regions.append(
             Region(
                 number,
-                "the whole photograph" if label == WHOLE_IMAGE else shown_label(label),
+                "the whole photograph" if label == WHOLE_IMAGE else shown,
                 (x1, y1, x2, y2),
                 None if scores is None else float(scores[number]),
                 None if shares is None else float(shares[number]),
