@@ -73,6 +73,8 @@ def test_looking_after_an_index_takes_no_pytorch(index, command):
     modules = imported_by(*(part.format(index=index) for part in command))
     asks_for_gpus = command[0] == "info" and torch.cuda.is_available()
     assert not (HEAVY & modules) - ({"torch"} if asks_for_gpus else set())
+    opens_shards = command[0] in ("verify", "remove")
+    assert opens_shards or "h5py" not in modules
 
 
 @pytest.mark.parametrize("options", [[], ["--json", "--exact", "--device", "cpu"]])

@@ -11,17 +11,18 @@ import math
 import mmap
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 import numpy.typing as npt
-from h5py import h5a, h5d, h5l, h5t
 
 from ..core.errors import StoreError
 from .files import open_regular
 from .migrations import FORMAT_VERSION
 from .shard_format import COLUMNS, MAX_LABEL_BYTES
+
+if TYPE_CHECKING:
+    import h5py
 
 __all__ = ["ShardFile", "map_shard"]
 
@@ -69,6 +70,9 @@ def map_shard(path: Path) -> ShardFile:
         Of any type, if it is not the file of a shard: h5py raises almost any error on damaged
         bytes.
     """
+    import h5py  # here and below, because commands that open no shard start sooner
+    from h5py import h5a
+
     with open_regular(path) as raw:
         mapped = mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ)
     with h5py.File(path, "r") as file:
@@ -91,6 +95,8 @@ def map_shard(path: Path) -> ShardFile:
 
 
 def _number(file: h5py.File, name: str) -> int:
+    from h5py import h5a, h5t
+
     attribute = h5a.open(file.id, name.encode())
     if not isinstance(attribute.get_type(), h5t.TypeIntegerID) or attribute.shape != ():
         raise ValueError(f"the attribute {name} is not an integer")
@@ -98,6 +104,8 @@ def _number(file: h5py.File, name: str) -> int:
 
 
 def _text(file: h5py.File, name: str) -> str:
+    from h5py import h5a, h5t
+
     attribute = h5a.open(file.id, name.encode())
     kind = attribute.get_type()
     if (
@@ -112,6 +120,8 @@ def _text(file: h5py.File, name: str) -> str:
 
 def _map(file: h5py.File, name: str, dtype: str, mapped: mmap.mmap) -> npt.NDArray[Any]:
     """Return a dataset as a view of the mapped file, if it is plain and inside the file."""
+    from h5py import h5d, h5l, h5t
+
     key = name.encode()
     if file.id.links.get_info(key).type != h5l.TYPE_HARD:
         raise ValueError(f"{name} is a link to a different place")

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
@@ -196,6 +195,8 @@ def _hdf5_image(arrays: dict[str, npt.NDArray[Any]], attributes: dict[str, Any])
     The file is created in memory, so that writing it to disk is one step with ordinary errors. The
     library's newer layout protects its own structures with checksums.
     """
+    import h5py
+
     with h5py.File(
         "shard", "w", driver="core", backing_store=False, libver=("v110", "v110")
     ) as file:
