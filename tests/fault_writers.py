@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from fakes import ColorEncoder, SquareDetector, draw_squares
+from fakes import ColorEncoder, SquareDetector, decode_here, draw_squares
 from kill_writers import check, content, use_one_thread
 
 import retrieval_grounding as rg
@@ -102,6 +102,7 @@ def attempt(action: Callable[[Path], object], index: Path, n: int, fault: int) -
 def run(folder: Path, stride: int = 1) -> Counter[str]:
     """Let every `stride`-th change of each action fail with each fault; count the ends."""
     counts: Counter[str] = Counter()
+    decode_here()  # decoders write nothing
     for name, (state, action) in prepare(folder).items():
         goal = folder / "goal"
         shutil.copytree(state, goal)

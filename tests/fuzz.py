@@ -26,7 +26,7 @@ from functools import partial
 from pathlib import Path
 
 from bad_images import sound_images
-from fakes import ColorEncoder, SquareDetector, draw_squares, vectors_file
+from fakes import ColorEncoder, SquareDetector, decode_here, draw_squares, vectors_file
 from kill_writers import use_one_thread
 
 import retrieval_grounding as rg
@@ -204,6 +204,7 @@ def fuzz_stores(folder: Path, count: int, seed: int = 0) -> None:
     for number in range(5):
         draw_squares(photos / f"{number}.png", {"red": (0, 0, 9 + number, 9)})
     models = {"detector": SquareDetector(), "clip": ColorEncoder()}
+    decode_here()  # the images are sound
     rg.build(photos, index, options=OPTIONS, **models)
     files = ["catalog.sqlite"] * 3 + [vectors_file(index).name]
     files += [f"shards/{path.name}" for path in (index / "shards").iterdir()]

@@ -30,7 +30,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from fakes import ColorEncoder, SquareDetector, draw_squares
+from fakes import ColorEncoder, SquareDetector, decode_here, draw_squares
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
@@ -779,6 +779,7 @@ def run(folder: Path, group: str, names: list[str]) -> Iterator[dict[str, object
         yield "done", True
 
     import_heavy_modules()
+    decode_here()  # what is hostile is the index, not the images
     assert in_child(prepare, limit=False) == [["done", True]]
     for name in names:
         work = folder / "work"
