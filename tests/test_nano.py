@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 import retrieval_grounding as rg
+from retrieval_grounding.cli.app import app
 from retrieval_grounding.cli.demo import demo_photographs
 from retrieval_grounding.storage.shards import ShardReader
 
@@ -115,7 +117,8 @@ def test_the_command_line_from_photographs_to_a_page(tmp_path):
     assert built.returncode == 0, built.stderr
     report = json.loads(built.stdout)
     assert (report["added"], [file["reason"] for file in report["skipped"]]) == (3, ["truncated"])
-    again = json.loads(run("build", photos, "--index", index, "--json").stdout)
+    done = CliRunner().invoke(app, ["build", str(photos), "--index", str(index), "--json"])
+    again = json.loads(done.stdout)
     assert (again["added"], again["unchanged"]) == (0, 3)
     found = run("query", index, "a bus", "--top", 2, "--json", "--html", tmp_path / "page.html")
     assert found.returncode == 0, found.stderr
