@@ -45,6 +45,13 @@ def decoder():
     decoder.close()
 
 
+@pytest.fixture
+def children():
+    """Return a function that lists the processes that the test has started."""
+    earlier = psutil.Process().children()
+    return lambda: [child for child in psutil.Process().children() if child not in earlier]
+
+
 def doom(path: Path, fate: str) -> None:
     with path.open("ab") as file:
         file.write(fate.rjust(8).encode())
@@ -141,9 +148,9 @@ def test_order_is_kept_when_decoders_die(tmp_path, faults):
 
 
 @posix
-def test_a_decoder_that_is_killed_between_two_images_fails_none(decoder):
+def test_a_decoder_that_is_killed_between_two_images_fails_none(decoder, children):
     decoder.decode(png(3, 3))
-    [process] = psutil.Process().children()
+    [process] = children()
     process.kill()
     psutil.wait_procs([process], 10)
     assert decoder.decode(png(4, 4)).size == (4, 4)
@@ -155,7 +162,7 @@ def open_files() -> int:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts descriptors in /proc")
 @pytest.mark.parametrize("end", ["all", "some", "error"])
-def test_neither_processes_nor_files_are_left_open(tmp_path, faults, end):
+def test_neither_processes_nor_files_are_left_open(tmp_path, faults, end, children):
     paths = []
     for number in range(20):
         paths.append(str(draw_squares(tmp_path / f"{number:02}.png", {})))
@@ -165,7 +172,7 @@ def test_neither_processes_nor_files_are_left_open(tmp_path, faults, end):
     reading = read_ahead(paths[:10] if end == "all" else paths, (), 2)
     first = next(reading)
     assert isinstance(first.path, str)
-    assert 1 <= len(psutil.Process().children()) <= 2
+    assert 1 <= len(children()) <= 2
     if end == "all":
         assert len(list(reading)) == 9
     elif end == "some":
@@ -175,7 +182,7 @@ def test_neither_processes_nor_files_are_left_open(tmp_path, faults, end):
     else:
         with pytest.raises(ZeroDivisionError):
             reading.throw(ZeroDivisionError)
-    assert psutil.Process().children() == []
+    assert children() == []
     assert open_files() == before
 
 
@@ -338,19 +345,19 @@ def test_ctrl_c_ends_a_build_whose_decoder_is_stuck_or_stopped(photos, tmp_path,
 
 
 @posix
-def test_a_decoder_that_was_stopped_is_replaced(photos):
+def test_a_decoder_that_was_stopped_is_replaced(photos, children):
     """Its own clock stands still; that of the builder does not."""
     decoder = Decoder(timeout=0.5)
     data = (photos / "a.png").read_bytes()
     decoder.decode(data)
-    [process] = psutil.Process().children()
+    [process] = children()
     process.suspend()
     with pytest.raises(rg.ImageError) as stuck:
         decoder.decode(data)
     assert stuck.value.reason == "decoder-stuck"
     assert decoder.decode(data).size == (80, 60)
     decoder.close()
-    assert psutil.Process().children() == []
+    assert children() == []
 
 
 @posix
@@ -373,18 +380,18 @@ def test_waiting_for_memory_does_not_count_as_being_stuck(photos):
     decoder.close()
 
 
-def test_a_file_that_may_not_be_decoded_leaves_the_decoder_usable(photos, decoder):
+def test_a_file_that_may_not_be_decoded_leaves_the_decoder_usable(photos, decoder, children):
     def refuse(need: int, kept: int) -> None:
         raise rg.ImageError("too-large", "no")
 
     data = (photos / "a.png").read_bytes()
     decoder.decode(data)
-    [process] = psutil.Process().children()
+    [process] = children()
     for _ in range(3):
         with pytest.raises(rg.ImageError, match="too-large"):
             decoder.decode_with_notes(data, refuse)
         assert decoder.decode(data).size == (80, 60)
-    assert psutil.Process().children() == [process]
+    assert children() == [process]
 
 
 CLOSED = """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import replace
 
 import pytest
@@ -334,26 +334,31 @@ def test_requests_beyond_a_limit_name_it(index):
 
 
 def test_requests_that_are_too_many_are_refused_and_the_others_answered(index, monkeypatch):
-    go_on, inside = threading.Event(), threading.Event()
+    go_on = threading.Event()
     query = rg.Index.query
 
     def slow(self, *args, **options):
-        inside.set()
-        assert go_on.wait(30)
+        assert go_on.wait(60)
         return query(self, *args, **options)
 
     monkeypatch.setattr(rg.Index, "query", slow)
-    with serving(index, limits=Limits(requests=2)) as client, ThreadPoolExecutor(2) as pool:
-        waiting = [pool.submit(ask, client, color) for color in ("red", "green")]
-        assert inside.wait(30)
-        statuses = set()
-        while 429 not in statuses:
-            busy = client.get(f"{API}/query", params={"q": "blue"}, timeout=30)
-            statuses.add(busy.status_code)
-            go_on.set() if busy.status_code == 429 else None
+    with serving(index, limits=Limits(requests=2)) as client, ThreadPoolExecutor(3) as pool:
+        asked = {
+            pool.submit(client.get, f"{API}/query", params={"q": color}): color
+            for color in ("red", "green", "blue")
+        }
+        try:
+            # Two take the places and wait, so only the third can be answered.
+            done, others = wait(asked, return_when=FIRST_COMPLETED)
+        finally:
+            go_on.set()
+        [refused] = done
+        busy = refused.result()
+        assert busy.status_code == 429
         assert busy.headers["retry-after"] == "1"
         assert busy.json()["limit"] == 2
-        assert [one.result()["title"] for one in waiting] == ["red", "green"]
+        answers = {asked[one]: one.result().json()["answers"][0]["title"] for one in others}
+        assert answers == {color: color for color in answers}
 
 
 def test_an_error_that_nobody_expected_is_one_sentence(client, monkeypatch):
