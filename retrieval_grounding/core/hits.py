@@ -17,7 +17,7 @@ __all__ = ["EXPORTS", "MIN_PROBABILITY", "Hit", "Similar"]
 EXPORTS = (".csv", ".parquet", ".json")
 """Suffixes of the files that hits can be saved to; JSON is in the format of COCO."""
 
-MIN_PROBABILITY = 0.3
+MIN_PROBABILITY = 0.38
 """Images that show what a phrase describes with a lower probability are no answer to it."""
 
 
