@@ -210,6 +210,8 @@ class _Run:
         ]
         for matcher in wanted:
             # Images that have trained the encoder look easier than they are, to cosine above all.
+            # One that sees only similarities can start from the bundled matcher for all encoders.
+            similar_only = encoder_tuned and matcher.kind == "residual"
             apart = [_VAL] if encoder_tuned and _VAL in self._splits(matcher.set_name) else []
             facts = {
                 "built": built.stamp,
@@ -217,17 +219,19 @@ class _Run:
                 "epochs": options.epochs,
                 "seed": options.seed,
                 "held_out": apart,
+                "any_encoder": similar_only,
             }
             stages.append(
                 self._stages.run(
                     f"train-{matcher.name}",
                     facts,
-                    lambda matcher=matcher, apart=apart: variant.train(  # type: ignore[misc]
+                    lambda matcher=matcher, apart=apart, similar=similar_only: variant.train(  # type: ignore[misc]
                         matcher,
                         self._expressions(matcher.set_name),
                         options.epochs,
                         options.seed,
                         apart,
+                        similar,
                     ),
                 )
             )

@@ -123,10 +123,12 @@ class Variant:
         epochs: int,
         seed: int,
         held_out: Sequence[str] = (),
+        any_encoder: bool = False,
     ) -> dict[str, Any]:
         """Train one matcher from the state in which the index was built; return its figures.
 
-        The splits `held_out` decide what is kept; without any, a part of ``train`` does.
+        The splits `held_out` decide what is kept; without any, a part of ``train`` does. With
+        `any_encoder`, the network sees only how similar embeddings are.
         """
         with self._open() as index:
             known = {entry.name for entry in index.matchers()}
@@ -138,6 +140,7 @@ class Variant:
             fit = index.train(
                 expressions,
                 kind=wanted.kind,
+                any_encoder=any_encoder,
                 name=wanted.name,
                 splits=["train"],
                 held_out=held_out,
