@@ -136,17 +136,24 @@ def test_recall_counts_the_first_boxes_and_is_paired():
     assert tight10.after.value == pytest.approx((1 + 0.95) / 2)
 
 
-def test_tighter_boxes_are_better_even_if_nothing_more_is_found(scenes, tmp_path, monkeypatch):
+def test_tighter_boxes_are_better_unless_less_is_found(scenes, tmp_path, monkeypatch):
     def gains(before, after):
-        found = [Estimate(value, value, value) for value in (before, after, after - before)]
-        return lambda *_: [OracleGain(boxes, *found) for boxes in (10, 30, 50)]
+        found = [Estimate(value, value, value) for value in (before, *after)]
+        return lambda *_: [
+            OracleGain(boxes, found[0], new, found[0])
+            for boxes, new in zip((10, 30, 50), found[1:], strict=True)
+        ]
 
     monkeypatch.setattr(yolo_run, "train_network", lambda *a: (a[2], [1.0]))
-    monkeypatch.setattr(yolo_run, "compare_recall", gains(0.9, 0.895))
-    monkeypatch.setattr(yolo_run, "compare_overlap", gains(0.7, 0.8))
+    monkeypatch.setattr(yolo_run, "compare_recall", gains(0.9, (0.9, 0.9, 0.9)))
+    monkeypatch.setattr(yolo_run, "compare_overlap", gains(0.7, (0.8, 0.8, 0.8)))
     assert not tune(scenes, tmp_path / "a.pt").kept_original
-    monkeypatch.setattr(yolo_run, "compare_recall", gains(0.9, 0.88))
-    assert tune(scenes, tmp_path / "b.pt").reason == "recall@0.5 falls by more than 0.01"
+    # More with 10 boxes does not make up for less with 30.
+    monkeypatch.setattr(yolo_run, "compare_recall", gains(0.9, (0.95, 0.899, 0.9)))
+    assert tune(scenes, tmp_path / "b.pt").reason == "recall@0.5 of 30 boxes falls"
+    monkeypatch.setattr(yolo_run, "compare_recall", gains(0.9, (0.95, 0.95, 0.95)))
+    monkeypatch.setattr(yolo_run, "compare_overlap", gains(0.7, (0.7, 0.7, 0.7)))
+    assert tune(scenes, tmp_path / "c.pt").reason == "the IoU of the best boxes does not rise"
 
 
 # A run -------------------------------------------------------------------------------------------
@@ -234,6 +241,19 @@ def spoiled(network):
         for branch in network.model[-1].cv3:
             branch[-1].bias.fill_(-20)
     return network
+
+
+def test_a_destructive_rate_is_refused(scenes, tmp_path, monkeypatch):
+    monkeypatch.setattr(yolo_run, "compare_recall", compare_recall)
+    monkeypatch.setattr(yolo_run, "compare_overlap", compare_overlap)
+    destructive = YoloTuningOptions(
+        epochs=2, batch_images=2, image_size=224, lr=1.0, progress=False
+    )
+    report = tune(scenes, tmp_path / "a.pt", options=destructive)
+    assert report.kept_original
+    assert report.recall[0].before.value > 0.5  # there was something to lose
+    assert report.recall[0].after.value < report.recall[0].before.value
+    assert not (tmp_path / "a.pt").exists()
 
 
 def test_a_training_that_diverges_is_told(scenes, tmp_path, monkeypatch):

@@ -185,6 +185,30 @@ def test_weights_that_are_not_better_are_not_taken_over(small, tmp_path, monkeyp
     assert "| given box | 0.500 | 0.400 | -0.100 [-0.200, +0.000] | it is worse |" in text
 
 
+def test_images_that_tuned_the_encoder_do_not_choose_the_matcher(small, tmp_path, monkeypatch):
+    def finetune(*given, **options):
+        return {"weights": "nano", "report": {"gains": {}, "reason": ""}}
+
+    monkeypatch.setattr("retrieval_grounding.reproduction.reproduce.finetune", finetune)
+    located = locate(get_dataset("refcocog"), small)
+    models = Models("nano", DrawnDetector(small), None, "cpu")
+    chosen = ReproductionOptions(models, epochs=1, finetune=["clip"])
+    train, blind = rg.Index.train, {}
+
+    def spy(self, *given, **options):
+        blind[options["name"]] = options["any_encoder"]
+        return train(self, *given, **options)
+
+    monkeypatch.setattr(rg.Index, "train", spy)
+    report = reproduce(located, tmp_path / "run", chosen)
+    val = report["data"]["sets"]["umd"]["splits"]["val"]
+    fit = report["training"]["train-residual-umd"]
+    assert {row["images"] for row in fit["held_out"]} == {val["images"]}
+    assert {row["expressions"] for row in fit["held_out"]} == {val["expressions"]}
+    # Nor are the embeddings of these images shown to it.
+    assert (blind["concat-umd"], blind["residual-umd"]) == (False, True)
+
+
 def test_only_models_with_a_name_can_be_fine_tuned(small, tmp_path):
     located = locate(get_dataset("refcocog"), small)
     chosen = options(small, finetune=["yolo"])

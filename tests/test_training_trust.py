@@ -224,6 +224,15 @@ def test_training_images_of_the_start_stay_in_training():
     assert (len(split.validation), len(split.calibration), split.reused) == (4, 4, 8)
 
 
+def test_named_images_are_held_out_and_no_others():
+    examples, _ = examples_about(40)
+    seen, named = np.zeros(40, bool), np.arange(40) >= 30
+    split = split_examples(examples, np.arange(40), seen, 0, named)
+    assert images_of(split.training) == set(range(30))
+    assert images_of(split.held_out) == set(range(30, 40))
+    assert len(images_of(split.validation)) == len(images_of(split.calibration)) == 5
+
+
 def test_validation_draws_images_with_located_phrases():
     examples, _ = examples_about(40)
     boxes = examples.boxes.copy()
@@ -343,6 +352,23 @@ def test_fine_tuning_holds_out_what_the_first_matcher_has_not_seen(trained, refs
     assert fit.notes == []
     # The weights are the same, so there is no gain, and nothing is replaced for nothing.
     assert "it is not clearly better than the matcher in use" in fit.reason
+
+
+def test_a_split_that_is_held_out_decides_and_is_not_learned_from(index, refs, tmp_path):
+    records = [json.loads(line) for line in refs.read_text().splitlines()]
+    kept = {f"{number:02}.png" for number in range(6)}
+    for record in records:
+        record["split"] = "val" if record["image"] in kept else "train"
+    file = write_records(tmp_path / "split.jsonl", records)
+    hashes = {i.content_hash[:16] for i in index.images() if Path(i.path).name in kept}
+    # Pseudo-queries are about all images, but not about these.
+    fit = index.train([file, "pseudo"], splits=["train"], held_out=["val"], options=LEARN)
+    images = fit.matcher.images
+    assert images.validation | images.calibration == hashes
+    assert len(images.training) == 14 and not images.training & hashes
+    assert {c.expressions for c in fit.comparisons} == {12}
+    with pytest.raises(GroundingError, match="no expression of the split dev is about an image"):
+        index.train(file, held_out=["dev"], options=QUIET)
 
 
 def test_fine_tuning_without_new_images_says_so(trained, refs, tmp_path):

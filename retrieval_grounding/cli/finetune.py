@@ -239,8 +239,9 @@ def yolo(
     """Fine-tune a YOLO detector, so that it finds what people refer to.
 
     The training includes what the detector is already sure of, so that it is not forgotten. The
-    result is a checkpoint for --detector. If it finds no more of the held-out boxes, nothing is
-    written and the exit code is 1. An interrupted run resumes when the command is repeated.
+    result is a checkpoint for --detector. If it finds fewer of the held-out boxes, or fits them no
+    better, nothing is written and the exit code is 1. An interrupted run resumes when the command
+    is repeated.
 
     Example: retrieval-grounding finetune yolo photos --refs refs.jsonl --detector yolo11s.pt
     -o models/my-yolo.pt

@@ -58,6 +58,14 @@ def train(
         typer.Option(help="What to call the matcher; it is kept even if it is not used."),
     ] = None,
     split: Split = None,
+    held_out: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--held-out",
+            metavar="SPLIT",
+            help="Let this split decide what is kept (default: a fifth of the images); repeatable.",
+        ),
+    ] = None,
     first_sentence: FirstSentence = False,
     one_object: OneObject = False,
     from_scratch: Annotated[
@@ -101,6 +109,7 @@ def train(
         placed=placed,
         name=name,
         splits=split,
+        held_out=held_out or (),
         first_sentence_only=first_sentence,
         one_object_per_image=one_object,
         from_scratch=from_scratch,

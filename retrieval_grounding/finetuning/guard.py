@@ -57,6 +57,8 @@ def choose(
         Name of the figure to raise.
     guarded : sequence of str
         Names of the figures to protect; one that is NaN before protects nothing.
+    may_fall : float
+        How far each of them may fall.
 
     Examples
     --------
@@ -87,5 +89,6 @@ def choose(
         return Verdict(min(nearly), "", fallen)
     if not better:
         return Verdict(0.0, f"{goal} does not rise", fallen)
-    names = sorted({name for candidate in better for name in fallen[candidate]})
-    return Verdict(0.0, f"{' and '.join(names)} falls by more than {may_fall:g}", fallen)
+    names = dict.fromkeys(name for candidate in better for name in fallen[candidate])
+    by = f" by more than {may_fall:g}" if may_fall else ""
+    return Verdict(0.0, f"{' and '.join(names)} falls{by}", fallen)

@@ -58,6 +58,7 @@ class Learning(IndexBase):
         placed: bool = False,
         name: str | None = None,
         splits: Sequence[str] | None = None,
+        held_out: Sequence[str] = (),
         first_sentence_only: bool = False,
         one_object_per_image: bool = False,
         from_scratch: bool = False,
@@ -90,6 +91,9 @@ class Learning(IndexBase):
             matcher with a name of your own is kept even if it is not used.
         splits, first_sentence_only, one_object_per_image
             As for :func:`read_expressions`.
+        held_out : sequence of str
+            Splits of the files that decide what is kept, and are not learned from; without any, a
+            fifth of the images. Name one if the encoder was fine-tuned on the others.
         from_scratch : bool
             Start with an untrained network.
         options : TrainingOptions, optional
@@ -122,6 +126,7 @@ class Learning(IndexBase):
                 options=options,
                 device=self._resolved_device,
                 splits=splits,
+                held_out=held_out,
                 first_sentence_only=first_sentence_only,
                 one_object_per_image=one_object_per_image,
                 from_scratch=from_scratch,

@@ -78,8 +78,9 @@ def fit_matcher(
 ) -> Fit:
     """Train a matcher on cached features and calibrate it on images that it has not seen.
 
-    A tenth of the images decides when training stops, and a tenth calibrates; copies of an image
-    are never on both sides. On these two tenths it is decided what to combine with the network
+    A tenth of the images decides when training stops, and a tenth calibrates (if statements are
+    marked to be held out, half of their images each); copies of an image are never on both sides.
+    On these it is decided what to combine with the network
     (see :mod:`.choice`), and the result is compared with cosine, ``cosine+label`` and `rivals`. If
     people wrote some of the statements, only these count there. Regions stay on the device if half
     of its free memory holds them; otherwise each batch is read from the shards.
@@ -145,7 +146,9 @@ def fit_matcher(
         statements = add_contrasts(statements, options.seed)
     examples = make_examples(statements, keys, encoder)
     regions = open_regions(store, keys, device)
-    split = split_examples(examples, groups, _seen(start, keys, rows), options.seed)
+    apart = {statement.key for statement in statements if statement.held_out}
+    named = np.array([key in apart for key in keys], bool)
+    split = split_examples(examples, groups, _seen(start, keys, rows), options.seed, named)
     if start is None:
         dimension = 0 if any_encoder else encoder.dimension
         matcher = _new_matcher(kind, dimension, split.training, encoder, options.seed, device)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..core.errors import GroundingError
+from ..core.errors import ExpressionError, GroundingError
 from ..core.text import counted
 from ..core.types import PathLike
 from ..data.expressions import read_expressions
@@ -85,6 +85,8 @@ def gather_statements(
     sources: Sources,
     seed: int,
     placed: bool = False,
+    splits: Sequence[str] | None = None,
+    held_out: Sequence[str] = (),
     **reading: Any,
 ) -> Gathered:
     """Return the statements of all sources about images of an index.
@@ -104,6 +106,10 @@ def gather_statements(
     placed : bool
         Whether to say as well where the things are that the files describe; for files that
         describe nearly all that is to be seen.
+    splits : sequence of str, optional
+        Splits of the files to read; all by default.
+    held_out : sequence of str
+        Further splits to read, whose images are held out.
     **reading
         For :func:`retrieval_grounding.read_expressions`.
 
@@ -112,7 +118,7 @@ def gather_statements(
     GroundingError
         If there is no source, or a weight is out of range.
     ExpressionError
-        If a file cannot be read.
+        If a file cannot be read, or nothing in the splits `held_out` is about an image here.
     """
     weighted = _with_weights(sources)
     statements: list[Statement] = []
@@ -127,14 +133,21 @@ def gather_statements(
             found = feedback_statements(catalog, store, thumbs, weight)
             text = f"{counted(len(thumbs), 'thumb')}, of which {len(found)} say something to learn"
         else:
-            expressions = read_expressions(source, **reading)
-            found = resolved_statements(resolve_images(expressions, catalog.images()), weight)
+            wanted = [*splits, *held_out] if splits else None
+            expressions = read_expressions(source, splits=wanted, **reading)
+            resolved = resolve_images(expressions, catalog.images())
+            found = resolved_statements(resolved, weight, held_out)
             text = f"{expressions}, of which {len(found)} are about images of the index"
             if placed:
                 found += placed_statements(store, found, seed)
                 text += ", with their places"
         statements += found
         descriptions.append(text if weight == 1 else f"{text} (weight {weight:g})")
+    if held_out and not any(statement.held_out for statement in statements):
+        raise ExpressionError(
+            f"no expression of the split {' or '.join(held_out)} is about an image of the index; "
+            "name another split to hold out"
+        )
     return Gathered(statements, "; ".join(descriptions), set(weighted) == {PSEUDO})
 
 

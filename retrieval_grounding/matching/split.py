@@ -73,12 +73,14 @@ def split_examples(
     groups: npt.NDArray[np.int64],
     seen: npt.NDArray[np.bool_],
     seed: int,
+    named: npt.NDArray[np.bool_] | None = None,
 ) -> Split:
     """Hold out a tenth of the contents for validation and a tenth for calibration.
 
     They are drawn from images about which people wrote located phrases, if there are two; if not,
     from images with generated ones. Images that the matcher to start from was trained on stay in
-    training, as long as at least two others can be held out.
+    training, as long as at least two others can be held out. If some are `named`, all of these, and
+    no others, are held out: half for validation, the others for calibration.
 
     Parameters
     ----------
@@ -90,15 +92,20 @@ def split_examples(
         Whether the matcher to start from was trained on the image.
     seed : int
         Seed of the draw.
+    named : bool array of shape (images,), optional
+        Whether an image must be held out.
 
     Raises
     ------
     GroundingError
         If no example has a box.
     """
-    located = np.unique(groups[examples.image[examples.located & ~examples.generated]])
+    apart = groups[:0] if named is None else np.unique(groups[named])
+    of_example = groups[examples.image]
+    possible = np.isin(of_example, apart) if len(apart) else np.ones(len(of_example), bool)
+    located = np.unique(of_example[possible & examples.located & ~examples.generated])
     if len(located) < 2:
-        located = np.unique(groups[examples.image[examples.located]])
+        located = np.unique(of_example[possible & examples.located])
     if len(located) < 2:
         raise GroundingError(
             f"boxes are known for expressions about {len(located)} different images, and training "
@@ -107,16 +114,17 @@ def split_examples(
     seen_groups = np.unique(groups[seen])
     order = np.random.default_rng(seed).permutation(located)
     unseen = order[~np.isin(order, seen_groups)]
-    contents = len(np.unique(groups[examples.image]))
-    count = max(1, min(round(_HELD_OUT_SHARE * contents), len(located) // 2))
+    half = len(located) // 2
+    contents = len(np.unique(of_example))
+    count = half if len(apart) else max(1, min(round(_HELD_OUT_SHARE * contents), half))
     if len(unseen) >= 2:
         order, count = unseen, min(count, len(unseen) // 2)
-    validation, calibration = order[:count], order[count : 2 * count]
-    of_example = groups[examples.image]
-    held_out = np.isin(of_example, np.concatenate([validation, calibration]))
+    validation = order[:count]
+    calibration = order[count:] if len(apart) else order[count : 2 * count]
+    held_out = np.isin(of_example, np.concatenate([validation, calibration, apart]))
     return Split(
         training=examples.take(~held_out),
         validation=examples.take(np.isin(of_example, validation)),
         calibration=examples.take(np.isin(of_example, calibration)),
-        reused=int(np.isin(order[: 2 * count], seen_groups).sum()),
+        reused=int(np.isin(np.concatenate([validation, calibration]), seen_groups).sum()),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,6 +44,8 @@ class Statement:
         Whether a program made the phrase; people wrote it otherwise.
     contrast : str
         A phrase that is false of the target; empty if none is known. See :mod:`.contrasts`.
+    held_out : bool
+        Whether it is about an image that must be held out.
     """
 
     key: RowKey
@@ -52,15 +54,20 @@ class Statement:
     weight: float = 1.0
     generated: bool = False
     contrast: str = ""
+    held_out: bool = False
 
 
-def resolved_statements(resolved: Resolved, weight: float = 1.0) -> list[Statement]:
-    """Return the expressions of a file as statements of some weight."""
+def resolved_statements(
+    resolved: Resolved, weight: float = 1.0, held_out: Collection[str] = ()
+) -> list[Statement]:
+    """Return the expressions of a file as statements; those of the splits `held_out` are marked."""
     statements = []
     for expression, image in resolved.pairs:
         x1, y1, x2, y2 = expression.box
         box = (x1 / image.width, y1 / image.height, x2 / image.width, y2 / image.height)
-        statements.append(Statement((image.shard, image.row), expression.phrase, box, weight))
+        kept = expression.split in held_out
+        key = (image.shard, image.row)
+        statements.append(Statement(key, expression.phrase, box, weight, held_out=kept))
     return statements
 
 

@@ -38,6 +38,7 @@ def train_index(
     sources: Sources,
     *,
     splits: Sequence[str] | None,
+    held_out: Sequence[str],
     first_sentence_only: bool,
     one_object_per_image: bool,
     kind: Literal["residual", "concat"],
@@ -67,6 +68,7 @@ def train_index(
         options.seed,
         placed=placed,
         splits=splits,
+        held_out=held_out,
         first_sentence_only=first_sentence_only,
         one_object_per_image=one_object_per_image,
     )

@@ -20,7 +20,7 @@ from .variants import Models, Trained, Variant
 
 __all__ = ["ReproductionOptions", "reproduce"]
 
-_TRAIN = "train"
+_TRAIN, _VAL = "train", "val"
 _PUBLISHED = "published"
 
 
@@ -201,6 +201,7 @@ class _Run:
     def _train(self, variant: Variant, built: Stage) -> list[Stage]:
         """Train both matchers for every way of splitting; use the first residual."""
         options, stages = self._options, []
+        encoder_tuned = variant.models.clip != options.models.clip
         wanted = [
             Trained(kind, name)
             for name in self._located.sources
@@ -208,18 +209,29 @@ class _Run:
             for kind in ("concat", "residual")
         ]
         for matcher in wanted:
+            # Images that have trained the encoder look easier than they are, to cosine above all.
+            # One that sees only similarities can start from the bundled matcher for all encoders.
+            similar_only = encoder_tuned and matcher.kind == "residual"
+            apart = [_VAL] if encoder_tuned and _VAL in self._splits(matcher.set_name) else []
             facts = {
                 "built": built.stamp,
                 "matcher": matcher.name,
                 "epochs": options.epochs,
                 "seed": options.seed,
+                "held_out": apart,
+                "any_encoder": similar_only,
             }
             stages.append(
                 self._stages.run(
                     f"train-{matcher.name}",
                     facts,
-                    lambda matcher=matcher: variant.train(  # type: ignore[misc]
-                        matcher, self._expressions(matcher.set_name), options.epochs, options.seed
+                    lambda matcher=matcher, apart=apart, similar=similar_only: variant.train(  # type: ignore[misc]
+                        matcher,
+                        self._expressions(matcher.set_name),
+                        options.epochs,
+                        options.seed,
+                        apart,
+                        similar,
                     ),
                 )
             )

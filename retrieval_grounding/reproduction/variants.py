@@ -116,8 +116,20 @@ class Variant:
             "embedded": report.embedded,
         }
 
-    def train(self, wanted: Trained, expressions: Path, epochs: int, seed: int) -> dict[str, Any]:
-        """Train one matcher from the state in which the index was built; return its figures."""
+    def train(
+        self,
+        wanted: Trained,
+        expressions: Path,
+        epochs: int,
+        seed: int,
+        held_out: Sequence[str] = (),
+        any_encoder: bool = False,
+    ) -> dict[str, Any]:
+        """Train one matcher from the state in which the index was built; return its figures.
+
+        The splits `held_out` decide what is kept; without any, a part of ``train`` does. With
+        `any_encoder`, the network sees only how similar embeddings are.
+        """
         with self._open() as index:
             known = {entry.name for entry in index.matchers()}
             if wanted.name in known:  # by a run that ended before it could record that
@@ -128,8 +140,10 @@ class Variant:
             fit = index.train(
                 expressions,
                 kind=wanted.kind,
+                any_encoder=any_encoder,
                 name=wanted.name,
                 splits=["train"],
+                held_out=held_out,
                 first_sentence_only=plain,
                 one_object_per_image=plain,
                 options=TrainingOptions(epochs=epochs, seed=seed),
