@@ -29,8 +29,7 @@ def test_the_page_was_rendered_from_this_notebook(path):
     assert all(f"({path.stem}/{picture.name})" in page for picture in pictures.iterdir())
 
 
-@pytest.mark.slow
-@pytest.mark.notebook
+@pytest.mark.long
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_the_notebook_runs(path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))

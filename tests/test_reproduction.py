@@ -39,7 +39,7 @@ def options(folder: Path, **others) -> ReproductionOptions:
     return ReproductionOptions(models, **others)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_trained_matcher_improves_on_cosine_beyond_doubt(tmp_path):
     draw_refer(tmp_path, 120, per_image=10, seed=1)
     (tmp_path / "refcocog" / "refs(google).p").unlink()
@@ -134,7 +134,7 @@ for attempt in range(200):
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a process that it has forked")
 def test_a_run_that_is_killed_again_and_again_ends_with_the_same_figures(small, tmp_path):
     """Each attempt is killed before it renames six files more than the attempt before."""
@@ -339,7 +339,7 @@ def test_only_images_that_expressions_name_are_built(small, tmp_path, photos):
         rg.build(photos, tmp_path / "none", refs=refs, **models)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_both_models_are_fine_tuned_before_the_matchers_are_trained(tmp_path):
     draw_refer(tmp_path, 20, per_image=4, held_out=0.25)
     (tmp_path / "refcocog" / "refs(google).p").unlink()

@@ -60,7 +60,7 @@ def fit(drawn) -> Fit:
     return index.train(refs, splits=["train"], options=options)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_matcher_learns_drawn_scenes_without_their_pictures(drawn, fit):
     index, refs = drawn
     matchers = {"cosine": CosineMatcher(), "matcher": fit.matcher}
@@ -89,7 +89,7 @@ def test_the_matcher_learns_drawn_scenes_without_their_pictures(drawn, fit):
     assert again.query(phrase, top=every, min_probability=(first + 1) / 2) == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_matcher_tells_the_phrases_of_minimal_pairs_apart(drawn, fit):
     """Such as "the circle above a square" and "the square above a circle", in unseen scenes."""
     index, _ = drawn
