@@ -31,7 +31,7 @@ _CLOCK = itertools.count()
 @dataclass(slots=True)
 class _OpenShard:
     reader: ShardReader
-    used: int = 0
+    used: int
     """When it was used last; written without a lock, as nothing is lost if two uses swap."""
 
     def use(self) -> ShardReader:
@@ -53,9 +53,9 @@ class _ShardCache:
         with self._lock:
             shard = self._shards.get(key)
             if shard is None:
-                self._shrink(max_open_shards() - 1)
-                shard = _OpenShard(self._open(Path(key[0]), number, regions))
+                shard = _OpenShard(self._open(Path(key[0]), number, regions), next(_CLOCK))
                 self._shards[key] = shard
+                self._shrink(max_open_shards())
             self._owners.setdefault(key, set()).add(owner)
             return shard
 
