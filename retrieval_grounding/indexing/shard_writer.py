@@ -35,6 +35,9 @@ _THUMBNAILS = "thumbnails"
 
 Item = LoadedImage | SkippedFile
 
+_Encoded = tuple[Regions, npt.NDArray[np.floating]]
+"""Regions of an image and their embeddings."""
+
 _Result = tuple[Regions, npt.NDArray[np.floating], npt.NDArray[np.uint8]]
 """Regions of an image, their embeddings and their colors."""
 
@@ -46,6 +49,7 @@ class _Work:
     group: list[Item]
     new: list[LoadedImage]
     regions: list[Regions | None] = field(default_factory=list)
+    encoded: list[_Encoded | None] = field(default_factory=list)
     results: list[_Result | None] = field(default_factory=list)
 
 
@@ -103,7 +107,8 @@ class ShardWriter:
     ) -> Generator[list[Item], None, None]:
         """Embed the images whose content is new, and yield each group once that is done.
 
-        Detection, encoding and the caller's work overlap; at most five groups are in progress.
+        Detection, encoding, colors and the caller's work overlap; at most seven groups are in
+        progress.
         Close the iterator to stop early: groups that it has not yielded are not in the index.
 
         Parameters
@@ -119,8 +124,9 @@ class ShardWriter:
         with (
             contextlib.closing(overlapped(self._detect, chosen)) as detected,
             contextlib.closing(overlapped(self._encode, detected)) as encoded,
+            contextlib.closing(overlapped(_measure_colors, encoded)) as measured,
         ):
-            for work in encoded:
+            for work in measured:
                 self._finish(work, places, claimed)
                 yield work.group
 
@@ -128,7 +134,7 @@ class ShardWriter:
         """Embed the images of one group whose content is new; see :meth:`embed_ahead`."""
         claimed: set[str] = set()
         work = _Work(group, self._claim(group, places, claimed))
-        self._finish(self._encode(self._detect(work)), places, claimed)
+        self._finish(_measure_colors(self._encode(self._detect(work))), places, claimed)
 
     def _finish(self, work: _Work, places: dict[str, RowKey], claimed: set[str]) -> None:
         for item, result in zip(work.new, work.results, strict=True):
@@ -159,13 +165,9 @@ class ShardWriter:
         return work
 
     def _encode(self, work: _Work) -> _Work:
-        def encode(pairs: list[tuple[Image.Image, Regions]]) -> list[_Result]:
+        def encode(pairs: list[tuple[Image.Image, Regions]]) -> list[_Encoded]:
             images, regions = [image for image, _ in pairs], [found for _, found in pairs]
-            encoded = self._get_models().encode(images, regions)
-            return [
-                (found, embeddings, region_colors(image, found.boxes))
-                for image, (found, embeddings) in zip(images, encoded, strict=True)
-            ]
+            return self._get_models().encode(images, regions)
 
         pairs = [
             (_pixels(item), found)
@@ -173,7 +175,7 @@ class ShardWriter:
             if found is not None
         ]
         encoded = iter(self._encoding(encode, pairs))
-        work.results = [None if found is None else next(encoded) for found in work.regions]
+        work.encoded = [None if found is None else next(encoded) for found in work.regions]
         return work
 
     def _queue(
@@ -258,6 +260,15 @@ class ShardWriter:
             self._models = self._load_models()
             self.loading_seconds = time.perf_counter() - started
         return self._models
+
+
+def _measure_colors(work: _Work) -> _Work:
+    """Measure the colors of regions: in a stage of its own, since a GPU would wait for it."""
+    work.results = [
+        None if encoded is None else (*encoded, region_colors(_pixels(item), encoded[0].boxes))
+        for item, encoded in zip(work.new, work.encoded, strict=True)
+    ]
+    return work
 
 
 def _pixels(item: LoadedImage) -> Image.Image:

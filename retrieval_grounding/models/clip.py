@@ -19,6 +19,7 @@ from .device import resolve_device
 from .encoder import Fingerprint, FloatArray
 from .gpu_resize import resample, upload
 from .image_tower import ImageTower
+from .streams import own_stream
 from .text_tower import knows_a_word
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ __all__ = ["OpenClipEncoder", "load_encoder"]
 
 _Crop = tuple[Image.Image, tuple[float, float, float, float]]
 
-_CROPS_ON_GPU = 256
+_CROPS_ON_GPU = 512
 _CROPS_PER_THREAD = 4
 """The activations of so few stay in the cache; 64 at once are a quarter slower."""
 
@@ -153,17 +154,18 @@ class OpenClipEncoder:
         import torch
 
         size = self.input_size
+        batches = -(-sum(map(len, regions)) // _CROPS_ON_GPU)
         pending: list[torch.Tensor] = []
         parts: list[torch.Tensor] = []
-        with torch.inference_mode(), torch.autocast("cuda", torch.float16):
-            for number, (image, found) in enumerate(zip(images, regions, strict=True), start=1):
-                pixels = upload(image, self.device)
-                pending.append(resample(pixels, found.boxes, size, size, self._interpolation))
-                if sum(map(len, pending)) >= _CROPS_ON_GPU or number == len(images):
-                    for batch in torch.split(torch.cat(pending), _CROPS_ON_GPU):
-                        channels_last = batch.contiguous(memory_format=torch.channels_last)
-                        parts.append(self._tower(self._normalized(channels_last)).float())
-                    pending = []
+        with torch.inference_mode(), own_stream(self.device):
+            for group in _equal_groups(regions, batches):
+                for number in group:
+                    pixels = upload(images[number], self.device)
+                    boxes = regions[number].boxes
+                    pending.append(resample(pixels, boxes, size, size, self._interpolation))
+                batch = torch.cat(pending).contiguous(memory_format=torch.channels_last)
+                pending = []
+                parts.append(self._tower(self._normalized(batch)))
             result: FloatArray = torch.cat(parts).cpu().numpy()
         return result
 
@@ -228,6 +230,14 @@ class OpenClipEncoder:
 def load_encoder(spec: str = "nano", device: str = "auto") -> OpenClipEncoder:
     """Load an encoder; the last two are kept in memory. See :class:`OpenClipEncoder`."""
     return OpenClipEncoder(spec, device)
+
+
+def _equal_groups(regions: Sequence[Regions], groups: int) -> list[list[int]]:
+    """Divide images, by number, into consecutive groups that have about as many regions each."""
+    ends = np.cumsum([len(found) for found in regions])
+    middles = ends - [len(found) / 2 for found in regions]
+    group_of = np.minimum(middles * groups // ends[-1], groups - 1)
+    return [np.flatnonzero(group_of == group).tolist() for group in np.unique(group_of)]
 
 
 def _join(values: Sequence[float]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import weakref
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from PIL import Image
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["resample", "upload"]
+__all__ = ["resample", "resize", "upload"]
 
 
 _uploaded: dict[tuple[int, str], torch.Tensor] = {}
@@ -68,11 +69,42 @@ def resample(
 
     dtype = torch.float16 if pixels.is_cuda else torch.float32
     corners = torch.tensor(np.asarray(boxes, np.float32)).to(pixels.device, non_blocking=True)
-    channels, rows, columns = pixels.shape
+    _, rows, columns = pixels.shape
     across = _weights(corners[:, 0], corners[:, 2], columns, width, interpolation).to(dtype)
     down = _weights(corners[:, 1], corners[:, 3], rows, height, interpolation).to(dtype)
-    lines = pixels.to(dtype).reshape(channels * rows, columns)
-    narrow = (across.reshape(-1, columns) @ lines.T).view(len(boxes), width, channels, rows)
+    return _scaled(pixels, across, down)
+
+
+def resize(pixels: torch.Tensor, height: int, width: int, interpolation: str) -> torch.Tensor:
+    """Resize a whole image, (3, height, width); see :func:`resample`."""
+    _, rows, columns = pixels.shape
+    device = str(pixels.device)
+    across = _whole_weights(columns, width, interpolation, device)
+    down = _whole_weights(rows, height, interpolation, device)
+    return _scaled(pixels, across, down)[0]
+
+
+@functools.lru_cache(maxsize=64)
+def _whole_weights(length: int, size: int, interpolation: str, device: str) -> torch.Tensor:
+    """Return the weights that scale a whole image, (1, size, length); many have the same size."""
+    import torch
+
+    start, end = torch.tensor([[0.0], [length]], device=device)
+    weights = _weights(start, end, length, size, interpolation)
+    if weights.is_cuda:
+        weights = weights.half()
+        torch.cuda.current_stream(device).synchronize()  # others may use it on their streams
+    return weights
+
+
+def _scaled(pixels: torch.Tensor, across: torch.Tensor, down: torch.Tensor) -> torch.Tensor:
+    """Return an image scaled by n pairs of weights, float32 (n, 3, height, width)."""
+    import torch
+
+    channels, rows, columns = pixels.shape
+    count, width, _ = across.shape
+    lines = pixels.to(across.dtype).reshape(channels * rows, columns)
+    narrow = (across.reshape(-1, columns) @ lines.T).view(count, width, channels, rows)
     narrow = _rounded(narrow)  # as Pillow does between the axes
     scaled = torch.einsum("nyh,nxch->ncyx", down, narrow)
     return _rounded(scaled.float())

@@ -53,10 +53,11 @@ class ImageTower:
         self._network.get()
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Return unit-length embeddings (n, d) of normalized pixels (n, 3, size, size)."""
+        """Return unit-length float32 embeddings (n, d) of normalized pixels (n, 3, size, size)."""
         from torch.nn import functional
 
-        return functional.normalize((self._converted or self._network.get())(pixels), dim=-1)
+        embeddings = (self._converted or self._network.get())(pixels)
+        return functional.normalize(embeddings.float(), dim=-1)
 
     def convert_for(self, count: int) -> None:
         """Convert the tower to OpenVINO if that is installed and `count` crops are worth it."""
@@ -84,11 +85,17 @@ class ImageTower:
         import torch
 
         network = self._load()
-        if self._device == "cpu":
+        on_gpu = self._device.startswith("cuda")
+        if on_gpu or self._device == "cpu":
             from .fuse_bn import fuse_batch_norm
 
-            network = fuse_batch_norm(network, self._example())
-        return network.to(self._device).to(memory_format=torch.channels_last)
+            network = fuse_batch_norm(network.to("cpu"), self._example())
+        network = network.to(self._device).to(memory_format=torch.channels_last)
+        if on_gpu:
+            from .half_precision import in_half_precision
+
+            return in_half_precision(network, self._example().to(self._device))
+        return network
 
     def _example(self) -> torch.Tensor:
         import torch

@@ -23,8 +23,10 @@ from ._quiet import quiet_libraries
 from .cpu_pool import cpu_pool
 from .detector import _STRIDE, DetectorSettings
 from .device import resolve_device
-from .gpu_resize import resample, upload
+from .gpu_resize import resize, upload
 from .open_vocabulary import choose_classes, is_open_vocabulary
+from .streams import own_stream
+from .suppression import suppress
 from .yolo_checkpoint import find_detector, load_yolo
 
 if TYPE_CHECKING:
@@ -105,6 +107,11 @@ class UltralyticsDetector:
             return cpu_pool().map(self._detect_one, images)
         if not self._half:  # mps, xpu: one image at a time
             return [self._detect_one(image) for image in images]
+        with own_stream(self.device):
+            return self._detect_on_gpu(images)
+
+    def _detect_on_gpu(self, images: Sequence[Image.Image]) -> list[Regions]:
+        """Detect in batches of images of the same padded shape."""
         by_shape: dict[tuple[int, int], list[int]] = defaultdict(list)
         for position, image in enumerate(images):
             by_shape[_letterbox_shape(image, self.image_size)[2:]].append(position)
@@ -127,14 +134,12 @@ class UltralyticsDetector:
         from torch.nn.functional import pad
 
         width, height, full_height, full_width = _letterbox_shape(image, self.image_size)
-        whole = np.array([[0, 0, *image.size]])
-        pixels = resample(upload(image, self.device), whole, height, width, "bilinear")
-        return pad(pixels[0], (0, full_width - width, 0, full_height - height), value=_PADDING_GREY)
+        pixels = resize(upload(image, self.device), height, width, "bilinear")
+        return pad(pixels, (0, full_width - width, 0, full_height - height), value=_PADDING_GREY)
 
     def _predict(self, pixels: list[torch.Tensor]) -> list[np.ndarray]:
         """Return boxes, scores and classes (n, 6) of images of one padded shape, 0 to 255."""
         import torch
-        from ultralytics.utils.nms import non_max_suppression
 
         batch = torch.stack(pixels).contiguous(memory_format=torch.channels_last)
         network = self._own_network()
@@ -143,19 +148,29 @@ class UltralyticsDetector:
             outputs = network((batch.half() if self._half else batch.float()) / 255)
             while isinstance(outputs, (tuple, list)):  # beside it: raw outputs, and masks
                 outputs = outputs[0]
-            # With the usual time limit, the last images of a slow batch would lose boxes.
-            found = non_max_suppression(
-                outputs,
-                self.settings.confidence,
-                self.settings.iou,
-                classes=self._kept_classes,
-                agnostic=self._one_box_a_thing,
-                nc=len(self.class_names),  # after these, a segmentation model has masks
-                max_det=max(self.settings.max_boxes, 1),
-                max_time_img=float("inf"),
-                end2end=getattr(network, "end2end", False),
+            return self._choose(outputs, getattr(network, "end2end", False))
+
+    def _choose(self, outputs: torch.Tensor, end2end: bool) -> list[np.ndarray]:
+        """Return the boxes to keep of each image, (n, 6)."""
+        settings, most = self.settings, max(self.settings.max_boxes, 1)
+        if not end2end:
+            return list(
+                suppress(
+                    outputs,
+                    len(self.class_names),  # after these, a segmentation model has masks
+                    confidence=settings.confidence,
+                    iou=settings.iou,
+                    most=most,
+                    kept_classes=self._kept_classes,
+                    one_box_a_thing=self._one_box_a_thing,
+                )
             )
-            return [rows[:, :6].float().cpu().numpy() for rows in found]
+        from ultralytics.utils.nms import non_max_suppression
+
+        found = non_max_suppression(
+            outputs, settings.confidence, classes=self._kept_classes, max_det=most, end2end=True
+        )
+        return [rows[:, :6].cpu().numpy() for rows in found]
 
     def _own_network(self) -> Any:
         """Return this thread's copy, which shares the weights: the head caches its input's grid."""
