@@ -16,6 +16,8 @@ from retrieval_grounding.matching.graph_step import StepBuffer
 from retrieval_grounding.matching.networks import make_model
 from retrieval_grounding.matching.options import TrainingOptions
 from retrieval_grounding.matching.resident_step import ResidentSteps
+from retrieval_grounding.matching.rows import _Rows, take_rows
+from retrieval_grounding.matching.train_state import TrainingState, _follow
 from retrieval_grounding.matching.trainer import _Trainer
 from retrieval_grounding.matching.vocabulary import frequent_words
 
@@ -78,3 +80,27 @@ def test_padding_changes_neither_loss_nor_gradients(kind, jitter, contrasts):
             torch.testing.assert_close(
                 gradient, expected[name], rtol=1e-3, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}"
             )
+
+
+def test_the_gradient_of_rows_taken_several_times_is_their_sum():
+    values = torch.randn(5, 3, 2, requires_grad=True)
+    index = torch.tensor([4, 0, 4, 4, 2])
+    weights = torch.randn(5, 3, 2)
+    taken = _Rows.apply(values, index)
+    assert torch.equal(taken, values[index])
+    (gradient,) = torch.autograd.grad((taken * weights).sum(), values)
+    (expected,) = torch.autograd.grad((take_rows(values, index) * weights).sum(), values)
+    torch.testing.assert_close(gradient, expected)
+
+
+def test_averages_on_a_gpu_are_those_of_a_cpu():
+    torch.manual_seed(0)
+    model = make_model(MatcherConfig("residual", DIMENSION, 3, width=48))
+    first, second = (TrainingState(model, TrainingOptions(), "").averages for _ in range(2))
+    for _ in range(4):
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter)
+        first.update_parameters(model)
+        with torch.no_grad():
+            _follow(second, model)
+        torch.testing.assert_close(second.state_dict(), first.state_dict())

@@ -135,6 +135,9 @@ class GraphSteps:
         except RuntimeError as error:
             _log.info("training steps are not recorded as a CUDA graph: %s", error)
             self._fails = True
+            # The generator of dropout would stay in the state of a recording.
+            generator = torch.cuda.default_generators[self._device.index or 0]
+            generator.graphsafe_set_state(generator.clone_state())
             return
         self._graph = graph
 

@@ -6,7 +6,7 @@ cases. Taken for a negative, it would teach the network to doubt what is right.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from .batch import ImageBatch
 from .contrasts import words_said
 from .dataset import Examples
 from .language.parse import parse_phrase
+from .language.parts import PhraseParts
 from .language.words import singular
 from .phrase_batch import NOUN, PhraseBatch
 from .pseudo.meanings import classes_meant
@@ -39,9 +40,13 @@ class Mentions:
     ----------
     examples : Examples
         e examples; all that are known about their images.
+    read : callable, optional
+        Returns the parts of the phrase in a row of ``examples.phrases``.
     """
 
-    def __init__(self, examples: Examples) -> None:
+    def __init__(
+        self, examples: Examples, read: Callable[[int], PhraseParts] | None = None
+    ) -> None:
         count = len(examples.phrases)
         ids: dict[str, int] = {}
         self._noun = np.full(count, -1, np.int64)
@@ -50,7 +55,7 @@ class Mentions:
         said: dict[int, list[int]] = {}
         for row in np.unique(examples.phrase).tolist():
             text = examples.phrases.texts[row]
-            parts = parse_phrase(text)
+            parts = parse_phrase(text) if read is None else read(row)
             words = words_said(text)
             said[row] = [ids.setdefault(word, len(ids)) for word in sorted(words)]
             colors[row, list(parts.colors)] = True

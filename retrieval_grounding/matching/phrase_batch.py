@@ -12,6 +12,7 @@ import torch
 from ..core.colors import COLORS
 from ..core.phrases import Phrases
 from .language.parse import parse_phrase
+from .language.parts import PhraseParts
 from .vocabulary import PADDING, UNKNOWN
 
 __all__ = ["MAX_WORDS", "NOUN", "PARTS", "PhraseBatch", "PhraseTable", "make_phrase_batch"]
@@ -105,7 +106,7 @@ class PhraseTable:
         """Return the phrases of `rows`, (r,), on the CPU."""
         unread = rows[self._lengths[rows] < 0]
         for row in np.unique(unread).tolist():
-            self._read(row)
+            self.read(row)
         longest = max(1, self._lengths[rows].max(initial=1))
         embeddings = np.asarray(self.phrases.embeddings[rows], np.float32)[:, None]
         if self.phrases.parts is None:
@@ -122,13 +123,15 @@ class PhraseTable:
             colors=torch.from_numpy(self._colors[rows]),
         )
 
-    def _read(self, row: int) -> None:
+    def read(self, row: int) -> PhraseParts:
+        """Read a phrase, and return its parts."""
         parsed = parse_phrase(self.phrases.texts[row])
         spoken = parsed.spoken[:MAX_WORDS]
         self._lengths[row] = len(spoken)
         for place, (word, role) in enumerate(spoken):
             self._numbers[:, row, place] = self._word_ids.get(word, UNKNOWN), int(role)
         self._colors[row, list(parsed.colors)] = 1
+        return parsed
 
 
 def make_phrase_batch(phrases: Phrases, word_ids: Mapping[str, int]) -> PhraseBatch:

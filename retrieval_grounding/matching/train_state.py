@@ -83,19 +83,10 @@ class TrainingState:
     @torch.no_grad()
     def average(self) -> None:
         """Let the averages follow the weights, on a GPU without waiting for it."""
-        steps = self.averages.n_averaged
-        if steps.device.type != "cuda":
+        if self.averages.n_averaged.device.type == "cuda":
+            _follow(self.averages, self.model)
+        else:
             self.averages.update_parameters(self.model)
-            return
-        averaged, current = (
-            [*model.parameters(), *model.buffers()] for model in (self.averaged, self.model)
-        )
-        change = 1 - ((1 + steps) / (10 + steps)).clamp(max=_AVERAGE_DECAY)
-        change = torch.where(steps == 0, 1.0, change)
-        differences = torch._foreach_sub(current, averaged)
-        torch._foreach_mul_(differences, change)
-        torch._foreach_add_(averaged, differences)
-        steps += 1
 
     def add(self, epoch: Epoch) -> None:
         """Record an epoch that has just ended, and its weights if it is the best so far."""
@@ -188,6 +179,17 @@ def _average(
     """Return a running average, over few steps at first."""
     decay = min(_AVERAGE_DECAY, (1 + int(steps)) / (10 + int(steps)))
     return averaged + (1 - decay) * (current - averaged)
+
+
+def _follow(averages: AveragedModel, model: nn.Module) -> None:
+    """Do what `averages` does with `_average`, in few operations and without waiting for a GPU."""
+    steps: torch.Tensor = averages.n_averaged
+    averaged, current = ([*m.parameters(), *m.buffers()] for m in (averages.module, model))
+    change = 1 - ((1 + steps) / (10 + steps)).clamp(max=_AVERAGE_DECAY)
+    differences = torch._foreach_sub(current, averaged)
+    torch._foreach_mul_(differences, torch.where(steps == 0, 1.0, change))
+    torch._foreach_add_(averaged, differences)
+    steps += 1
 
 
 def _fit_a_file(model: nn.Module) -> bool:

@@ -166,11 +166,11 @@ class _Trainer:
         options: TrainingOptions,
         device: torch.device,
     ) -> None:
-        self.mentions = Mentions(training)
-        self.meanings = LabelMeanings(self.mentions.words)
-        self.meant = torch.zeros(0, 0)
         self.word_ids = number_words(vocabulary)
         self.table = PhraseTable(training.phrases, self.word_ids)
+        self.mentions = Mentions(training, self.table.read)
+        self.meanings = LabelMeanings(self.mentions.words)
+        self.meant = torch.zeros(0, 0)
         self.regions = regions
         self.options = options
         self.device = device
