@@ -8,8 +8,18 @@ import numpy as np
 import pytest
 import torch
 from matching_data import left_and_right, random_table
+from torch.nn import functional
 
-from retrieval_grounding.matching.augment import confuse_labels, drop_regions, jitter_embeddings
+from retrieval_grounding.matching.augment import (
+    Confusion,
+    Jitter,
+    confuse_labels,
+    draw_confusion,
+    draw_dropped_regions,
+    draw_jitter,
+    drop_regions,
+    jitter_embeddings,
+)
 from retrieval_grounding.matching.batch import RegionTensors
 from retrieval_grounding.matching.boxes import box_iou
 from retrieval_grounding.matching.losses import (
@@ -102,7 +112,9 @@ def test_dropped_regions_are_no_positives_and_no_whole_images():
     images = RegionTensors(table, "cpu").batch(torch.arange(30))
     image_index = torch.from_numpy(examples.image)
     iou = box_iou(torch.from_numpy(examples.boxes), images.boxes[image_index])
-    kept = drop_regions(images, iou, image_index, np.random.default_rng(0)).present
+    own = functional.one_hot(image_index, 30).float()
+    dropped = draw_dropped_regions((30, 21), np.random.default_rng(0))
+    kept = drop_regions(images, iou, own, torch.from_numpy(dropped)).present
     assert kept[:, 0].all()
     assert kept[image_index][iou >= POSITIVE_IOU].all()
     assert 0.05 < 1 - kept.float().mean().item() < 0.12
@@ -110,7 +122,8 @@ def test_dropped_regions_are_no_positives_and_no_whole_images():
 
 def test_jittered_embeddings_stay_unit_length_and_padding_stays_zero():
     images = RegionTensors(random_table([5, 2, 8], 0), "cpu").batch(torch.arange(3))
-    jittered = jitter_embeddings(images, 0.35, np.random.default_rng(0))
+    drawn = draw_jitter((3, 9), 18, 0.35, np.random.default_rng(0))
+    jittered = jitter_embeddings(images, Jitter(*map(torch.from_numpy, drawn)))
     norms = jittered.embeddings.norm(dim=-1)
     torch.testing.assert_close(norms[images.present], torch.ones(18))
     assert not norms[~images.present].any()
@@ -121,7 +134,8 @@ def test_jittered_embeddings_stay_unit_length_and_padding_stays_zero():
 def test_confused_labels_are_those_of_other_things():
     table = random_table([20] * 60, 0)
     images = RegionTensors(table, "cpu").batch(torch.arange(60))
-    confused = confuse_labels(images, np.random.default_rng(0)).labels
+    drawn = draw_confusion((60, 21), 60 * 20, np.random.default_rng(0))
+    confused = confuse_labels(images, Confusion(*map(torch.from_numpy, drawn))).labels
     changed = confused != images.labels
     assert not changed[:, 0].any() and (confused[:, 1:] < 2).all()  # neither is a whole image
     assert 0.1 < changed.any(1).float().mean() < 0.5

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from matching_data import TableStore
+from torch.nn import functional
 
 from retrieval_grounding.core.colors import COLORS
 from retrieval_grounding.core.region_table import RegionTable
@@ -17,7 +18,7 @@ from retrieval_grounding.matching.contrasts import add_contrasts
 from retrieval_grounding.matching.negatives import (
     LabelMeanings,
     Mentions,
-    draw_negatives,
+    choose_negatives,
     may_show,
 )
 from retrieval_grounding.matching.phrase_batch import make_phrase_batch
@@ -79,14 +80,18 @@ def shown(images, said, boxes=True):
     examples = make_examples(statements, keys, WordEncoder())
     mentions = Mentions(examples)
     phrases = make_phrase_batch(examples.phrases[examples.phrase], number_words([]))
+    table = RegionTensors(make_table(images), "cpu").batch(torch.arange(len(images)))
+    nouns = mentions.nouns(examples.phrase)
+    numbers = np.arange(len(images))
     found = may_show(
-        mentions,
-        LabelMeanings(mentions.words),
-        examples,
+        torch.from_numpy(mentions.said(numbers, nouns)),
+        torch.from_numpy(mentions.colors(numbers)),
+        torch.from_numpy(LabelMeanings(mentions.words).table(NAMES)[nouns]),
         phrases,
-        np.arange(len(images)),
-        RegionTensors(make_table(images), "cpu").batch(torch.arange(len(images))),
-        torch.from_numpy(examples.image),
+        table,
+        functional.one_hot(torch.from_numpy(examples.image), len(images)).float(),
+        torch.from_numpy(mentions.sentences(examples.phrase) & ~examples.located),
+        mentions.baseline,
     )
     return {
         statement.phrase: set(np.flatnonzero(row).tolist())
@@ -148,14 +153,15 @@ def test_other_images_are_drawn_once_each_and_never_an_excluded_one():
     excluded[:, 0] = True
     excluded[1, 1:] = True
     excluded[2, 3:] = True
-    images, drawn = draw_negatives(excluded, 5, np.random.default_rng(0))
+    priority = torch.from_numpy(np.random.default_rng(0).random((40, 9), np.float32))
+    images, drawn = choose_negatives(excluded, 5, priority)
     assert images.shape == drawn.shape == (40, 5)
     assert not drawn[1].any()
     assert set(images[2][drawn[2]].tolist()) == {1, 2}
     for row, chosen in zip(images[3:], drawn[3:], strict=True):
         assert chosen.all() and len(set(row.tolist())) == 5 and 0 not in row.tolist()
     assert len({tuple(row.tolist()) for row in images[3:]}) > 20
-    again, _ = draw_negatives(excluded, 5, np.random.default_rng(0))
+    again, _ = choose_negatives(excluded, 5, priority)
     assert torch.equal(images, again)
 
 

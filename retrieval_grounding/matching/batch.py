@@ -84,6 +84,13 @@ class RegionTensors:
         The regions of m images.
     device : str or torch.device
         Where the tensors are kept.
+
+    Attributes
+    ----------
+    counts, single : int64 arrays of shape (m,)
+        How many regions each image has, and how many of them are single things, on the host.
+    label_names : sequence of k str
+        The class names.
     """
 
     def __init__(self, regions: RegionTable, device: str | torch.device) -> None:
@@ -98,6 +105,11 @@ class RegionTensors:
         whole_images = regions.boxes[regions.offsets[:-1]]
         sides = (whole_images[:, 2:] - whole_images[:, :2]).astype(np.float32)
         counts = np.diff(regions.offsets)
+        members = _member_codes(regions.label_names)
+        single = members[regions.labels] == regions.labels
+        single[regions.offsets[:-1]] = False
+        self.counts = counts
+        self.single = np.add.reduceat(single.astype(np.int64), regions.offsets[:-1])
         scale = np.repeat(np.tile(sides, 2), counts, axis=0)
         self._embeddings = with_padding_row(regions.embeddings)
         self._boxes = with_padding_row(regions.boxes / scale)
@@ -107,17 +119,22 @@ class RegionTensors:
         self._aspects = tensor(sides[:, 0] / sides[:, 1])
         self._offsets = tensor(regions.offsets.astype(np.int64))
         self._label_embeddings = tensor(regions.label_embeddings)
-        self._label_names = regions.label_names
-        self._label_members = tensor(_member_codes(regions.label_names))
+        self.label_names = regions.label_names
+        self._label_members = tensor(members)
 
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self._aspects)
 
-    def batch(self, images: torch.Tensor) -> ImageBatch:
-        """Return the regions of `images`, int64 (b,), padded to the longest of them."""
+    def batch(self, images: torch.Tensor, longest: int | None = None) -> ImageBatch:
+        """Return the regions of `images`, int64 (b,), padded to `longest`.
+
+        Without it, they are padded to the longest of them, which waits for a GPU.
+        """
         starts, ends = self._offsets[images], self._offsets[images + 1]
-        positions = torch.arange(int((ends - starts).max()), device=starts.device)
+        if longest is None:
+            longest = int((ends - starts).max())
+        positions = torch.arange(longest, device=starts.device)
         rows = starts[:, None] + positions
         present = rows < ends[:, None]
         padding_row = len(self._boxes) - 1
@@ -136,7 +153,7 @@ class RegionTensors:
             present=present,
             label_embeddings=self._label_embeddings,
             label_members=self._label_members,
-            label_names=self._label_names,
+            label_names=self.label_names,
         )
 
 

@@ -9,6 +9,7 @@ from .batch import ImageBatch
 from .config import MatcherConfig
 from .model import MatcherModel
 from .phrase_batch import PhraseBatch
+from .rows import take_rows
 
 __all__ = ["ConcatModel"]
 
@@ -48,6 +49,6 @@ class ConcatModel(MatcherModel):
         image_index: torch.Tensor | slice,
     ) -> torch.Tensor:
         """Return logits, (pairs, n); see :class:`MatcherModel`."""
-        projected = self.phrase(phrases.embeddings)[phrase_index][:, None]
-        logits: torch.Tensor = self.rest(encoded[image_index] + projected).squeeze(-1)
+        projected = take_rows(self.phrase(phrases.embeddings), phrase_index)[:, None]
+        logits: torch.Tensor = self.rest(take_rows(encoded, image_index) + projected).squeeze(-1)
         return logits.masked_fill(~images.present[image_index], -torch.inf)

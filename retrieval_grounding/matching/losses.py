@@ -11,6 +11,7 @@ __all__ = [
     "bce_loss",
     "contrast_loss",
     "listwise_loss",
+    "padded_training_loss",
     "training_loss",
 ]
 
@@ -154,9 +155,7 @@ def training_loss(
     iou = iou.masked_fill(~own_present, 0)
     others = logits.new_full(foreign.shape, -torch.inf)
     others = others.masked_scatter(foreign, other_logits.logsumexp(1))
-    reached = located & (iou.amax(1) > POSITIVE_IOU)
-    loss = _mean(listwise_loss(own, iou), reached)
-    loss = loss + _mean(across_images_loss(own, others, iou, located), reached | ~located)
+    loss = _ranking_loss(own, others, iou, located, torch.ones_like(located))
     if false:
         losses = contrast_loss(own[contrasted], false_logits, iou[contrasted], located[contrasted])
         loss = loss + _CONTRAST_WEIGHT * losses.mean()
@@ -164,6 +163,57 @@ def training_loss(
     if len(other_logits):
         binary = binary + bce_loss(other_logits, present[examples + false :]).mean()
     return loss + _BCE_WEIGHT * binary
+
+
+def padded_training_loss(
+    logits: torch.Tensor,
+    iou: torch.Tensor,
+    located: torch.Tensor,
+    present: torch.Tensor,
+    contrasted: torch.Tensor,
+    foreign: torch.Tensor,
+    real: torch.Tensor,
+    contradicts: torch.Tensor,
+) -> torch.Tensor:
+    """Return the loss of :func:`training_loss`, from tensors whose shapes are always the same.
+
+    Here all e · k other images have a pair each, also where `foreign` is False.
+
+    Parameters
+    ----------
+    logits, iou, located, present, contrasted, foreign
+        As for :func:`training_loss`.
+    real : bool tensor of shape (e,)
+        False for examples that are padding.
+    contradicts : bool tensor of shape (c,)
+        False for false phrases that are padding.
+    """
+    parts = [len(iou), len(contrasted), foreign.numel()]
+    own, false_logits, other_logits = torch.split(logits, parts)
+    own_present, _, other_present = torch.split(present, parts)
+    iou = iou.masked_fill(~own_present, 0)
+    others = other_logits.logsumexp(1).view_as(foreign).masked_fill(~foreign, -torch.inf)
+    loss = _ranking_loss(own, others, iou, located, real)
+    own_of_false, iou_of_false = own.index_select(0, contrasted), iou.index_select(0, contrasted)
+    losses = contrast_loss(own_of_false, false_logits, iou_of_false, located[contrasted])
+    loss = loss + _CONTRAST_WEIGHT * _mean(losses, contradicts)
+    binary = _mean(bce_loss(own, own_present, iou), located & real)
+    binary = binary + _mean(bce_loss(other_logits, other_present), foreign.flatten())
+    return loss + _BCE_WEIGHT * binary
+
+
+def _ranking_loss(
+    own: torch.Tensor,
+    others: torch.Tensor,
+    iou: torch.Tensor,
+    located: torch.Tensor,
+    real: torch.Tensor,
+) -> torch.Tensor:
+    """Return the two losses that tell regions and images apart, averaged over `real` examples."""
+    reached = located & (iou.amax(1) > POSITIVE_IOU)
+    loss = _mean(listwise_loss(own, iou), reached & real)
+    across = across_images_loss(own, others, iou, located)
+    return loss + _mean(across, (reached | ~located) & real)
 
 
 def _positive_shares(iou: torch.Tensor) -> torch.Tensor:

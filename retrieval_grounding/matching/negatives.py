@@ -1,4 +1,4 @@
-"""Which images of a batch certainly do not show what a phrase describes, and a draw of them.
+"""Which images of a batch certainly do not show what a phrase describes, and a choice of them.
 
 On photographs of daily life, a random other image shows what a phrase means in a third of all
 cases. Taken for a negative, it would teach the network to doubt what is right.
@@ -6,7 +6,7 @@ cases. Taken for a negative, it would teach the network to doubt what is right.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +18,12 @@ from .batch import ImageBatch
 from .contrasts import words_said
 from .dataset import Examples
 from .language.parse import parse_phrase
+from .language.parts import PhraseParts
 from .language.words import singular
 from .phrase_batch import NOUN, PhraseBatch
 from .pseudo.meanings import classes_meant
 
-__all__ = ["Mentions", "draw_negatives", "may_show"]
+__all__ = ["LabelMeanings", "Mentions", "choose_negatives", "may_show"]
 
 
 _SAME_MEANING = 0.55  # of the way from two unrelated nouns to twice the same
@@ -39,9 +40,13 @@ class Mentions:
     ----------
     examples : Examples
         e examples; all that are known about their images.
+    read : callable, optional
+        Returns the parts of the phrase in a row of ``examples.phrases``.
     """
 
-    def __init__(self, examples: Examples) -> None:
+    def __init__(
+        self, examples: Examples, read: Callable[[int], PhraseParts] | None = None
+    ) -> None:
         count = len(examples.phrases)
         ids: dict[str, int] = {}
         self._noun = np.full(count, -1, np.int64)
@@ -50,7 +55,7 @@ class Mentions:
         said: dict[int, list[int]] = {}
         for row in np.unique(examples.phrase).tolist():
             text = examples.phrases.texts[row]
-            parts = parse_phrase(text)
+            parts = parse_phrase(text) if read is None else read(row)
             words = words_said(text)
             said[row] = [ids.setdefault(word, len(ids)) for word in sorted(words)]
             colors[row, list(parts.colors)] = True
@@ -78,12 +83,18 @@ class Mentions:
         """Return whether each phrase has the length of a sentence."""
         return self._sentence[phrases]
 
-    def said(self, images: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """Return which words are said about images, (m, words)."""
-        table = np.zeros((len(images), len(self.words)), bool)
-        for row, image in enumerate(images.tolist()):
-            table[row, self._said[self._starts[image] : self._starts[image + 1]]] = True
-        return table
+    def said(
+        self, images: npt.NDArray[np.int64], words: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.bool_]:
+        """Return whether words, (e,), are said about images, (m,): bool (e, m); -1 never is."""
+        starts = self._starts[images]
+        counts = self._starts[images + 1] - starts
+        rows = np.repeat(np.arange(len(images)), counts)
+        places = np.arange(len(rows)) + np.repeat(starts - np.cumsum(counts) + counts, counts)
+        table = np.zeros((len(self.words) + 1, len(images)), bool)
+        table[self._said[places], rows] = True
+        said: npt.NDArray[np.bool_] = table[words]
+        return said
 
     def colors(self, images: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Return which colors are said to be in images, (m, 11)."""
@@ -130,13 +141,14 @@ class LabelMeanings:
 
 @torch.no_grad()
 def may_show(
-    mentions: Mentions,
-    meanings: LabelMeanings,
-    examples: Examples,
+    said: torch.Tensor,
+    said_colors: torch.Tensor,
+    fits: torch.Tensor,
     phrases: PhraseBatch,
-    image_numbers: npt.NDArray[np.int64],
     images: ImageBatch,
-    image_index: torch.Tensor,
+    own: torch.Tensor,
+    whole: torch.Tensor,
+    baseline: float,
 ) -> torch.Tensor:
     """Return whether an image may show what a phrase describes, bool (e, m).
 
@@ -146,74 +158,63 @@ def may_show(
 
     Parameters
     ----------
-    mentions : Mentions
-        What all examples say about all images.
-    meanings : LabelMeanings
-        Of ``mentions.words``.
-    examples : Examples
-        The e examples of the batch.
+    said : bool tensor of shape (e, m)
+        Whether the phrases' nouns are said about the images; see :meth:`Mentions.said`.
+    said_colors : bool tensor of shape (m, 11)
+        Colors that are said to be in the images.
+    fits : bool tensor of shape (e, k)
+        Whether the nouns may mean the labels; see :class:`LabelMeanings`.
     phrases : PhraseBatch
-        Their phrases.
-    image_numbers : int64 array of shape (m,)
-        The images of the batch, as the examples number them.
+        e phrases.
     images : ImageBatch
-        Their regions.
-    image_index : int64 tensor of shape (e,)
-        The example's own image among these.
+        m images.
+    own : float tensor of shape (e, m)
+        1 for the image that a phrase is about.
+    whole : bool tensor of shape (e,)
+        Whether a phrase is a sentence without a box.
+    baseline : float
+        See :class:`Mentions`.
     """
-    device = images.present.device
-    count = len(image_numbers)
-
-    def tensor(array: npt.NDArray[np.bool_]) -> torch.Tensor:
-        return torch.from_numpy(array).to(device)
-
-    noun = mentions.nouns(examples.phrase)
-    said = tensor((mentions.said(image_numbers)[:, noun] & (noun >= 0)).T.copy())
     nouns = phrases.parts[:, NOUN]
-    alike = _same_meaning(nouns @ nouns.T, mentions.baseline)
-    own = torch.nn.functional.one_hot(image_index, count).to(nouns.dtype)
-    said |= alike.to(nouns.dtype) @ own > 0
+    alike = _same_meaning(nouns @ nouns.T, baseline)
+    said = said | (alike.to(own.dtype) @ own > 0)
 
-    fits = tensor(meanings.table(images.label_names)[noun])
-    fits = fits | _same_meaning(nouns @ images.label_embeddings.T, mentions.baseline)
+    fits = fits | _same_meaning(nouns @ images.label_embeddings.T, baseline)
     detected = images.present & (images.scores >= MIN_MEMBER_SCORE)
-    meant = fits[:, images.classes] & detected
+    classes = images.classes
+    meant = fits.index_select(1, classes.flatten()).view(-1, *classes.shape) & detected
     shown = meant.any(-1)
 
     named = phrases.colors.any(1)
     colored = torch.einsum("ec,mnc->emn", phrases.colors, images.colors) >= _COLOR_SHARE
-    said_colors = tensor(mentions.colors(image_numbers)).to(phrases.colors.dtype)
-    has_color = (meant & colored).any(-1) | (phrases.colors @ said_colors.T > 0)
+    has_said_color = phrases.colors @ said_colors.to(phrases.colors.dtype).T > 0
+    has_color = (meant & colored).any(-1) | has_said_color
     possible = (said | shown) & ~(named[:, None] & shown & ~has_color)
-
-    whole = tensor(mentions.sentences(examples.phrase) & ~examples.located)
     return (possible & ~whole[:, None]) | (own > 0)
 
 
-def draw_negatives(
-    excluded: torch.Tensor, count: int, random: np.random.Generator
+def choose_negatives(
+    excluded: torch.Tensor, count: int, priority: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draw up to `count` images for each of e examples.
+    """Choose up to `count` images for each of e examples.
 
     Parameters
     ----------
     excluded : bool tensor of shape (e, m)
-        Images that are not drawn.
+        Images that are not chosen.
     count : int
-        How many to draw, if there are that many.
-    random : numpy.random.Generator
-        Draws the images.
+        How many to choose, if there are that many.
+    priority : float tensor of shape (e, m)
+        Random numbers from 0 to 1: the images with the highest are chosen.
 
     Returns
     -------
     images : int64 tensor of shape (e, k)
         Numbers of images, all different in a row; k is at most `count`.
-    drawn : bool tensor of shape (e, k)
+    chosen : bool tensor of shape (e, k)
         False where no image was left.
     """
-    priority = torch.from_numpy(random.random(tuple(excluded.shape), np.float32))
-    priority = priority.to(excluded.device).masked_fill(excluded, -1)
-    best = priority.topk(min(count, excluded.shape[1]), dim=1)
+    best = priority.masked_fill(excluded, -1).topk(min(count, excluded.shape[1]), dim=1)
     return best.indices, best.values >= 0
 
 

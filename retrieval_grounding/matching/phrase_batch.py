@@ -6,14 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from ..core.colors import COLORS
 from ..core.phrases import Phrases
 from .language.parse import parse_phrase
+from .language.parts import PhraseParts
 from .vocabulary import PADDING, UNKNOWN
 
-__all__ = ["MAX_WORDS", "NOUN", "PARTS", "PhraseBatch", "make_phrase_batch"]
+__all__ = ["MAX_WORDS", "NOUN", "PARTS", "PhraseBatch", "PhraseTable", "make_phrase_batch"]
 
 
 PARTS = 4
@@ -63,46 +65,75 @@ class PhraseBatch:
         """Return the first `count` phrases."""
         return replace(self, **{name: value[:count] for name, value in vars(self).items()})
 
+    def take(self, rows: torch.Tensor) -> PhraseBatch:
+        """Return the phrases of `rows`, int64 (r,)."""
+        columns = {name: value.index_select(0, rows) for name, value in vars(self).items()}
+        return replace(self, **columns)
+
     def without_words(self, dropped: torch.Tensor) -> PhraseBatch:
         """Return the batch with all words of the `dropped` phrases, (p,) bool, unknown."""
         known = self.words.masked_fill(dropped[:, None] & (self.words != PADDING), UNKNOWN)
         return replace(self, words=known)
 
 
-def make_phrase_batch(phrases: Phrases, word_ids: Mapping[str, int]) -> PhraseBatch:
-    """Return phrases as tensors on the CPU.
-
-    Without embeddings of its parts, a phrase stands for its target and its noun as well.
+class PhraseTable:
+    """Phrases from which batches are cut; each is read once, when a batch first needs it.
 
     Parameters
     ----------
     phrases : Phrases
-        p phrases.
+        p phrases. Without embeddings of its parts, a phrase stands for its target and its noun as
+        well.
     word_ids : mapping of str to int
         From :func:`.vocabulary.number_words`.
     """
-    count = len(phrases)
-    parsed = [parse_phrase(text) for text in phrases.texts]
-    embeddings = np.asarray(phrases.embeddings, np.float32)[:, None]
-    parts = phrases.parts
-    if parts is None:
-        parts = np.concatenate([embeddings, embeddings, np.zeros_like(embeddings)], axis=1)
-    parts = np.concatenate([embeddings, np.asarray(parts, np.float32)], axis=1)
-    spoken = [
-        [(word_ids.get(word, UNKNOWN), int(role)) for word, role in part.spoken][:MAX_WORDS]
-        for part in parsed
-    ]
-    longest = max([1, *map(len, spoken)])
-    numbers = np.zeros((2, count, longest), np.int64)
-    colors = np.zeros((count, len(COLORS)), np.float32)
-    for row, (pairs, part) in enumerate(zip(spoken, parsed, strict=True)):
-        for place, pair in enumerate(pairs):
-            numbers[:, row, place] = pair
-        colors[row, list(part.colors)] = 1
-    return PhraseBatch(
-        parts=torch.from_numpy(parts),
-        present=torch.from_numpy(parts.any(axis=-1).astype(np.float32)),
-        words=torch.from_numpy(numbers[0]),
-        roles=torch.from_numpy(numbers[1]),
-        colors=torch.from_numpy(colors),
-    )
+
+    def __init__(self, phrases: Phrases, word_ids: Mapping[str, int]) -> None:
+        count = len(phrases)
+        self.phrases = phrases
+        self._word_ids = word_ids
+        self._numbers = np.zeros((2, count, MAX_WORDS), np.int64)  # words and their roles
+        self._lengths = np.full(count, -1)  # -1 before the phrase is read
+        self._colors = np.zeros((count, len(COLORS)), np.float32)
+
+    @property
+    def size(self) -> int:
+        """Bytes that the batch of all phrases takes."""
+        dimension: int = self.phrases.embeddings.shape[1]
+        return 4 * len(self.phrases) * (PARTS * (dimension + 1) + 4 * MAX_WORDS + len(COLORS))
+
+    def take(self, rows: npt.NDArray[np.integer]) -> PhraseBatch:
+        """Return the phrases of `rows`, (r,), on the CPU."""
+        unread = rows[self._lengths[rows] < 0]
+        for row in np.unique(unread).tolist():
+            self.read(row)
+        longest = max(1, self._lengths[rows].max(initial=1))
+        embeddings = np.asarray(self.phrases.embeddings[rows], np.float32)[:, None]
+        if self.phrases.parts is None:
+            others = [embeddings, embeddings, np.zeros_like(embeddings)]
+        else:
+            others = [np.asarray(self.phrases.parts[rows], np.float32)]
+        parts = np.concatenate([embeddings, *others], axis=1)
+        words, roles = self._numbers[:, rows, :longest]
+        return PhraseBatch(
+            parts=torch.from_numpy(parts),
+            present=torch.from_numpy(parts.any(axis=-1).astype(np.float32)),
+            words=torch.from_numpy(words),
+            roles=torch.from_numpy(roles),
+            colors=torch.from_numpy(self._colors[rows]),
+        )
+
+    def read(self, row: int) -> PhraseParts:
+        """Read a phrase, and return its parts."""
+        parsed = parse_phrase(self.phrases.texts[row])
+        spoken = parsed.spoken[:MAX_WORDS]
+        self._lengths[row] = len(spoken)
+        for place, (word, role) in enumerate(spoken):
+            self._numbers[:, row, place] = self._word_ids.get(word, UNKNOWN), int(role)
+        self._colors[row, list(parsed.colors)] = 1
+        return parsed
+
+
+def make_phrase_batch(phrases: Phrases, word_ids: Mapping[str, int]) -> PhraseBatch:
+    """Return all of some phrases as tensors on the CPU; see :class:`PhraseTable`."""
+    return PhraseTable(phrases, word_ids).take(np.arange(len(phrases)))

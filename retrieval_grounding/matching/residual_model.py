@@ -20,6 +20,7 @@ from .geometry import POSITION_FEATURES, position_features, relation_features
 from .model import MatcherModel
 from .noun_ranks import RANK_FEATURES, NounRanks
 from .phrase_batch import PhraseBatch
+from .rows import take_rows
 from .similarities import SIMILARITY_FEATURES, SimilarityScale
 from .word_encoder import WordEncoder
 
@@ -125,7 +126,8 @@ class ResidualModel(MatcherModel):
         regions = self.facts(features.flatten(1).T).view(*images.present.shape, -1)
         bilinear = None
         if self.sees_embeddings:
-            labels = self.label(images.label_embeddings)[images.labels]
+            labels = take_rows(self.label(images.label_embeddings), images.labels.flatten())
+            labels = labels.view(*images.labels.shape, -1)
             regions = regions + self.region(self.dropout(images.embeddings)) + labels
             bilinear = self.interact(images.embeddings)
         orders, counted = self.ranks.orders(images, relations)
@@ -144,22 +146,27 @@ class ResidualModel(MatcherModel):
         """Return logits, (pairs, n); see :class:`MatcherModel`."""
         states, pooled = self.words(phrases)
         known = [phrases.embeddings, pooled] if self.sees_embeddings else [pooled]
-        scale, shift, bilinear, query = (
-            part[phrase_index] for part in self.phrase(torch.cat(known, -1)).chunk(4, dim=-1)
-        )
+        of_phrases = self.phrase(torch.cat(known, -1))
+        scale, shift, bilinear, query = take_rows(of_phrases, phrase_index).chunk(4, dim=-1)
         present = images.present[image_index]
         similar = self.similar(phrases, images, phrase_index, image_index)
         ranks = self.ranks(similar.noun, encoded.orders[image_index], encoded.counted[image_index])
-        hidden = encoded.regions[image_index] + self.similarities(
+        hidden = take_rows(encoded.regions, image_index) + self.similarities(
             torch.cat([ranks, similar.features], -1)
         )
         hidden = torch.addcmul(shift[:, None], hidden, 1 + scale[:, None])
         if encoded.bilinear is not None:
-            hidden = torch.addcmul(hidden, encoded.bilinear[image_index], bilinear[:, None])
+            hidden = torch.addcmul(
+                hidden, take_rows(encoded.bilinear, image_index), bilinear[:, None]
+            )
         hidden = functional.relu(hidden)
         hidden = hidden + self._read(hidden, phrases, states, phrase_index)
         gathered = self.attend(
-            hidden, query, pooled[phrase_index], encoded.pairs[image_index], present
+            hidden,
+            query,
+            take_rows(pooled, phrase_index),
+            take_rows(encoded.pairs, image_index),
+            present,
         )
         hidden = hidden + gathered
         hidden = hidden + self.dropout(self.think(hidden))
@@ -176,12 +183,12 @@ class ResidualModel(MatcherModel):
         phrase_index: torch.Tensor,
     ) -> torch.Tensor:
         """Return what each region gathers from the words of its phrase, (pairs, n, width)."""
-        keys, values = self.word_keys(states).chunk(2, dim=-1)
-        scores = self.ask(hidden) @ keys[phrase_index].transpose(1, 2)
+        keys, values = take_rows(self.word_keys(states), phrase_index).chunk(2, dim=-1)
+        scores = self.ask(hidden) @ keys.transpose(1, 2)
         scores = scores / math.sqrt(hidden.shape[-1])
         present = self.words.present(phrases)[phrase_index][:, None]
         shares = scores.masked_fill(~present, -torch.inf).softmax(-1)
-        read: torch.Tensor = shares @ values[phrase_index]
+        read: torch.Tensor = shares @ values
         return read
 
 

@@ -24,6 +24,7 @@ __all__ = ["TrainingState"]
 
 _WEIGHT_DECAY = 0.05
 _AVERAGE_DECAY = 0.998
+_OF_THE_DEVICE = ("lr", "foreach", "fused", "capturable")  # options of the optimizer
 _EMBEDDINGS = ("words.word", "words.place", "words.role")
 
 _log = logging.getLogger(__name__)
@@ -48,9 +49,10 @@ class TrainingState:
         self.options = options
         # Averages of the weights over the last few hundred steps are steadier than the weights, and
         # better: they are what is validated and kept.
-        self.averages = AveragedModel(model, avg_fn=_average, use_buffers=True)
+        device = next(model.parameters()).device
+        self.averages = AveragedModel(model, device, avg_fn=_average, use_buffers=True)
         self.best_weights = _copy_weights(model)
-        self.optimizer = _make_optimizer(model, options.lr)
+        self.optimizer = _make_optimizer(model, options.lr, device)
         self.identity = identity
 
     @property
@@ -69,6 +71,22 @@ class TrainingState:
     def averaged(self) -> MatcherModel:
         """The network with averaged weights."""
         return cast(MatcherModel, self.averages.module)
+
+    def set_lr(self, lr: float) -> None:
+        """Set the learning rate of the next steps."""
+        for group in self.optimizer.param_groups:
+            if isinstance(group["lr"], torch.Tensor):
+                group["lr"].fill_(lr)
+            else:
+                group["lr"] = lr
+
+    @torch.no_grad()
+    def average(self) -> None:
+        """Let the averages follow the weights, on a GPU without waiting for it."""
+        if self.averages.n_averaged.device.type == "cuda":
+            _follow(self.averages, self.model)
+        else:
+            self.averages.update_parameters(self.model)
 
     def add(self, epoch: Epoch) -> None:
         """Record an epoch that has just ended, and its weights if it is the best so far."""
@@ -115,6 +133,10 @@ class TrainingState:
             self.model.load_state_dict(saved["best"])  # fails if they are of a different network
             self.model.load_state_dict(saved["model"])
             self.averages.load_state_dict(saved["averages"])
+            for group, own in zip(
+                saved["optimizer"]["param_groups"], self.optimizer.param_groups, strict=True
+            ):
+                group.update({name: own[name] for name in _OF_THE_DEVICE})
             self.optimizer.load_state_dict(saved["optimizer"])
             self.best_weights = saved["best"]
             epochs = [Epoch(int(row[0]), *map(float, row[1:])) for row in saved["epochs"]]
@@ -129,8 +151,11 @@ class TrainingState:
         _log.info("training resumes after epoch %d, from %s", len(epochs), path)
 
 
-def _make_optimizer(model: MatcherModel, lr: float) -> torch.optim.AdamW:
-    """Return AdamW that decays weight matrices, but neither biases nor word embeddings."""
+def _make_optimizer(model: MatcherModel, lr: float, device: torch.device) -> torch.optim.AdamW:
+    """Return AdamW that decays weight matrices, but neither biases nor word embeddings.
+
+    On a GPU it is one operation and can be recorded in a graph.
+    """
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
@@ -141,7 +166,11 @@ def _make_optimizer(model: MatcherModel, lr: float) -> torch.optim.AdamW:
         {"params": decayed, "weight_decay": _WEIGHT_DECAY},
         {"params": plain, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr, betas=(0.9, 0.98))
+    betas = (0.9, 0.98)
+    if device.type != "cuda":
+        return torch.optim.AdamW(groups, lr, betas)
+    rate = torch.tensor(lr, device=device)
+    return torch.optim.AdamW(groups, rate, betas, fused=True, capturable=True)
 
 
 def _average(
@@ -150,6 +179,17 @@ def _average(
     """Return a running average, over few steps at first."""
     decay = min(_AVERAGE_DECAY, (1 + int(steps)) / (10 + int(steps)))
     return averaged + (1 - decay) * (current - averaged)
+
+
+def _follow(averages: AveragedModel, model: nn.Module) -> None:
+    """Do what `averages` does with `_average`, in few operations and without waiting for a GPU."""
+    steps: torch.Tensor = averages.n_averaged
+    averaged, current = ([*m.parameters(), *m.buffers()] for m in (averages.module, model))
+    change = 1 - ((1 + steps) / (10 + steps)).clamp(max=_AVERAGE_DECAY)
+    differences = torch._foreach_sub(current, averaged)
+    torch._foreach_mul_(differences, torch.where(steps == 0, 1.0, change))
+    torch._foreach_add_(averaged, differences)
+    steps += 1
 
 
 def _fit_a_file(model: nn.Module) -> bool:

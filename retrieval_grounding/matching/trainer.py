@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple
 from pathlib import Path
@@ -19,27 +19,27 @@ from torch.utils import deterministic
 from ..core.errors import GroundingError
 from ..core.progress import progress_bar
 from ..storage.files import is_regular
-from .augment import confuse_labels, drop_regions, drop_words, jitter_embeddings
-from .batch import ImageBatch
-from .boxes import box_iou, mirror_boxes
+from .augment import single_things
+from .batch import RegionTensors
+from .boxes import box_iou
 from .dataset import Examples, batches_by_image
+from .graph_step import GraphSteps
 from .history import Epoch, TrainingHistory
 from .identity import training_identity
 from .losses import listwise_loss, training_loss
 from .measures import Measures, measure
 from .model import MatcherModel
-from .negatives import LabelMeanings, Mentions, draw_negatives, may_show
+from .negatives import LabelMeanings, Mentions
 from .options import TrainingOptions
-from .phrase_batch import PhraseBatch, make_phrase_batch
+from .phrase_batch import PhraseBatch, PhraseTable
 from .region_source import RegionSource
+from .resident_step import ResidentSteps
 from .train_state import TrainingState
+from .training_step import draw_step, images_of, score_step
 from .vocabulary import number_words
 
 __all__ = ["train_model"]
 
-
-_MIRROR_PROBABILITY = 0.5
-_CONTRAST_RATE = 0.5
 
 # Phrases of validation that are searched for, and images in which they are: enough to compare
 # epochs, and fast on a CPU.
@@ -105,8 +105,9 @@ def train_model(
     state = TrainingState(model, options, identity)
     if checkpoint is not None and is_regular(checkpoint):
         state.load(checkpoint)
+    trainer.record_steps(state)
     with (
-        _deterministic_algorithms(),
+        _deterministic_algorithms(device),
         progress_bar("Training", options.epochs, "epochs", options.progress) as advance,
     ):
         advance(len(state.history.epochs))
@@ -133,8 +134,14 @@ def train_model(
 
 
 @contextmanager
-def _deterministic_algorithms() -> Iterator[None]:
-    """Sum the gradients of rows that are used several times in a fixed order."""
+def _deterministic_algorithms(device: torch.device) -> Iterator[None]:
+    """Sum the gradients of rows that are used several times in a fixed order.
+
+    On a GPU this would take a sort for each of them.
+    """
+    if device.type == "cuda":
+        yield
+        return
     before = (
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
@@ -159,12 +166,29 @@ class _Trainer:
         options: TrainingOptions,
         device: torch.device,
     ) -> None:
-        self.mentions = Mentions(training)
-        self.meanings = LabelMeanings(self.mentions.words)
         self.word_ids = number_words(vocabulary)
+        self.table = PhraseTable(training.phrases, self.word_ids)
+        self.mentions = Mentions(training, self.table.read)
+        self.meanings = LabelMeanings(self.mentions.words)
+        self.meant = torch.zeros(0, 0)
         self.regions = regions
         self.options = options
         self.device = device
+        self.graph: GraphSteps | None = None
+
+    def record_steps(self, state: TrainingState) -> None:
+        """Let steps be recorded as a graph, on a GPU whose memory holds regions and phrases."""
+        if self.device.type != "cuda" or not isinstance(self.regions, RegionTensors):
+            return
+        if self.table.size > torch.cuda.mem_get_info(self.device)[0] / 2:
+            _log.info("training steps are not recorded: the phrases take %d bytes", self.table.size)
+            return
+        phrases = self.table.take(np.arange(len(self.table.phrases))).to(self.device)
+        meanings = self._meanings(self.regions.label_names)
+        steps = ResidentSteps(
+            state.model, self.regions, phrases, meanings, self.mentions, self.options
+        )
+        self.graph = GraphSteps(state, steps)
 
     def train_epoch(self, examples: Examples, state: TrainingState, number: int) -> float:
         """Train for one epoch and return the mean loss.
@@ -177,20 +201,31 @@ class _Trainer:
         batches = list(batches_by_image(examples, self.options.batch_size, random))
         first_step, steps = (number - 1) * len(batches), self.options.epochs * len(batches)
         state.model.train()
+        graph = self.graph
+        if graph is not None:
+            graph.expect(examples, batches)
         losses = []
-        for step, rows in enumerate(batches, first_step):
-            for group in state.optimizer.param_groups:
-                group["lr"] = self.options.lr * _lr_factor(step, steps)
-            with torch.random.fork_rng(self._cuda_devices()):
+        with torch.random.fork_rng(self._cuda_devices()):
+            for step, rows in enumerate(batches, first_step):
+                state.set_lr(self.options.lr * _lr_factor(step, steps))
                 torch.manual_seed(int(random.integers(1 << 62)))  # for dropout
-                loss = self._training_loss(state.model, examples.take(rows), random)
-                state.optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(state.model.parameters(), 1.0)
-            state.optimizer.step()
-            state.averages.update_parameters(state.model)
-            losses.append(loss.detach())
+                batch = examples.take(rows)
+                if graph is None:
+                    losses.append(self._train_plainly(state, batch, random))
+                else:
+                    losses.append(graph.run(batch, random))
         return float(torch.stack(losses).mean())
+
+    def _train_plainly(
+        self, state: TrainingState, batch: Examples, random: np.random.Generator
+    ) -> torch.Tensor:
+        loss = self._training_loss(state.model, batch, random)
+        state.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(state.model.parameters(), 1.0)
+        state.optimizer.step()
+        state.average()
+        return loss.detach()
 
     @torch.inference_mode()
     def validate(self, model: MatcherModel, examples: Examples) -> tuple[float, Measures]:
@@ -200,7 +235,8 @@ class _Trainer:
         losses, best_ious = [], np.zeros(len(examples), np.float32)
         for rows in batches_by_image(examples, self.options.batch_size, None):
             batch = examples.take(rows)
-            images, image_index = self._images(batch)
+            numbers, index = images_of(batch)
+            images, image_index = self.regions.batch(self._tensor(numbers)), self._tensor(index)
             phrases = self._phrases(batch, batch.phrase)
             logits = model(phrases, images, self._numbers(batch), image_index).float()
             iou = box_iou(self._tensor(batch.boxes), images.boxes[image_index])
@@ -235,61 +271,34 @@ class _Trainer:
         self, model: MatcherModel, batch: Examples, random: np.random.Generator
     ) -> torch.Tensor:
         """Augment a batch, pair its phrases with images, and return its loss."""
-        images, image_index = self._images(batch)
-        numbers = np.unique(batch.image)
-        count = len(numbers)
-        drawn = random.random(count) < _MIRROR_PROBABILITY
-        drawn[np.searchsorted(numbers, batch.image[batch.mirrored < 0])] = False
-        mirrored_images = self._tensor(drawn)
-        mirrored = mirrored_images[image_index]
-        is_mirrored = mirrored.cpu().numpy()
-
-        # The phrases: those of the examples, and false ones beside some of them.
-        own_rows = np.where(is_mirrored, batch.mirrored, batch.phrase)
-        false_rows = np.where(is_mirrored, batch.mirrored_contrast, batch.contrast)
-        chosen = (false_rows >= 0) & (random.random(len(batch)) < _CONTRAST_RATE)
-        contrasted = self._tensor(np.flatnonzero(chosen))
-        phrases = self._phrases(batch, np.concatenate([own_rows, false_rows[chosen]]))
-        shown = may_show(
-            self.mentions,
-            self.meanings,
-            batch,
-            phrases.first(len(batch)),
-            numbers,
+        image, image_index = images_of(batch)
+        images = self.regions.batch(self._tensor(image))
+        single = int(single_things(images).sum())
+        counts = (images.present.shape[1], int(images.present.sum()), single)
+        step = draw_step(batch, image, image_index, self.mentions, counts, self.options, random)
+        phrases = self._phrases(batch, step.phrases)
+        pairs = score_step(
+            model,
+            step.to(self.device),
             images,
-            image_index,
+            phrases,
+            self._meanings(images.label_names),
+            self.mentions.baseline,
+            self.options,
+            padded=False,
         )
-        others, foreign = draw_negatives(shown, self.options.negatives, random)
-        wordless = drop_words(len(phrases.words), random).to(self.device)
-        phrases = phrases.without_words(wordless)
-
-        images = images.mirrored(mirrored_images)
-        if self.options.embedding_jitter:
-            images = jitter_embeddings(images, self.options.embedding_jitter, random)
-        boxes = self._tensor(batch.boxes)
-        targets = torch.where(mirrored[:, None], mirror_boxes(boxes), boxes)
-        located = targets.isfinite().all(1)
-        iou = box_iou(targets.nan_to_num(), images.boxes[image_index])
-        images = drop_regions(confuse_labels(images, random), iou, image_index, random)
-
-        # Pairs of phrase and image, in the order that the loss expects.
-        examples = self._numbers(batch)
-        false_phrases = len(batch) + torch.arange(len(contrasted), device=self.device)
-        repeated = examples[:, None].expand_as(others)
-        phrase_of_pair = torch.cat([examples, false_phrases, repeated[foreign]])
-        image_of_pair = torch.cat([image_index, image_index[contrasted], others[foreign]])
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            logits = model(phrases, images, phrase_of_pair, image_of_pair).float()
-        present = images.present[image_of_pair]
-        return training_loss(logits, iou, located, present, contrasted, foreign)
-
-    def _images(self, batch: Examples) -> tuple[ImageBatch, torch.Tensor]:
-        """Return the images of a batch, each once, and which of them each example is about."""
-        numbers, image_index = np.unique(batch.image, return_inverse=True)
-        return self.regions.batch(self._tensor(numbers)), self._tensor(image_index)
+        return training_loss(*pairs)
 
     def _phrases(self, batch: Examples, rows: npt.NDArray[np.int64]) -> PhraseBatch:
-        return make_phrase_batch(batch.phrases[rows], self.word_ids).to(self.device)
+        if batch.phrases is not self.table.phrases:
+            self.table = PhraseTable(batch.phrases, self.word_ids)
+        return self.table.take(rows).to(self.device)
+
+    def _meanings(self, labels: Sequence[str]) -> torch.Tensor:
+        """Return which nouns may mean which labels, on the device."""
+        if self.meant.shape[1] < len(labels):
+            self.meant = self._tensor(self.meanings.table(labels))
+        return self.meant[:, : len(labels)]
 
     def _numbers(self, batch: Examples) -> torch.Tensor:
         return torch.arange(len(batch), device=self.device)
