@@ -6,8 +6,8 @@
 On a GPU, the first epoch includes reading the phrases and recording the graph of a step; a steady
 epoch is the difference between two epochs and one.
 
-The "matrix products" are their time alone, with the shapes that the network
-multiplies, forward and backward: the ratio is the overhead around them.
+The "matrix products" are those alone, with the shapes that the network multiplies, forward and
+backward: the ratio is the overhead around them.
 """
 
 from __future__ import annotations

@@ -74,8 +74,8 @@ def train_model(
     options : TrainingOptions
         How to train.
     checkpoint : Path, optional
-        Written after each epoch. If the file exists, training resumes from it, with the same
-        result as an uninterrupted run.
+        Written after each epoch. If the file exists, training resumes from it, on a CPU with the
+        same result as an uninterrupted run.
     origin : str
         Identifies the contents of the images and the encoder, so that a checkpoint of others is
         not resumed.
