@@ -20,7 +20,7 @@ from retrieval_grounding.models.batch_size import AdaptiveBatchSize
 from retrieval_grounding.models.clip import OpenClipEncoder
 from retrieval_grounding.models.cpu_pool import CpuPool
 from retrieval_grounding.models.device import describe_devices
-from retrieval_grounding.models.gpu_resize import resample, upload
+from retrieval_grounding.models.gpu_resize import crop, resize, upload
 
 
 def test_stages_overlap_and_keep_the_order():
@@ -132,9 +132,15 @@ def test_resampling_on_a_gpu_is_that_of_pillow(box, interpolation):
     image = Image.fromarray(noise).resize((120, 80))
     corners = (box[0], box[1], box[0] + box[2], box[1] + box[3])
     method = getattr(Image.Resampling, interpolation.upper())
-    expected = np.asarray(image.resize((24, 16), method, corners), float)
-    given_ = resample(upload(image, "cpu"), np.array([corners]), 16, 24, interpolation)
-    assert np.abs(given_[0].permute(1, 2, 0).numpy() - expected).max() <= 2
+    smaller = image.crop((0, 0, 50, 30))  # crops of images of other sizes are cut out together
+    boxes = [np.array([[0, 0, 50, 30]]), np.array([corners])]
+    pixels = [upload(each, "cpu") for each in (smaller, image)]
+    expected = [smaller.resize((24, 24), method), image.resize((24, 24), method, corners)]
+    for given_, known in zip(crop(pixels, boxes, 24, interpolation), expected, strict=True):
+        assert np.abs(given_.permute(1, 2, 0).numpy() - np.asarray(known, float)).max() <= 2
+    [whole] = resize(pixels[0], 16, 24, interpolation)[None]
+    known = np.asarray(smaller.resize((24, 16), method), float)
+    assert np.abs(whole.permute(1, 2, 0).numpy() - known).max() <= 2
 
 
 def test_an_upload_lives_as_long_as_its_image():

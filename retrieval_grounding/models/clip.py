@@ -17,7 +17,7 @@ from .clip_towers import load_towers
 from .cpu_pool import cpu_pool
 from .device import resolve_device
 from .encoder import Fingerprint, FloatArray
-from .gpu_resize import resample, upload
+from .gpu_resize import crop, upload
 from .image_tower import ImageTower
 from .streams import own_stream
 from .text_tower import knows_a_word
@@ -153,19 +153,17 @@ class OpenClipEncoder:
         """Cut out, scale and embed on the GPU; only embeddings come back."""
         import torch
 
-        size = self.input_size
-        batches = -(-sum(map(len, regions)) // _CROPS_ON_GPU)
-        pending: list[torch.Tensor] = []
+        ends = np.cumsum([len(found) for found in regions])
+        groups = np.split(
+            np.arange(len(images)), np.flatnonzero(np.diff(ends // _CROPS_ON_GPU)) + 1
+        )
         parts: list[torch.Tensor] = []
         with torch.inference_mode(), own_stream(self.device):
-            for group in _equal_groups(regions, batches):
-                for number in group:
-                    pixels = upload(images[number], self.device)
-                    boxes = regions[number].boxes
-                    pending.append(resample(pixels, boxes, size, size, self._interpolation))
-                batch = torch.cat(pending).contiguous(memory_format=torch.channels_last)
-                pending = []
-                parts.append(self._tower(self._normalized(batch)))
+            for group in groups:
+                pixels = [upload(images[number], self.device) for number in group]
+                boxes = [regions[number].boxes for number in group]
+                crops = crop(pixels, boxes, self.input_size, self._interpolation)
+                parts.append(self._tower(self._normalized(crops)))
             result: FloatArray = torch.cat(parts).cpu().numpy()
         return result
 
@@ -230,14 +228,6 @@ class OpenClipEncoder:
 def load_encoder(spec: str = "nano", device: str = "auto") -> OpenClipEncoder:
     """Load an encoder; the last two are kept in memory. See :class:`OpenClipEncoder`."""
     return OpenClipEncoder(spec, device)
-
-
-def _equal_groups(regions: Sequence[Regions], groups: int) -> list[list[int]]:
-    """Divide images, by number, into consecutive groups that have about as many regions each."""
-    ends = np.cumsum([len(found) for found in regions])
-    middles = ends - [len(found) / 2 for found in regions]
-    group_of = np.minimum(middles * groups // ends[-1], groups - 1)
-    return [np.flatnonzero(group_of == group).tolist() for group in np.unique(group_of)]
 
 
 def _join(values: Sequence[float]) -> str:

@@ -1,9 +1,10 @@
-"""Cropping and resizing on a GPU: images are uploaded once, regions are cut out there."""
+"""Cropping and resizing on a GPU: images are uploaded once, and regions are cut out there."""
 
 from __future__ import annotations
 
 import functools
 import weakref
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,8 +14,11 @@ from PIL import Image
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["resample", "resize", "upload"]
+__all__ = ["crop", "resize", "upload"]
 
+
+_MOST_WEIGHTS = 1 << 27
+"""Weights of crops that are computed together: 0.5 GB."""
 
 _uploaded: dict[tuple[int, str], torch.Tensor] = {}
 
@@ -37,51 +41,95 @@ def upload(image: Image.Image, device: str) -> torch.Tensor:
     return _uploaded[key]
 
 
-def resample(
-    pixels: torch.Tensor,
-    boxes: npt.NDArray[np.floating],
-    height: int,
-    width: int,
+def crop(
+    images: Sequence[torch.Tensor],
+    boxes: Sequence[npt.NDArray[np.floating]],
+    size: int,
     interpolation: str,
 ) -> torch.Tensor:
-    """Crop boxes and resize them as Pillow does: antialiased, with fractions of pixels.
+    """Crop boxes and resize them to squares as Pillow does: antialiased, with fractions of pixels.
 
     Resizing is linear in the pixels, one axis after the other, so two matrix products serve all
-    boxes of an image.
+    boxes of an image. Their weights are computed for many images together, since launching an
+    operation takes longer than executing it.
 
     Parameters
     ----------
-    pixels : uint8 tensor of shape (3, h, w)
-        An image.
-    boxes : array of shape (n, 4)
-        Corners in pixels.
-    height, width : int
-        Size of the result.
+    images : sequence of uint8 tensors of shape (3, h, w)
+        Any sizes.
+    boxes : sequence of arrays of shape (k, 4)
+        Corners in pixels, inside each image.
+    size : int
+        Width and height of the results.
     interpolation : str
         ``"bicubic"`` or ``"bilinear"``.
 
     Returns
     -------
-    float32 tensor of shape (n, 3, height, width)
-        Integers from 0 to 255, computed in float16 on a GPU and in float32 on a CPU.
+    float32 tensor of shape (n, 3, size, size)
+        The boxes of all images. Integers from 0 to 255, computed in float16 on a GPU and in float32
+        on a CPU.
     """
     import torch
 
-    dtype = torch.float16 if pixels.is_cuda else torch.float32
-    corners = torch.tensor(np.asarray(boxes, np.float32)).to(pixels.device, non_blocking=True)
-    _, rows, columns = pixels.shape
-    across = _weights(corners[:, 0], corners[:, 2], columns, width, interpolation).to(dtype)
-    down = _weights(corners[:, 1], corners[:, 3], rows, height, interpolation).to(dtype)
-    return _scaled(pixels, across, down)
+    parts = []
+    for group in _groups(images, boxes, size):
+        parts += _crop_group([images[i] for i in group], [boxes[i] for i in group], size,
+                             interpolation)  # fmt: skip
+    return torch.cat(parts)
+
+
+def _groups(
+    images: Sequence[torch.Tensor], boxes: Sequence[npt.NDArray[np.floating]], size: int
+) -> list[list[int]]:
+    """Divide images, by number, into groups whose weights fit into memory together."""
+    groups: list[list[int]] = []
+    count = longest = 0
+    for number, (pixels, own) in enumerate(zip(images, boxes, strict=True)):
+        count, longest = count + len(own), max(longest, *pixels.shape[1:])
+        if not groups or count * longest * size > _MOST_WEIGHTS:
+            groups.append([])
+            count, longest = len(own), max(pixels.shape[1:])
+        groups[-1].append(number)
+    return groups
+
+
+def _crop_group(
+    images: Sequence[torch.Tensor],
+    boxes: Sequence[npt.NDArray[np.floating]],
+    size: int,
+    interpolation: str,
+) -> list[torch.Tensor]:
+    import torch
+
+    device = images[0].device
+    counts = [len(own) for own in boxes]
+    shapes = np.repeat([pixels.shape[1:] for pixels in images], counts, axis=0)
+    table = np.concatenate([np.concatenate(boxes), shapes], axis=1).astype(np.float32)
+    left, top, right, bottom, rows, columns = torch.from_numpy(table).to(device).T
+    across = _weights(left, right, columns, int(shapes[:, 1].max()), size, interpolation)
+    down = _weights(top, bottom, rows, int(shapes[:, 0].max()), size, interpolation)
+    if device.type == "cuda":
+        across, down = across.half(), down.half()
+    ends = np.cumsum(counts)
+    scaled = [
+        _scaled(
+            pixels,
+            across[end - count : end, :, : pixels.shape[2]],
+            down[end - count : end, :, : pixels.shape[1]],
+        )
+        for pixels, count, end in zip(images, counts, ends.tolist(), strict=True)
+    ]
+    return [_rounded(part.float()) for part in scaled]
 
 
 def resize(pixels: torch.Tensor, height: int, width: int, interpolation: str) -> torch.Tensor:
-    """Resize a whole image, (3, height, width); see :func:`resample`."""
+    """Resize a whole image, (3, height, width); see :func:`crop`."""
     _, rows, columns = pixels.shape
     device = str(pixels.device)
     across = _whole_weights(columns, width, interpolation, device)
     down = _whole_weights(rows, height, interpolation, device)
-    return _scaled(pixels, across, down)[0]
+    return _rounded(_scaled(pixels, across, down)[0].float())
 
 
 @functools.lru_cache(maxsize=64)
@@ -90,7 +138,7 @@ def _whole_weights(length: int, size: int, interpolation: str, device: str) -> t
     import torch
 
     start, end = torch.tensor([[0.0], [length]], device=device)
-    weights = _weights(start, end, length, size, interpolation)
+    weights = _weights(start, end, end, length, size, interpolation)
     if weights.is_cuda:
         weights = weights.half()
         torch.cuda.current_stream(device).synchronize()  # others may use it on their streams
@@ -98,7 +146,7 @@ def _whole_weights(length: int, size: int, interpolation: str, device: str) -> t
 
 
 def _scaled(pixels: torch.Tensor, across: torch.Tensor, down: torch.Tensor) -> torch.Tensor:
-    """Return an image scaled by n pairs of weights, float32 (n, 3, height, width)."""
+    """Return an image (3, h, w) scaled by weights (n, width, w) and (n, height, h), unrounded."""
     import torch
 
     channels, rows, columns = pixels.shape
@@ -106,8 +154,7 @@ def _scaled(pixels: torch.Tensor, across: torch.Tensor, down: torch.Tensor) -> t
     lines = pixels.to(across.dtype).reshape(channels * rows, columns)
     narrow = (across.reshape(-1, columns) @ lines.T).view(count, width, channels, rows)
     narrow = _rounded(narrow)  # as Pillow does between the axes
-    scaled = torch.einsum("nyh,nxch->ncyx", down, narrow)
-    return _rounded(scaled.float())
+    return torch.einsum("nyh,nxch->ncyx", down, narrow)
 
 
 def _rounded(values: torch.Tensor) -> torch.Tensor:
@@ -115,13 +162,21 @@ def _rounded(values: torch.Tensor) -> torch.Tensor:
 
 
 def _weights(
-    starts: torch.Tensor, ends: torch.Tensor, length: int, size: int, interpolation: str
+    starts: torch.Tensor,
+    ends: torch.Tensor,
+    lengths: torch.Tensor,
+    longest: int,
+    size: int,
+    interpolation: str,
 ) -> torch.Tensor:
-    """Return the weight of each of `length` pixels in each of `size` results, (n, size, length)."""
+    """Return the weight of each pixel in each of `size` results, (n, size, longest).
+
+    The pixels of a line number `lengths`, (n,); the weights of what is beyond are zeros.
+    """
     import torch
 
     scale = ((ends - starts) / size)[:, None]
-    pixel, target = (torch.arange(n, device=starts.device) + 0.5 for n in (length, size))
+    pixel, target = (torch.arange(n, device=starts.device) + 0.5 for n in (longest, size))
     centers = starts[:, None] + target * scale
     distance = (pixel - centers[..., None]).abs_() / scale.clamp(min=1)[..., None]
     if interpolation == "bilinear":
@@ -130,4 +185,5 @@ def _weights(
         near = (1.5 * distance - 2.5) * distance**2 + 1
         far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
         weights = torch.where(distance < 1, near, torch.where(distance < 2, far, 0))
+    weights *= (pixel < lengths[:, None])[:, None]
     return weights / weights.sum(-1, keepdim=True)

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .batch_size import is_out_of_memory
+from .fixed_batches import FixedBatches
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["in_half_precision"]
+__all__ = ["half_tower"]
 
+_BATCHES = (64, 256)
 _LEAST_COSINE = 0.999
 
 
-def in_half_precision(
-    network: Any, example: torch.Tensor
-) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Return a function that runs a network in float16.
+def half_tower(network: Any, example: torch.Tensor, device: str) -> FixedBatches:
+    """Return a tower that runs in float16 on a GPU.
 
     Its weights are converted if it then gives the same for an example. Otherwise they stay as they
     are, and PyTorch converts where it is safe (autocast), which costs a conversion of all weights
@@ -28,29 +27,31 @@ def in_half_precision(
     Parameters
     ----------
     network : nn.Module
-        In evaluation mode, on a GPU.
+        In evaluation mode, on the CPU; not changed.
     example : tensor
-        An input, on the GPU.
+        An input (1, 3, size, size).
+    device : str
+        Where the tower shall run.
     """
     import torch
 
-    halved = copy.deepcopy(network).half()
     with torch.no_grad():
-        expected = network(example).float()
-        try:
-            cosine = torch.cosine_similarity(halved(example.half()).float(), expected).min()
-        except RuntimeError as error:  # of a layer that mixes precisions
-            if is_out_of_memory(error):
-                raise
-            cosine = torch.tensor(0.0)
-
-    def with_half_weights(pixels: torch.Tensor) -> torch.Tensor:
-        embeddings: torch.Tensor = halved(pixels.half())
-        return embeddings
+        expected = network(example)
+    halved = copy.deepcopy(network).half().to(device)
+    tower = FixedBatches(lambda pixels: halved(pixels.half()), _BATCHES)
+    try:
+        found = tower(example.to(device)).float().cpu()
+    except RuntimeError as error:  # of a layer that mixes precisions
+        if is_out_of_memory(error):
+            raise
+        found = torch.zeros_like(expected)
+    if float(torch.cosine_similarity(found, expected).min()) >= _LEAST_COSINE:
+        return tower
+    whole = copy.deepcopy(network).to(device)
 
     def with_autocast(pixels: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(example.device.type, torch.float16):
-            embeddings: torch.Tensor = network(pixels)
+        with torch.autocast(pixels.device.type, torch.float16):
+            embeddings: torch.Tensor = whole(pixels)
         return embeddings
 
-    return with_half_weights if float(cosine) >= _LEAST_COSINE else with_autocast
+    return FixedBatches(with_autocast, _BATCHES)

@@ -90,12 +90,12 @@ class ImageTower:
             from .fuse_bn import fuse_batch_norm
 
             network = fuse_batch_norm(network.to("cpu"), self._example())
-        network = network.to(self._device).to(memory_format=torch.channels_last)
+        network = network.to(memory_format=torch.channels_last)
         if on_gpu:
-            from .half_precision import in_half_precision
+            from .half_precision import half_tower
 
-            return in_half_precision(network, self._example().to(self._device))
-        return network
+            return half_tower(network, self._example(), self._device)
+        return network.to(self._device)
 
     def _example(self) -> torch.Tensor:
         import torch

@@ -7,7 +7,6 @@ import functools
 import hashlib
 import itertools
 import threading
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -23,6 +22,7 @@ from ._quiet import quiet_libraries
 from .cpu_pool import cpu_pool
 from .detector import _STRIDE, DetectorSettings
 from .device import resolve_device
+from .fixed_batches import FixedBatches
 from .gpu_resize import resize, upload
 from .open_vocabulary import choose_classes, is_open_vocabulary
 from .streams import own_stream
@@ -35,14 +35,15 @@ if TYPE_CHECKING:
 __all__ = ["UltralyticsDetector", "load_detector"]
 
 
+_IMAGES_ON_GPU = 16
 _PADDING_GREY = 114  # what YOLO models are trained with
 
 
 class UltralyticsDetector:
     """A YOLO checkpoint run by ultralytics.
 
-    Each image is scaled to `settings.image_size` and padded to multiples of 32 by itself, so its
-    regions do not depend on the other images of a batch.
+    Each image is scaled to `settings.image_size` and padded by itself, so its regions do not depend
+    on the other images of a batch: on a CPU to multiples of 32, on a GPU to a square.
 
     Parameters
     ----------
@@ -92,6 +93,7 @@ class UltralyticsDetector:
             network = yolo.model.float().eval().fuse(verbose=False)
         network = (network.half() if self._half else network).to(self.device)
         self._network = network.to(memory_format=torch.channels_last)
+        self._batches = FixedBatches(lambda pixels: _first(network(pixels)), [_IMAGES_ON_GPU])
         self._own = threading.local()
         self._lock = ForkSafeLock()
 
@@ -111,66 +113,51 @@ class UltralyticsDetector:
             return self._detect_on_gpu(images)
 
     def _detect_on_gpu(self, images: Sequence[Image.Image]) -> list[Regions]:
-        """Detect in batches of images of the same padded shape."""
-        by_shape: dict[tuple[int, int], list[int]] = defaultdict(list)
-        for position, image in enumerate(images):
-            by_shape[_letterbox_shape(image, self.image_size)[2:]].append(position)
-        found: list[Regions | None] = [None] * len(images)
-        for positions in by_shape.values():
-            batch = [self._letterbox_on_gpu(images[position]) for position in positions]
-            for position, rows in zip(positions, self._predict(batch), strict=True):
-                found[position] = self._to_regions(rows, images[position])
-        return [regions for regions in found if regions is not None]
+        """Detect with squares for inputs: each new shape would cost seconds of compiling."""
+        import torch
+
+        side = -(-self.image_size // _STRIDE) * _STRIDE
+        squares = torch.full((len(images), 3, side, side), _PADDING_GREY, dtype=torch.float16)
+        batch = squares.to(self.device).contiguous(memory_format=torch.channels_last)
+        for square, image in zip(batch, images, strict=True):
+            width, height, *_ = _letterbox_shape(image, self.image_size)
+            square[:, :height, :width] = resize(
+                upload(image, self.device), height, width, "bilinear"
+            )
+        chosen = self._choose(self._batches(batch.div_(255)))
+        return [self._to_regions(rows, image) for rows, image in zip(chosen, images, strict=True)]
 
     def _detect_one(self, image: Image.Image) -> Regions:
         import torch
 
-        pixels = torch.from_numpy(_letterbox(image, self.image_size)).permute(2, 0, 1)
-        [rows] = self._predict([pixels])
+        pixels = torch.from_numpy(_letterbox(image, self.image_size)).permute(2, 0, 1)[None]
+        batch = pixels.contiguous(memory_format=torch.channels_last).to(self.device)
+        with torch.inference_mode():
+            outputs = _first(self._own_network()(batch.float() / 255))
+            [rows] = self._choose(outputs)
         return self._to_regions(rows, image)
 
-    def _letterbox_on_gpu(self, image: Image.Image) -> torch.Tensor:
-        """Do on the GPU what :func:`_letterbox` does; (3, height, width)."""
-        from torch.nn.functional import pad
-
-        width, height, full_height, full_width = _letterbox_shape(image, self.image_size)
-        pixels = resize(upload(image, self.device), height, width, "bilinear")
-        return pad(pixels, (0, full_width - width, 0, full_height - height), value=_PADDING_GREY)
-
-    def _predict(self, pixels: list[torch.Tensor]) -> list[np.ndarray]:
-        """Return boxes, scores and classes (n, 6) of images of one padded shape, 0 to 255."""
-        import torch
-
-        batch = torch.stack(pixels).contiguous(memory_format=torch.channels_last)
-        network = self._own_network()
-        with torch.inference_mode():
-            batch = batch.to(self.device)
-            outputs = network((batch.half() if self._half else batch.float()) / 255)
-            while isinstance(outputs, (tuple, list)):  # beside it: raw outputs, and masks
-                outputs = outputs[0]
-            return self._choose(outputs, getattr(network, "end2end", False))
-
-    def _choose(self, outputs: torch.Tensor, end2end: bool) -> list[np.ndarray]:
+    def _choose(self, outputs: torch.Tensor) -> list[np.ndarray]:
         """Return the boxes to keep of each image, (n, 6)."""
         settings, most = self.settings, max(self.settings.max_boxes, 1)
-        if not end2end:
-            return list(
-                suppress(
-                    outputs,
-                    len(self.class_names),  # after these, a segmentation model has masks
-                    confidence=settings.confidence,
-                    iou=settings.iou,
-                    most=most,
-                    kept_classes=self._kept_classes,
-                    one_box_a_thing=self._one_box_a_thing,
-                )
-            )
-        from ultralytics.utils.nms import non_max_suppression
+        if getattr(self._network, "end2end", False):
+            from ultralytics.utils.nms import non_max_suppression
 
-        found = non_max_suppression(
-            outputs, settings.confidence, classes=self._kept_classes, max_det=most, end2end=True
+            found = non_max_suppression(
+                outputs, settings.confidence, classes=self._kept_classes, max_det=most, end2end=True
+            )
+            return [rows[:, :6].cpu().numpy() for rows in found]
+        return list(
+            suppress(
+                outputs,
+                len(self.class_names),  # after these, a segmentation model has masks
+                confidence=settings.confidence,
+                iou=settings.iou,
+                most=most,
+                kept_classes=self._kept_classes,
+                one_box_a_thing=self._one_box_a_thing,
+            )
         )
-        return [rows[:, :6].cpu().numpy() for rows in found]
 
     def _own_network(self) -> Any:
         """Return this thread's copy, which shares the weights: the head caches its input's grid."""
@@ -215,6 +202,14 @@ def load_detector(
         If the weights are missing, unreachable or of the wrong kind.
     """
     return UltralyticsDetector(find_detector(spec), settings, device)
+
+
+def _first(outputs: Any) -> torch.Tensor:
+    """Return what a network finds; beside it are raw outputs, and masks."""
+    while isinstance(outputs, (tuple, list)):
+        outputs = outputs[0]
+    found: torch.Tensor = outputs
+    return found
 
 
 def _letterbox_shape(image: Image.Image, size: int) -> tuple[int, int, int, int]:

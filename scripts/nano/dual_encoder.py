@@ -30,6 +30,7 @@ _HIGHEST_SCALE = math.log(60)
 _PHRASES_AT_ONCE = 64
 _MAPS_A_THREAD = 16
 _MAPS_ON_GPU = 512
+_ROWS_ON_GPU = 128
 _TOKENIZER_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json")
 
 
@@ -85,7 +86,10 @@ class DualEncoder(nn.Module):
 
     def show(self, maps: torch.Tensor, dropout: float = 0.0) -> torch.Tensor:
         """Return unit-length embeddings (n, d) of maps (n, 192, h, w) on the device."""
-        pooled = self.upper(maps.float().contiguous(memory_format=torch.channels_last))
+        count = len(maps)
+        if maps.is_cuda:  # cuDNN compiles kernels for each number of rows, so there are few
+            maps = functional.pad(maps, (0,) * 7 + (-count % _ROWS_ON_GPU,))
+        pooled = self.upper(maps.float().contiguous(memory_format=torch.channels_last))[:count]
         pooled = functional.dropout(pooled, dropout, training=dropout > 0)
         return functional.normalize(self.image_head(pooled), dim=-1)
 

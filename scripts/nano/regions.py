@@ -26,6 +26,7 @@ from retrieval_grounding.core.groups import group_label, is_group, member_label
 from retrieval_grounding.core.regions import WHOLE_IMAGE, Regions, pairwise_iou
 from retrieval_grounding.data.images import load_image
 from retrieval_grounding.models.cpu_pool import cpu_pool
+from retrieval_grounding.models.fixed_batches import FixedBatches
 from retrieval_grounding.models.openvino import has_openvino, openvino_tower
 from retrieval_grounding.models.yolo import UltralyticsDetector
 
@@ -255,7 +256,10 @@ def _cut(image: Image.Image, regions: Regions) -> np.ndarray:
 
 
 class _FrozenLayers:
-    """Runs the frozen layers: on a CPU in threads, with OpenVINO if it is installed."""
+    """Runs the frozen layers: on a CPU in threads, with OpenVINO if it is installed.
+
+    On a GPU, batches have one size, since cuDNN compiles kernels for each.
+    """
 
     def __init__(self, layers: nn.Module, device: torch.device) -> None:
         self._device = device
@@ -263,6 +267,8 @@ class _FrozenLayers:
         if device.type == "cpu" and has_openvino():
             example = torch.linspace(-1, 1, 3 * INPUT_SIZE**2).view(1, 3, INPUT_SIZE, INPUT_SIZE)
             self._layers = openvino_tower(self._layers, example, cpu_pool().size) or self._layers
+        elif device.type == "cuda":
+            self._layers = FixedBatches(self._layers, [_CROPS_ON_GPU])
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Return maps, float16 (n, 192, 7, 7), of crops, uint8 (n, 224, 224, 3)."""

@@ -16,6 +16,9 @@ from .blocks import UpperTower, can_cut, study
 __all__ = ["ClipTowers"]
 
 _HIGHEST_SCALE = math.log(100)
+_ROWS_ON_GPU = 64
+"""Batches on a GPU have a multiple of so many rows."""
+
 _PHRASES_AT_ONCE = 64
 _EXAMPLES = ("a red bus", "two men in suits on the left")
 _SHARE_OF_BLOCKS = 4  # a quarter is trained
@@ -110,11 +113,15 @@ class ClipTowers:
 
     def show(self, inputs: np.ndarray) -> Tensor:
         """Return unit-length embeddings (n, d) of what the cache has kept of crops."""
+        count = len(inputs)
+        if self.device.startswith("cuda"):  # cuDNN compiles kernels for each number of rows
+            empty = np.zeros((-count % _ROWS_ON_GPU, *inputs.shape[1:]), inputs.dtype)
+            inputs = np.concatenate([inputs, empty])
         if self.upper.block is None:
             values = self.normalized(inputs)
         else:
             values = torch.from_numpy(inputs).to(self.device).float()
-        return functional.normalize(self.upper(values).float(), dim=-1)
+        return functional.normalize(self.upper(values)[:count].float(), dim=-1)
 
     def say(self, phrases: Sequence[str]) -> Tensor:
         """Return unit-length embeddings (n, d) of phrases, in groups of similar length."""
