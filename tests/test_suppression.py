@@ -11,7 +11,7 @@ import retrieval_grounding as rg
 from retrieval_grounding.cli.demo import demo_photographs
 from retrieval_grounding.data.images import load_image
 from retrieval_grounding.models.fixed_batches import FixedBatches
-from retrieval_grounding.models.half_precision import half_tower
+from retrieval_grounding.models.gpu_tower import tower_on_gpu
 from retrieval_grounding.models.suppression import suppress
 
 
@@ -87,7 +87,7 @@ class Overflowing(torch.nn.Module):
 @pytest.mark.parametrize("network", [Mixed(), Overflowing(), torch.nn.Flatten()])
 def test_weights_are_halved_only_where_the_network_allows_it(network):
     example = torch.linspace(0.1, 1, 12).view(1, 3, 2, 2)
-    given_ = half_tower(network, example, "cpu")(example).float()
+    given_ = tower_on_gpu(network, example, "cpu")(example).float()
     assert torch.cosine_similarity(given_, network(example)).min() > 0.99
 
 
@@ -101,7 +101,7 @@ def test_batches_of_few_sizes_give_what_one_batch_gives(count):
 
     rows = torch.arange(count * 12.0).view(count, 3, 2, 2)
     for _ in range(2):  # the second time, rows of the first are still in the buffers
-        assert torch.equal(FixedBatches(network, [3, 8])(rows), rows.flatten(1) * 2)
+        assert torch.equal(FixedBatches(lambda: network, [3, 8])(rows), rows.flatten(1) * 2)
     assert set(sizes) <= {3, 8}
 
 
@@ -114,7 +114,7 @@ def test_batches_that_do_not_fit_become_smaller():
             raise torch.OutOfMemoryError("CUDA out of memory")
         return rows + 1
 
-    batches = FixedBatches(network, [64, 8])
+    batches = FixedBatches(lambda: network, [64, 8])
     assert torch.equal(batches(torch.zeros(70, 1)), torch.ones(70, 1))
     assert sizes[:3] == [64, 8, 2]
     assert set(sizes[2:]) == {2}
@@ -125,7 +125,7 @@ def test_a_row_that_does_not_fit_is_an_error():
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(torch.OutOfMemoryError):
-        FixedBatches(network, [4])(torch.zeros(3, 1))
+        FixedBatches(lambda: network, [4])(torch.zeros(3, 1))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")

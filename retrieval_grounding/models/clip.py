@@ -52,7 +52,7 @@ class OpenClipEncoder:
         checkpoint, ``"hf-hub:ORG/NAME"``, or a folder that holds ``open_clip_config.json`` and
         weights.
     device : str
-        ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``. On a GPU the towers run in float16.
+        ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``. On a GPU, transformers run in float16.
 
     Raises
     ------
@@ -64,7 +64,7 @@ class OpenClipEncoder:
         import torch
 
         self.device = resolve_device(device)
-        self._half = self.device.startswith("cuda")
+        self._on_gpu = self.device.startswith("cuda")
         towers = load_towers(spec, self.device)
         config = towers.preprocessing
         self.input_size: int = int(np.max(config["size"]))
@@ -115,7 +115,7 @@ class OpenClipEncoder:
         if not count:
             return np.zeros((0, self.dimension), np.float32)
         self._tower.load()  # here, since inference mode would mark its weights
-        if self._half:
+        if self._on_gpu:
             return self._encode_on_gpu(images, regions)
         self._tower.convert_for(count)
         crops: list[_Crop] = [
@@ -217,7 +217,7 @@ class OpenClipEncoder:
         import torch
 
         parts = []
-        with torch.inference_mode(), torch.autocast("cuda", torch.float16, enabled=self._half):
+        with torch.inference_mode(), torch.autocast("cuda", torch.float16, enabled=self._on_gpu):
             for start in range(0, len(phrases), 256):
                 parts.append(self._text.embed(phrases[start : start + 256]).float().cpu())
         embeddings: FloatArray = torch.cat(parts).numpy()

@@ -12,6 +12,7 @@ from .bert_folder import BertFolder, read_bert_folder
 from .clip_weights import hash_weights, load_open_clip
 from .presets import BUNDLED, bundled_path
 from .text_tower import OpenClipText, TextTower
+from .timm_folder import read_timm_tower
 
 __all__ = ["ClipTowers", "load_towers"]
 
@@ -51,7 +52,7 @@ def load_towers(spec: str, device: str) -> ClipTowers:
     """
     folder = bundled_path("clip") if spec == BUNDLED else Path(spec)
     found = read_bert_folder(folder) if folder.is_dir() else None
-    return _from_folder(spec, found, device) if found else _from_open_clip(spec, device)
+    return _from_folder(spec, folder, found, device) if found else _from_open_clip(spec, device)
 
 
 def _from_open_clip(spec: str, device: str) -> ClipTowers:
@@ -62,17 +63,21 @@ def _from_open_clip(spec: str, device: str) -> ClipTowers:
     return ClipTowers(weights, model.visual.preprocess_cfg, text, lambda: model.visual)
 
 
-def _from_folder(spec: str, found: BertFolder, device: str) -> ClipTowers:
+def _from_folder(spec: str, folder: Path, found: BertFolder, device: str) -> ClipTowers:
     from .bert_text import BertText
 
     def load_image_tower() -> Any:
-        model, _ = load_open_clip(spec)
-        if hash_weights(sorted(model.state_dict().items())) != found.hash:
+        read = read_timm_tower(folder)
+        if read is None:
+            model, _ = load_open_clip(spec)
+            read = model.visual.eval(), hash_weights(sorted(model.state_dict().items()))
+        tower, weights = read
+        if weights != found.hash:
             raise ModelError(
                 f"the weights of the CLIP model {spec} have changed since they were loaded; "
                 "start again"
             )
-        return model.visual.eval()
+        return tower
 
     text = BertText(found.shape, found.text_weights, found.tokenizer, device)
     return ClipTowers(found.hash, found.preprocessing, text, load_image_tower)

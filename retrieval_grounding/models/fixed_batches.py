@@ -1,15 +1,15 @@
-"""Running a network on an NVIDIA GPU in batches of few sizes, each recorded as a CUDA graph.
+"""Running a network on an NVIDIA GPU in batches of few shapes, each recorded as a CUDA graph.
 
-Launching the operations of a network one by one takes longer than executing them, and cuDNN
-compiles kernels for each new shape, which takes seconds. So batches are filled up to one of a few
-sizes. Each is recorded once and then replayed.
+Launching the operations of a network one by one takes longer than executing them. So batches are
+filled up to one of a few sizes, and each shape is recorded once and then replayed.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..core.fork import ForkSafeLock
 from .batch_size import free_memory, is_out_of_memory
@@ -21,7 +21,8 @@ __all__ = ["FixedBatches"]
 
 Network = Callable[["torch.Tensor"], "torch.Tensor"]
 
-_WARM_UP = 2  # runs before the recording, in which libraries choose and compile kernels
+_WARM_UP = 2  # runs before the recording, in which libraries choose their kernels
+_MOST_RECORDINGS = 24
 _SMALLER = 4
 
 _log = logging.getLogger(__name__)
@@ -34,16 +35,19 @@ class FixedBatches:
 
     Parameters
     ----------
-    network : callable
-        Takes a tensor (n, ...) and returns one of n rows.
+    make_network : callable
+        Returns what takes a tensor (n, ...) and returns one of n rows. It is called for each shape,
+        as some networks keep tensors of the last shape, which a recording still needs later.
     sizes : sequence of int
         Rows of a batch.
     """
 
-    def __init__(self, network: Network, sizes: Sequence[int]) -> None:
-        self._network = network
+    def __init__(self, make_network: Callable[[], Network], sizes: Sequence[int]) -> None:
+        self._make_network = make_network
         self._sizes = sorted(sizes, reverse=True)
-        self._recordings: dict[tuple[int, ...], _Recording] = {}
+        self._recordings: OrderedDict[tuple[int, ...], _Recording] = OrderedDict()
+        self._memory: Any = None  # all recordings use the same; their results are copied
+        self._free: torch.cuda.Event | None = None  # when the last run has been copied
         self._lock = ForkSafeLock()
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
@@ -63,7 +67,8 @@ class FixedBatches:
                 left = len(rows) - done
                 size = next((size for size in self._sizes if size <= left), self._sizes[-1])
                 try:
-                    parts.append(self._run(rows[done : done + size], size))
+                    with self._lock:
+                        parts.append(self._run(rows[done : done + size], size))
                 except RuntimeError as error:
                     if size == 1 or not is_out_of_memory(error):
                         raise
@@ -73,51 +78,62 @@ class FixedBatches:
             return torch.cat(parts)
 
     def _run(self, rows: torch.Tensor, size: int) -> torch.Tensor:
+        import torch
+
+        if not rows.is_cuda:
+            padded = rows.new_zeros((size, *rows.shape[1:]))
+            padded[: len(rows)] = rows
+            return self._make_network()(padded)[: len(rows)]
+        stream = torch.cuda.current_stream(rows.device)
+        if self._free is None:
+            self._free = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._memory = torch.cuda.graph_pool_handle()
+        stream.wait_event(self._free)
         key = (size, *rows.shape[1:])
-        with self._lock:
-            if key not in self._recordings:
-                self._recordings[key] = _Recording(self._network, rows, size)
-            return self._recordings[key].run(rows)
+        if key not in self._recordings:
+            if len(self._recordings) >= _MOST_RECORDINGS:
+                stream.synchronize()
+                self._recordings.popitem(last=False)
+            self._recordings[key] = _Recording(self._make_network(), rows, size, self._memory)
+        self._recordings.move_to_end(key)
+        found = self._recordings[key].run(rows)
+        self._free.record(stream)
+        return found
 
     def _give_up(self, size: int) -> None:
         with self._lock:
             smaller = [other for other in self._sizes if other < size]
             self._sizes = smaller or [max(1, size // _SMALLER)]
-            self._recordings = {k: kept for k, kept in self._recordings.items() if k[0] < size}
+            for key in [key for key in self._recordings if key[0] >= size]:
+                del self._recordings[key]
         free_memory()
         _log.info("batches of %d do not fit into memory; trying %d", size, self._sizes[0])
 
 
 class _Recording:
-    """A network's run on a batch of one size, always in the same memory."""
+    """A network's run on a batch of one shape, always in the same memory."""
 
-    def __init__(self, network: Network, like: torch.Tensor, size: int) -> None:
+    def __init__(self, network: Network, like: torch.Tensor, size: int, memory: Any) -> None:
         import torch
 
         self._network = network
-        layout = torch.channels_last if like.ndim == 4 else torch.contiguous_format
-        self._input = like.new_zeros((size, *like.shape[1:])).contiguous(memory_format=layout)
+        self._input = torch.empty_like(like[:1].expand(size, *like.shape[1:])).zero_()
         self._graph: torch.cuda.CUDAGraph | None = None
-        if like.is_cuda:
-            self._record()
-
-    def _record(self) -> None:
-        import torch
-
-        device = self._input.device
+        device = like.device
         stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         current = torch.cuda.current_stream(device)
         stream.wait_stream(current)
         with torch.cuda.stream(stream):
             for _ in range(_WARM_UP):
-                self._network(self._input)
+                network(self._input)
         current.wait_stream(stream)
-        self._free = torch.cuda.Event()  # type: ignore[no-untyped-call]
         graph = torch.cuda.CUDAGraph()
         try:
             # Other threads go on allocating memory meanwhile.
-            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
-                self._output = self._network(self._input)
+            with torch.cuda.graph(
+                graph, pool=memory, stream=stream, capture_error_mode="thread_local"
+            ):
+                self._output = network(self._input)
         except RuntimeError as error:
             if is_out_of_memory(error):
                 raise
@@ -127,15 +143,8 @@ class _Recording:
 
     def run(self, rows: torch.Tensor) -> torch.Tensor:
         """Return a copy of what the network returns for at most as many rows as it has."""
-        import torch
-
-        if self._graph is None:
-            self._input[: len(rows)] = rows
-            return self._network(self._input)[: len(rows)]
-        stream = torch.cuda.current_stream(rows.device)
-        stream.wait_event(self._free)  # another thread's stream may still copy from here
         self._input[: len(rows)] = rows
+        if self._graph is None:
+            return self._network(self._input)[: len(rows)]
         self._graph.replay()
-        found = self._output[: len(rows)].clone()
-        self._free.record(stream)
-        return found
+        return self._output[: len(rows)].clone()

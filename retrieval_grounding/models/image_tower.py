@@ -90,12 +90,11 @@ class ImageTower:
             from .fuse_bn import fuse_batch_norm
 
             network = fuse_batch_norm(network.to("cpu"), self._example())
-        network = network.to(memory_format=torch.channels_last)
         if on_gpu:
-            from .half_precision import half_tower
+            from .gpu_tower import tower_on_gpu
 
-            return half_tower(network, self._example(), self._device)
-        return network.to(self._device)
+            return tower_on_gpu(network, self._example(), self._device)
+        return network.to(self._device).to(memory_format=torch.channels_last)
 
     def _example(self) -> torch.Tensor:
         import torch

@@ -7,7 +7,8 @@ import functools
 import hashlib
 import itertools
 import threading
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,15 +36,15 @@ if TYPE_CHECKING:
 __all__ = ["UltralyticsDetector", "load_detector"]
 
 
-_IMAGES_ON_GPU = 16
+_BATCHES = (4, 16)
 _PADDING_GREY = 114  # what YOLO models are trained with
 
 
 class UltralyticsDetector:
     """A YOLO checkpoint run by ultralytics.
 
-    Each image is scaled to `settings.image_size` and padded by itself, so its regions do not depend
-    on the other images of a batch: on a CPU to multiples of 32, on a GPU to a square.
+    Each image is scaled to `settings.image_size` and padded to multiples of 32 by itself, so its
+    regions do not depend on the other images of a batch.
 
     Parameters
     ----------
@@ -68,7 +69,7 @@ class UltralyticsDetector:
 
         self.settings = settings or DetectorSettings()
         self.device = resolve_device(device)
-        self._half = self.device.startswith("cuda")
+        self._on_gpu = self.device.startswith("cuda")
         yolo = load_yolo(weights)
         trained_size = yolo.overrides.get("imgsz", 640)
         self.image_size = self.settings.image_size or int(np.max(trained_size))
@@ -91,9 +92,12 @@ class UltralyticsDetector:
             self.fingerprint += f" classes={names_digest.hexdigest()}"
         with quiet_libraries():
             network = yolo.model.float().eval().fuse(verbose=False)
-        network = (network.half() if self._half else network).to(self.device)
-        self._network = network.to(memory_format=torch.channels_last)
-        self._batches = FixedBatches(lambda pixels: _first(network(pixels)), [_IMAGES_ON_GPU])
+        # In float32 also on a GPU, which rounds products to TF32, and there with channels first:
+        # cuDNN compiles other kernels for each shape when it meets it, which takes seconds.
+        layout = torch.contiguous_format if self._on_gpu else torch.channels_last
+        network = network.to(self.device).to(memory_format=layout)
+        self._network = network
+        self._batches = FixedBatches(self._forward, _BATCHES)
         self._own = threading.local()
         self._lock = ForkSafeLock()
 
@@ -107,25 +111,35 @@ class UltralyticsDetector:
         """
         if self.device == "cpu":
             return cpu_pool().map(self._detect_one, images)
-        if not self._half:  # mps, xpu: one image at a time
+        if not self._on_gpu:  # mps, xpu: one image at a time
             return [self._detect_one(image) for image in images]
         with own_stream(self.device):
             return self._detect_on_gpu(images)
 
     def _detect_on_gpu(self, images: Sequence[Image.Image]) -> list[Regions]:
-        """Detect with squares for inputs: each new shape would cost seconds of compiling."""
+        """Detect in batches of images of the same padded shape."""
         import torch
 
-        side = -(-self.image_size // _STRIDE) * _STRIDE
-        squares = torch.full((len(images), 3, side, side), _PADDING_GREY, dtype=torch.float16)
-        batch = squares.to(self.device).contiguous(memory_format=torch.channels_last)
-        for square, image in zip(batch, images, strict=True):
-            width, height, *_ = _letterbox_shape(image, self.image_size)
-            square[:, :height, :width] = resize(
-                upload(image, self.device), height, width, "bilinear"
+        by_shape: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for position, image in enumerate(images):
+            by_shape[_letterbox_shape(image, self.image_size)[2:]].append(position)
+        found: dict[int, Regions] = {}
+        for (height, width), positions in by_shape.items():
+            batch = torch.full(
+                (len(positions), 3, height, width), _PADDING_GREY / 255, device=self.device
             )
-        chosen = self._choose(self._batches(batch.div_(255)))
-        return [self._to_regions(rows, image) for rows, image in zip(chosen, images, strict=True)]
+            for padded, position in zip(batch, positions, strict=True):
+                self._letterbox_on_gpu(images[position], padded)
+            chosen = self._choose(self._batches(batch))
+            for position, rows in zip(positions, chosen, strict=True):
+                found[position] = self._to_regions(rows, images[position])
+        return [found[position] for position in range(len(images))]
+
+    def _letterbox_on_gpu(self, image: Image.Image, padded: torch.Tensor) -> None:
+        """Do on the GPU what :func:`_letterbox` does; the result is from 0 to 1."""
+        width, height, *_ = _letterbox_shape(image, self.image_size)
+        pixels = resize(upload(image, self.device), height, width, "bilinear")
+        padded[:, :height, :width] = pixels.div_(255)
 
     def _detect_one(self, image: Image.Image) -> Regions:
         import torch
@@ -160,14 +174,20 @@ class UltralyticsDetector:
         )
 
     def _own_network(self) -> Any:
-        """Return this thread's copy, which shares the weights: the head caches its input's grid."""
+        """Return this thread's copy."""
         if not hasattr(self._own, "network"):
-            tensors = itertools.chain(self._network.parameters(), self._network.buffers())
-            with self._lock:
-                self._own.network = copy.deepcopy(
-                    self._network, {id(tensor): tensor for tensor in tensors}
-                )
+            self._own.network = self._copy()
         return self._own.network
+
+    def _copy(self) -> Any:
+        """Return a copy that shares the weights: the head keeps the grid of its last input."""
+        tensors = itertools.chain(self._network.parameters(), self._network.buffers())
+        with self._lock:
+            return copy.deepcopy(self._network, {id(tensor): tensor for tensor in tensors})
+
+    def _forward(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        network = self._copy()
+        return lambda pixels: _first(network(pixels))
 
     def _to_regions(self, rows: np.ndarray, image: Image.Image) -> Regions:
         whole = Regions.whole_image(image.width, image.height)

@@ -268,7 +268,8 @@ class _FrozenLayers:
             example = torch.linspace(-1, 1, 3 * INPUT_SIZE**2).view(1, 3, INPUT_SIZE, INPUT_SIZE)
             self._layers = openvino_tower(self._layers, example, cpu_pool().size) or self._layers
         elif device.type == "cuda":
-            self._layers = FixedBatches(self._layers, [_CROPS_ON_GPU])
+            layers_on_gpu = self._layers
+            self._layers = FixedBatches(lambda: layers_on_gpu, [_CROPS_ON_GPU])
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Return maps, float16 (n, 192, 7, 7), of crops, uint8 (n, 224, 224, 3)."""
