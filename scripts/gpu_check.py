@@ -35,6 +35,8 @@ TESTS = ("test_pipeline", "test_suppression", "test_bert_text", "test_models", "
          "test_vectors")  # fmt: skip
 """Files with tests that are skipped without a GPU."""
 CLOSE = 1e-2  # cosine distance of embeddings on the two devices
+SURE, SAME_BOX = 0.25, 0.9  # score and IoU of boxes that both must find
+ROUNDING = 1e-6  # of a cosine; regions whose cosines differ less may change places
 DEVICE = "cuda"  # or "cpu", for a rehearsal
 
 
@@ -112,6 +114,7 @@ def check_detector() -> Result:
 
     import retrieval_grounding as rg
     from retrieval_grounding.cli.demo import demo_photographs
+    from retrieval_grounding.core.regions import pairwise_iou
 
     pictures = []
     for path in demo_photographs()[:4]:
@@ -122,9 +125,16 @@ def check_detector() -> Result:
     there, here = (
         rg.load_detector("nano", None, device).detect(pictures) for device in (DEVICE, "cpu")
     )
+    sure, found = 0, 0
+    for one, other in zip(there, here, strict=True):
+        boxes = other.boxes[other.scores >= SURE]
+        sure += len(boxes)
+        found += int((pairwise_iou(boxes, one.boxes).max(1) >= SAME_BOX).sum())
     counts = [(len(one), len(other)) for one, other in zip(there, here, strict=True)]
-    off = max(abs(one - other) for one, other in counts)
-    return {"ok": off <= 1, "shown": f"regions on GPU and CPU: {counts}"}
+    return {
+        "ok": found >= 0.98 * sure,
+        "shown": f"{found} of the CPU's {sure} sure boxes are found; regions on both: {counts}",
+    }
 
 
 def check_build() -> Result:
@@ -222,13 +232,21 @@ def check_search() -> Result:
             states.append(index._opened.retriever.snapshot())
             states[-1].vectors.nearest(queries, 100)
         there, here = (state.vectors.nearest(queries, 100)[0] for state in states)
-        pairs = zip(there, here, strict=True)
-        same = float(np.mean([np.array_equal(one[:400], other[:400]) for one, other in pairs]))
+        score = states[1].vectors.shard_vectors.score
+        gap = max(
+            float(
+                np.abs(np.subtract(*(score(query[None], ids[None, :400])[0] for ids in both))).max()
+            )
+            for query, *both in zip(queries, there, here, strict=True)
+        )
+        wide = [state.vectors.nearest(queries[:1], 100, wider=16)[0][0] for state in states]
+        same = np.array_equal(*wide)  # more than a GPU can select
         seconds = timed(lambda: states[0].vectors.nearest(queries[:1], 100))
         where = states[0].device
     return {
-        "ok": same == 1 and where.startswith("cuda"),
-        "shown": f"same order for {same:.0%} of phrases, {seconds * 1e3:.2f} ms, on {where}",
+        "ok": gap <= ROUNDING and same and where.startswith("cuda"),
+        "shown": f"cosines at the same rank differ by {gap:.1g} at most, {seconds * 1e3:.2f} ms, "
+        f"on {where}",
     }
 
 
@@ -371,13 +389,13 @@ def main() -> int:
         found = results[name]
         word = {True: "right", False: "WRONG", None: "skipped"}[found["ok"]]
         table.add_row(name, word, f"{found['seconds']:.1f}", found["shown"])
-        console.print(f"{name}: {word}")
+        console.print(f"{name}: {word}, {found['seconds']:.1f} s, {found['shown']}")
+        if options.json:  # after each, for a machine that is taken away
+            options.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     console.print(table)
     versions = f"PyTorch {torch.__version__}, Python {platform.python_version()}"
     device = torch.cuda.get_device_name() if DEVICE == "cuda" else "CPU"
     console.print(f"{device}, {versions}, {time.strftime('%Y-%m-%d')}")
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     return int(any(found["ok"] is False for found in results.values()))
 
 

@@ -435,6 +435,18 @@ def test_near_ties_keep_the_order_of_the_cpu(folder):
     np.testing.assert_array_equal(found, stored.search(queries, 20)[1])
 
 
+def test_a_search_for_more_than_a_gpu_can_select_compares_all(folder):
+    stored = shard_vectors(folder)
+    index = on_gpu(stored, DIMENSION, "cuda")
+    search = VectorSearch(stored.numbers, stored._open, index, stored.numbers)
+    expected, _ = search.nearest(phrases(), 5, wider=16)
+    index.most = 100
+    index.search = None  # as FAISS, which raises an error
+    found, _ = search.nearest(phrases(), 5, wider=16)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one[: len(other)], other[: len(one)])
+
+
 def test_a_snapshot_says_where_vectors_are_searched(folder, monkeypatch):
     reindexed(folder, "flat")
     catalog = Catalog(folder)

@@ -92,6 +92,6 @@ def _describe(model: Any) -> str:
     if not device.startswith(("cpu", "cuda")):
         return device
     if device.startswith("cuda"):
-        return f"{device} ({torch.cuda.get_device_name(device)}), float16"
+        return f"{device} ({torch.cuda.get_device_name(device)})"
     library = getattr(model, "library", "PyTorch")
     return f"CPU, {torch.get_num_threads()} threads, {library}"

@@ -56,6 +56,8 @@ class FaissIndex:
     rounds : bool
         Whether scores are rounded, so that regions have to be scored again: on GPUs, and where
         vectors are compressed.
+    most : int or None
+        Regions that a search can return; None for any number.
     """
 
     def __init__(self, kind: Kind, index: Any) -> None:
@@ -64,6 +66,7 @@ class FaissIndex:
         self.keep_alive: tuple[Any, ...] = ()
         self._numbering: Numbering | None = None
         self.rounds = kind != "flat"
+        self.most: int | None = None
         self._index = index
 
     @classmethod

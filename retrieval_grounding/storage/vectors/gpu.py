@@ -15,6 +15,8 @@ __all__ = ["combine_parts", "copy_to_gpus", "gpu_numbers"]
 _LOGGER = logging.getLogger(__name__)
 
 _MAX_SHARE_OF_MEMORY = 0.6
+_MOST_FOUND = 2048
+"""FAISS cannot select more on a GPU."""
 
 
 def gpu_numbers(device: str) -> list[int]:
@@ -67,6 +69,7 @@ def copy_to_gpus(vectors: ShardVectors, dimension: int, device: str) -> FaissInd
     index = FaissIndex("flat", combine_parts(parts, dimension))
     index.keep_alive = (*resources, *parts)
     index.rounds = True  # queries are converted to float16, too
+    index.most = _MOST_FOUND
     for embeddings, ids in vectors.blocks():
         index.add(embeddings, ids)
     return index

@@ -96,7 +96,9 @@ class VectorSearch:
         StoreError
             If a shard is missing or damaged, or vectors are not finite.
         """
-        if exact or self._index is None or self._is_small(selection):
+        asked = _FLAT_REGIONS_PER_IMAGE * images * wider + _SPARE
+        beyond = self._index is not None and asked > (self._index.most or asked)
+        if exact or self._index is None or beyond or self._is_small(selection):
             k = _EXACT_REGIONS_PER_IMAGE * images * wider
             _, ids = self.shard_vectors.search(queries, k, selection)
             return list(ids), ids.shape[1] < k
