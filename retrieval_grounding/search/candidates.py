@@ -184,7 +184,11 @@ def _nearest_images(
             phrases.embeddings[pending], count, wider=wider, exact=exact
         )
         for phrase, ids in zip(pending, nearest, strict=True):
-            by_phrase[phrase] = _image_keys(snapshot, ids)[:count]
+            # Mostly the best half of the regions is of enough images.
+            keys = _image_keys(snapshot, ids[: 2 * count])
+            if len(keys) < count:
+                keys = _image_keys(snapshot, ids)
+            by_phrase[phrase] = keys[:count]
         pending = [] if complete else [p for p in pending if len(by_phrase[p]) < count]
         wider *= 4
     return by_phrase

@@ -94,7 +94,14 @@ class Retriever:
                 sought = matcher.sought(part) if isinstance(matcher, FeedbackMatcher) else part
                 count = max(candidates, top)
                 for named in (False, True):
-                    found = self.candidates(sought, count, exact, filters, named=named)
+                    found = self.candidates(
+                        sought,
+                        count,
+                        exact,
+                        filters,
+                        named=named,
+                        first=None if named else snapshot,
+                    )
                     ranked = self._rank(part, found, snapshot, matcher, top, exact, skip_missing)
                     if ranked is not None:
                         break
@@ -120,8 +127,8 @@ class Retriever:
 
     @property
     def has_metadata(self) -> bool:
-        """Whether an image of the index has an id or metadata."""
-        return self.snapshot().has_metadata
+        """Whether an image of the index has an id or metadata, as the last search saw it."""
+        return self._snapshots.kept().has_metadata
 
     def snapshot(self) -> Snapshot:
         """Return the newest snapshot of the index."""
@@ -135,15 +142,16 @@ class Retriever:
         filters: Filters = _NO_FILTERS,
         *,
         named: bool = True,
+        first: Snapshot | None = None,
     ) -> Candidates:
         """Return `count` candidate images for each phrase, with their regions.
 
         Unless they must be `named`, their paths may still have to be looked up. If the catalog
         changes meanwhile, the search restarts. The last attempt holds the catalog, so a writer has
-        to wait for it.
+        to wait for it. The `first` attempt may be given the newest snapshot.
         """
         for _ in range(_ATTEMPTS):
-            snapshot = self.snapshot()
+            snapshot, first = first or self.snapshot(), None
             try:
                 found = find_candidates(
                     self._catalog, self._store, snapshot, phrases, count, exact, filters, named

@@ -138,6 +138,10 @@ class SnapshotCache:
             self._newest, self._state = newest, (state, self._unusable_file(newest))
             return newest
 
+    def kept(self) -> Snapshot:
+        """Return the snapshot that was the newest when one was asked for last."""
+        return self._newest or self.latest()
+
     def _current_state(self, known: Snapshot) -> object:
         return self._catalog.state(), self._unusable_file(known)
 
