@@ -15,7 +15,7 @@ from .rank import best_regions
 __all__ = ["find_best"]
 
 
-_PHRASES_AT_ONCE = 4  # steps are long enough for other threads, and states stay in the cache
+_PHRASES_AT_ONCE = 4  # fewer, longer steps; docs/performance.md has the measurement
 
 Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
