@@ -40,8 +40,8 @@ class FlatImages:
     ordered : int64 array of shape (ORDERS, n)
         Rows, sorted within each image in each order.
     before, upto : int64 arrays of shape (ORDERS, n)
-        Where the sum of `ordered` before a region begins and ends, of those that come before it and
-        of those that come with it: places in an array of shape (ORDERS, n + 1).
+        The column in `ordered` of the first region that comes with a region, and of the first that
+        comes after it; as places in a flat array of ORDERS rows of n + 1 running sums.
     owners : int64 tensor of shape (d,)
         Rows of regions of which another is a duplicate.
     duplicates : int64 array of shape (d,)
