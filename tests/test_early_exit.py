@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from matching_data import random_phrases, random_table, untrained
 
 import retrieval_grounding as rg
+from retrieval_grounding.core.phrases import Phrases
 from retrieval_grounding.core.region_table import RegionTable
 from retrieval_grounding.matching.config import MatcherConfig
 from retrieval_grounding.matching.early_exit import KEPT_REGIONS, EarlyExit
 from retrieval_grounding.matching.fit_early_exit import fit_early_exit
-from retrieval_grounding.matching.image_pass import join_passes
+from retrieval_grounding.matching.image_pass import join_images
 from retrieval_grounding.matching.install import install_files
 from retrieval_grounding.matching.networks import make_model
 from retrieval_grounding.matching.pass_file import PassOrigin, open_pass, write_pass
@@ -86,9 +87,40 @@ def test_phrases_with_colors_and_unknown_words_score_as_by_the_whole_network(mat
     table = random_table([5, 3, 4], 3)
     embeddings = random_phrases(3).embeddings
     texts = ["the red dog left of the black cat", "zzz", "left " * 40]
-    phrases = rg.core.phrases.Phrases(texts, embeddings)
+    phrases = Phrases(texts, embeddings)
     for row in range(3):
         phrase = phrases[row : row + 1]
+        _, scores = matcher.best_of_images(phrase, table, matcher.encode_pass(table))
+        _, best = best_by_all_scores(matcher, phrase, table)
+        np.testing.assert_allclose(scores, best, atol=ROUNDING)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    counts=st.lists(st.lists(st.integers(0, 25), min_size=1, max_size=4), min_size=1, max_size=4),
+    seed=st.integers(0, 99),
+)
+def test_phrases_score_alike_together_and_alone(matcher, counts, seed):
+    texts = ["the red dog left of the cat", "zzz", "dog", "second cat from the left"]
+    phrases = Phrases(texts, random_phrases(4).embeddings)[: len(counts)]
+    table = random_table([count for own in counts for count in own], seed)
+    ends = np.cumsum([len(own) for own in counts]).tolist()
+    rows, scores = matcher.best_of_images(phrases, table, matcher.encode_pass(table), ends)
+    start = 0
+    for number, end in enumerate(ends):
+        own, first = table.images(start, end), table.offsets[start]
+        alone = matcher.best_of_images(phrases[number : number + 1], own, matcher.encode_pass(own))
+        np.testing.assert_array_equal(rows[start:end], alone[0] + first)
+        np.testing.assert_allclose(scores[start:end], alone[1], atol=ROUNDING)
+        start = end
+
+
+def test_parts_that_a_phrase_lacks_count_for_nothing(matcher):
+    table, drawn = random_table([5, 3, 4], 8), random_phrases(1)
+    for missing in ([], [0], [1], [2], [0, 2], [0, 1, 2]):
+        parts = np.repeat(drawn.embeddings[:, None], 3, 1)
+        parts[:, missing] = 0
+        phrase = Phrases(["dog"], drawn.embeddings, parts)
         _, scores = matcher.best_of_images(phrase, table, matcher.encode_pass(table))
         _, best = best_by_all_scores(matcher, phrase, table)
         np.testing.assert_allclose(scores, best, atol=ROUNDING)
@@ -98,8 +130,8 @@ def test_a_pass_of_images_is_that_of_each_image(matcher):
     table = random_table([4, 0, 7, 2], 5)
     whole = matcher.encode_pass(table)
     alone = [matcher.encode_pass(table.images(image, image + 1)) for image in range(4)]
-    cut = join_passes([whole.image(table.image(image)) for image in range(4)])
-    joined = join_passes(alone)
+    cut = join_images([(whole, table.image(image)) for image in range(4)])
+    joined = join_images([(one, slice(0, len(one.counted))) for one in alone])
     for name in ("places", "counted", "duplicates", "duplicate_ends"):
         np.testing.assert_array_equal(getattr(whole, name), getattr(joined, name))
         np.testing.assert_array_equal(getattr(whole, name), getattr(cut, name))

@@ -184,6 +184,41 @@ def test_a_search_restarts_if_the_index_changes_meanwhile(index, monkeypatch, ca
     assert "search restarted: the index changed during the search" in caplog.messages
 
 
+def test_an_image_that_is_removed_while_it_is_scored_is_no_hit(index, monkeypatch):
+    from retrieval_grounding.search.retriever import Retriever
+
+    before = index.query("red")
+    look_up, calls = Retriever._images_at, []
+
+    def remove_first(self, keys, generation):
+        if not calls:
+            index.remove([before[0].image])
+        calls.append(keys)
+        return look_up(self, keys, generation)
+
+    monkeypatch.setattr(Retriever, "_images_at", remove_first)
+    found = index.query("red")
+    assert [hit.image for hit in found] == [hit.image for hit in before[1:]]
+    assert len(calls) == 1
+    assert index.query("red") == found  # rows that no image uses are known before
+    assert len(calls) == 1
+
+
+def test_only_the_images_of_hits_are_looked_up(index, monkeypatch):
+    from retrieval_grounding.storage.catalog import Catalog
+
+    look_up, asked = Catalog.images_at, []
+
+    def count(self, keys, *more):
+        asked.append(len(keys))
+        return look_up(self, keys, *more)
+
+    monkeypatch.setattr(Catalog, "images_at", count)
+    best = index.query("red", top=1)
+    assert asked == [1]
+    assert index.query("red", top=1, exact=True)[0].image == best[0].image
+
+
 def test_hits_below_the_minimum_probability_are_dropped(caplog):
     def hit(probability: float | None) -> rg.Hit:
         return rg.Hit("red", "a.png", (0, 0, 1, 1), 0.5, probability, "red", 1)

@@ -17,6 +17,8 @@ from ..core.region_table import RegionTable
 from .early_exit import KEPT_REGIONS, EarlyExit
 from .encode_pass import encode_pass
 from .flat_images import FlatImages
+from .flat_model import FlatModel
+from .flat_phrases import read_phrases
 from .flat_scores import states_before_attention
 from .phrase_batch import make_phrase_batch
 from .residual_model import ResidualModel
@@ -124,15 +126,16 @@ def _collect(
     model = matcher.model
     assert isinstance(model, ResidualModel)
     inputs, targets, counts = [], [], []
-    word_ids = matcher.word_ids
+    flat, word_ids = FlatModel(model), matcher.word_ids
     for phrases, regions in pairs:
         known = encode_pass(model, regions)
         if known is None:
             continue
         phrase_rows = np.zeros(len(regions.offsets) - 1, np.int64)
         scores = matcher.score_pairs(phrases, regions, phrase_rows)
-        phrase = make_phrase_batch(phrases, word_ids)
-        states = states_before_attention(model, phrase, FlatImages.of(regions, known))
+        read = read_phrases(flat, make_phrase_batch(phrases, word_ids))
+        images, ends = FlatImages.of(regions, known), [len(phrase_rows)]
+        states = states_before_attention(flat, read, images, ends)
         inputs.append(torch.cat([states.hidden, states.guess[:, None]], 1))
         targets.append(torch.from_numpy(scores))
         counts.append(np.diff(regions.offsets))

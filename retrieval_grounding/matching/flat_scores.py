@@ -1,31 +1,33 @@
-"""Scoring one phrase on many images with the residual network, as a search needs it.
+"""Scoring phrases, each on its own images, with the residual network, as a search needs it.
 
 It computes what :meth:`.residual_model.ResidualModel.score_pairs` does, to the rounding of the
 stored image pass, but only what decides which region of each image is best: regions attend to each
 other for the few that the early exit keeps. Regions of all images are one table, without padding.
+
+Steps are few, because each takes some microseconds, and write in place, because memory is slow.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
-from torch import nn
-from torch.nn import functional
 
 from .attention import HEADS
-from .early_exit import KEPT_REGIONS
+from .early_exit import KEPT_REGIONS, EarlyExit
 from .flat_images import FlatImages
+from .flat_model import FlatAttention, FlatModel
+from .flat_phrases import ReadPhrase
 from .geometry import between
-from .noun_ranks import NounRanks
-from .phrase_batch import PhraseBatch
-from .residual_model import ResidualModel
+from .image_pass import ORDERS
+from .noun_ranks import RANK_FEATURES, NounRanks
+from .phrase_batch import NOUN, PARTS
 
 __all__ = ["States", "best_of_images", "states_before_attention"]
 
-_NOUN = 2
-_NAMES = 3  # phrase, target and noun may be the name of a label
+_ROWS_AT_ONCE = 1024  # as float32, they stay in the cache until they are multiplied
 
 
 class States(NamedTuple):
@@ -37,132 +39,176 @@ class States(NamedTuple):
         Their states.
     guess : tensor of shape (n,)
         The first guess of their logits.
-    query, words : tensors of shape (width,)
-        What the phrase adds to the queries, and the mean state of its words.
     """
 
     hidden: torch.Tensor
     guess: torch.Tensor
-    query: torch.Tensor
-    words: torch.Tensor
 
 
 def best_of_images(
-    model: ResidualModel, phrase: PhraseBatch, images: FlatImages
+    model: FlatModel,
+    early: EarlyExit,
+    phrases: Sequence[ReadPhrase],
+    images: FlatImages,
+    ends: Sequence[int],
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the best region of each image for one phrase.
+    """Return the best region of each image for its phrase.
+
+    Parameters
+    ----------
+    model : FlatModel
+    early : EarlyExit
+    phrases : sequence of p ReadPhrase
+    images : FlatImages
+        m images: those of the first phrase, then those of the next.
+    ends : sequence of p int
+        Where the images of each phrase end, in ascending order; each has some.
 
     Returns
     -------
     rows : int64 tensor of shape (m,)
     logits : float tensor of shape (m,)
     """
-    assert model.early is not None
-    states = states_before_attention(model, phrase, images)
-    counts = images.counts[:, None]
-    longest = int(counts.max())
-    columns = torch.arange(longest)
-    missing = columns >= counts
-    # The last region of an image stands in its padding, which counts for nothing.
-    rows = images.starts[:, None] + torch.minimum(columns, counts - 1)
-    early = model.early(states.hidden, states.guess)[rows].masked_fill_(missing, -torch.inf)
-    kept = early.topk(min(KEPT_REGIONS, longest), 1, sorted=False).indices
-    chosen = rows.gather(1, kept)
+    hidden, guess = states_before_attention(model, phrases, images, ends)
+    rows, missing = images.padded()
+    scores = early(hidden, guess).index_select(0, rows.flatten()).view(rows.shape)
+    scores.masked_fill_(missing, -torch.inf)
+    kept = scores.topk(min(KEPT_REGIONS, rows.shape[1]), 1, sorted=False).indices
+    chosen, absent = rows.gather(1, kept), missing.gather(1, kept)
     flat = chosen.flatten()
-    hidden = _attend(model, states, images, chosen, rows, missing)
-    hidden += states.hidden.index_select(0, flat)
-    hidden += model.think(hidden)
-    logits = states.guess.index_select(0, flat) + model.answer(hidden)[:, 0]
-    logits = logits.view(kept.shape).masked_fill_(kept >= counts, -torch.inf)
-    best = logits.max(1)
+    states = _attend(model.attend, phrases, ends, hidden, images, chosen, rows, missing)
+    states += hidden.index_select(0, flat)
+    norm, answer = model.answer
+    logits = answer(norm(model.think(states)))[:, 0].add_(guess.index_select(0, flat))
+    best = logits.view(kept.shape).masked_fill_(absent, -torch.inf).max(1)
     return chosen.gather(1, best.indices[:, None])[:, 0], best.values
 
 
 def states_before_attention(
-    model: ResidualModel, phrase: PhraseBatch, images: FlatImages
+    model: FlatModel, phrases: Sequence[ReadPhrase], images: FlatImages, ends: Sequence[int]
 ) -> States:
-    """Return the states of all regions of some images for one phrase."""
-    similar = model.similar
-    mean, spread, label_mean, label_spread = similar.statistics.tolist()
-    parts, present = phrase.parts[0], phrase.present[0][:, None]
-    unit = present / spread
-    cosines = parts @ images.embeddings.T
-    highest = images.best(cosines)
-    regions = (cosines - mean) * unit
-    names = images.label_embeddings
-    label_cosines = (parts @ names.T - label_mean) / label_spread * names.any(1)
-    labels = (label_cosines * present).index_select(1, images.labels)
-    fit = 0.6 * regions[_NOUN] + 0.4 * labels[_NOUN]
-    whole = regions.index_select(1, images.starts).index_select(1, images.image)
-    planes = [_ranks(model.ranks, fit, images), regions, labels, (cosines - highest) * unit, whole]
-    # What is the same for all regions joins the bias.
-    first, second = model.similarities[0], model.similarities[2]
-    assert isinstance(first, nn.Linear) and isinstance(second, nn.Linear)
-    varying = sum(map(len, planes))
-    constant = first.bias + first.weight[:, varying : varying + len(present)] @ present[:, 0]
-    weight = first.weight[:, :varying]
-    if phrase.colors.any():
-        shown = torch.from_numpy(images.colors).float() @ (phrase.colors[0] / 255)
-        planes.append(shown[None])
-        weight = torch.cat([weight, first.weight[:, -2:-1]], 1)
-        constant = constant + first.weight[:, -1]
-    features = torch.addmm(constant, torch.cat(planes).T, weight.T).relu_()
-
-    states, words = model.words(phrase)
-    scale, shift, bilinear, query = model.phrase(torch.cat([phrase.embeddings, words], -1))[
-        0
-    ].chunk(4)
-    scale = 1 + scale
-    width = model.width
-    units = images.units.float()
-    hidden = torch.addmm(second.bias * scale + shift, features, (second.weight * scale[:, None]).T)
-    hidden.addcmul_(units[:, :width], scale).addcmul_(units[:, width:], bilinear).relu_()
-    keys, values = model.word_keys(states)[0].chunk(2, dim=-1)
-    # Words in rows, because softmax over short rows is slow.
-    asked = torch.addmm((keys @ model.ask.bias)[:, None], keys @ model.ask.weight, hidden.T)
-    asked = asked.div_(math.sqrt(width))
-    asked.masked_fill_(~model.words.present(phrase)[0][:, None], -torch.inf)
-    hidden.addmm_(asked.softmax(0).T, values)
-    mixture = similar.mixture
-    guess = torch.addmv(regions[0] * mixture[0], labels[:_NAMES].T, mixture[1:])
-    return States(hidden, model.scale.exp() * guess + model.bias, query, words[0])
+    """Return the states of all regions of some images; see :func:`best_of_images`."""
+    planes, start = [], 0
+    for phrase, end in zip(phrases, ends, strict=True):
+        planes.append(_similarities(model, phrase, images, start, end))
+        start = end
+    fit, guess = planes[0][-2:] if len(planes) == 1 else torch.cat([own[-2:] for own in planes], 1)
+    others, balance = _rank_sums(model, fit, images)
+    hidden = torch.empty(len(fit), model.width)
+    row = 0
+    for phrase, own in zip(phrases, planes, strict=True):
+        rows = slice(row, row + own.shape[1])
+        NounRanks.write_features(others[rows], balance[:, rows], own[1 : 1 + RANK_FEATURES])
+        _write_states(model, phrase, own[:-2], images.units[rows], hidden[rows])
+        row = rows.stop
+    return States(hidden, guess)
 
 
-def _ranks(ranks: NounRanks, fit: torch.Tensor, images: FlatImages) -> torch.Tensor:
-    """Return the ranks of regions among those that the noun fits, (RANK_FEATURES, n).
+def _similarities(
+    model: FlatModel, phrase: ReadPhrase, images: FlatImages, start: int, end: int
+) -> torch.Tensor:
+    """Return planes for the regions of images `start` to `end`, those of ranks still empty.
+
+    They are what `FlatModel.similar` is multiplied with, then how well the noun fits, and the first
+    guess of the logits.
+    """
+    rows = slice(int(images.offsets[start]), int(images.offsets[end]))
+    planes = torch.empty(1 + RANK_FEATURES + 4 * PARTS + 2, rows.stop - rows.start)
+    similar = planes[1 + RANK_FEATURES :]
+    cosines, highest, whole = similar[:PARTS], similar[PARTS : 2 * PARTS], similar[2 * PARTS :]
+    _write_cosines(phrase, images.embeddings[rows], cosines)
+    values, firsts = cosines.numpy(), images.offsets[start:end] - rows.start
+    of_image = images.image[rows] - start
+    np.maximum.reduceat(values, firsts, axis=1).take(of_image, 1, out=highest.numpy(), mode="clip")
+    values.take(firsts, 1).take(of_image, 1, out=whole[:PARTS].numpy(), mode="clip")
+    table, labels = _of_labels(model, phrase, images), images.labels[rows]
+    torch.index_select(table, 1, labels, out=similar[3 * PARTS :])
+    if NOUN in phrase.known:
+        planes[-2].add_(cosines[NOUN], alpha=model.noun_of_cosine)
+    planes[-1].add_(cosines[0], alpha=model.guess_of_cosine).add_(model.guess_bias)
+    if phrase.colors is not None:
+        torch.mv(torch.from_numpy(images.colors[rows]).float(), phrase.colors, out=planes[0])
+    return planes
+
+
+def _write_cosines(phrase: ReadPhrase, embeddings: torch.Tensor, out: torch.Tensor) -> None:
+    """Write the cosines of the phrase's parts and all regions; 0 for parts that it lacks."""
+    count, size = embeddings.shape
+    last = max(phrase.known, default=-1) + 1  # mostly, it is the landmark that is missing
+    parts, found = phrase.parts[:last], out[:last]
+    out[last:].zero_()
+    buffer = parts.new_empty(min(_ROWS_AT_ONCE, count), size)
+    for start in range(0, count, _ROWS_AT_ONCE):
+        stop = min(start + _ROWS_AT_ONCE, count)
+        rows = buffer[: stop - start].copy_(embeddings[start:stop])
+        torch.mm(parts, rows.T, out=found[:, start:stop])
+
+
+def _of_labels(model: FlatModel, phrase: ReadPhrase, images: FlatImages) -> torch.Tensor:
+    """Return `FlatModel.of_labels` of the standardized cosines of labels, (PARTS + 2, k)."""
+    cosines = phrase.parts @ images.label_embeddings.T
+    cosines.sub_(model.label_mean).mul_(images.label_known)  # whole images have no name
+    cosines *= (phrase.present / model.label_spread)[:, None]
+    return model.of_labels @ cosines
+
+
+def _write_states(
+    model: FlatModel,
+    phrase: ReadPhrase,
+    planes: torch.Tensor,
+    units: torch.Tensor,
+    out: torch.Tensor,
+) -> None:
+    """Write the states of regions, (n, width), from planes with all features."""
+    first = 0 if phrase.colors is not None else 1
+    features = torch.addmm(phrase.similar_bias, planes[first:].T, phrase.similar[:, first:].T)
+    torch.addmm(phrase.joined_bias, features.relu_(), phrase.joined.T, out=out)
+    units, width = units.float(), model.width
+    out.addcmul_(units[:, :width], phrase.scale)
+    out.addcmul_(units[:, width:], phrase.bilinear).relu_()
+    # Words in rows, and by hand, because softmax over short rows or columns is slow.
+    shares = torch.addmm(phrase.keys_bias, phrase.keys, out.T)
+    shares.sub_(shares.amax(0)).exp_()
+    out.addmm_(shares.div_(shares.sum(0)).T, phrase.values)
+
+
+def _rank_sums(
+    model: FlatModel, fit: torch.Tensor, images: FlatImages
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what the ranks of regions among those that the noun fits are made of.
 
     The sums over all pairs of regions are differences of running sums over sorted regions, less
-    the few pairs that are the same thing.
+    the few pairs that are the same thing. See :meth:`.noun_ranks.NounRanks.write_features`.
     """
-    counted = images.counted
+    counted, count = images.counted, len(fit)
     best = images.best(fit.masked_fill(counted == 0, -1e4))
-    likely = ranks.likely(fit, best, counted)
-    orders, count = images.ordered.shape
-    sums = _running_sums(likely.index_select(0, images.ordered.flatten()).view(orders, count))
-    begin, end = sums[:, images.starts], sums[:, images.starts + images.counts]
-    balance = sums.gather(1, images.before) + sums.gather(1, images.upto)
-    balance -= (begin + end).index_select(1, images.image)
-    others = (end[:1] - begin[:1]).index_select(1, images.image)
-    own, same = images.duplicate_owners, images.duplicates
-    signs = images.before.index_select(1, own).sub_(images.before.index_select(1, same)).sign_()
-    weights = likely.index_select(0, same)
-    dropped = _running_sums(torch.cat([weights[None], signs * weights]))
-    dropped = dropped.index_select(1, images.duplicate_ends)
-    totals = torch.cat([others, balance]).sub_(dropped[:, 1:] - dropped[:, :-1]).float()
-    others, balance = totals[:1] / 2, totals[1:] / 2
-    return ranks.features(torch.cat([others + balance, others - balance]), 0)
-
-
-def _running_sums(values: torch.Tensor) -> torch.Tensor:
-    """Return the sum of the values before each column and of all, (k, n + 1) float64."""
-    sums = torch.zeros(len(values), values.shape[1] + 1, dtype=torch.float64)
-    torch.cumsum(values, 1, dtype=torch.float64, out=sums[:, 1:])
-    return sums
+    likely = (fit - best).add_(model.margin).mul_(model.sharpness).sigmoid_()
+    likely *= counted.clamp(min=0).pow_(max(model.trust, 1e-30))
+    weights = likely.numpy()
+    running = likely.new_zeros(ORDERS, count + 1, dtype=torch.float64)
+    by_order = torch.from_numpy(weights.take(images.ordered))
+    torch.cumsum(by_order, 1, dtype=torch.float64, out=running[:, 1:])
+    sums = running.numpy()
+    edges = sums.take(images.offsets, 1)
+    balance = sums.take(images.before)
+    balance += sums.take(images.upto)
+    balance -= (edges[:, :-1] + edges[:, 1:]).take(images.image, 1)
+    others = (edges[0, 1:] - edges[0, :-1]).take(images.image)
+    same = likely.new_zeros(1 + ORDERS, count)
+    doubled = torch.from_numpy(weights.take(images.duplicates))
+    same.index_add_(1, images.owners, images.signs * doubled)
+    same[0].addcmul_(likely, images.itself)
+    return (
+        torch.from_numpy(others).float().sub_(same[0]),
+        torch.from_numpy(balance).float().sub_(same[1:]),
+    )
 
 
 def _attend(
-    model: ResidualModel,
-    states: States,
+    attend: FlatAttention,
+    phrases: Sequence[ReadPhrase],
+    ends: Sequence[int],
+    states: torch.Tensor,
     images: FlatImages,
     chosen: torch.Tensor,
     rows: torch.Tensor,
@@ -170,26 +216,30 @@ def _attend(
 ) -> torch.Tensor:
     """Return what the `chosen` regions, (m, k), gather from all regions, (m · k, width).
 
-    The regions of an image are `rows`, (m, n), of which some are `missing`. Because few regions
-    ask, their queries are taken to the states of the others, not the others' keys and values to
-    them: ``q · (K h) = (q K) · h``.
+    The regions of an image are `rows`, (m, n), of which some are `missing`.
     """
-    attend, width = model.attend, model.width
-    (count, longest), kept, head = rows.shape, chosen.shape[1], model.width // HEADS
-    normed = attend.norm(states.hidden)
-    query, key, value = attend.joint.weight.view(3, HEADS, head, width)
-    asking = normed.index_select(0, chosen.flatten())
-    asked = torch.addmm(states.query, asking, query.flatten(0, 1).T).div_(math.sqrt(head))
-    asked = torch.bmm(asked.view(-1, HEADS, head).transpose(0, 1), key)  # (HEADS, m · k, width)
-    asked = asked.view(HEADS, count, kept, width).transpose(0, 1).flatten(1, 2)
-    others = normed.index_select(0, rows.flatten()).view(count, longest, width)
-    near = between(images.boxes, images.labels, chosen, rows)
-    units = torch.addmm(attend.first.bias[:, None], attend.first.weight, near.flatten(1)).relu_()
-    bias = (attend.pair_weights(states.words[None])[0] @ units).view(HEADS, count, kept, longest)
-    bias = bias.transpose(0, 1).reshape(count, HEADS * kept, longest)
-    scores = torch.baddbmm(bias, asked, others.transpose(1, 2))
-    shares = scores.masked_fill_(missing[:, None], -torch.inf).softmax(-1)
-    seen = torch.bmm(shares, others).view(count, HEADS, kept, width).transpose(0, 1)
-    seen = torch.bmm(seen.reshape(HEADS, -1, width), value.transpose(1, 2))
-    gathered = seen.transpose(0, 1).reshape(-1, width)
-    return functional.linear(gathered, attend.out.weight, attend.out.bias)
+    (count, longest), kept, width = rows.shape, chosen.shape[1], states.shape[1]
+    factors = attend.factors(states)
+    flat, every = chosen.flatten(), rows.flatten()
+    asking = states.index_select(0, flat).mul_(factors.index_select(0, flat)[:, None])
+    others = states.index_select(0, every).view(count, longest, width)
+    factors = factors.index_select(0, every).view(count, 1, longest)
+    near = between(images.measures, chosen, rows).flatten(1)
+    weight, bias = attend.pairs
+    units = torch.addmm(bias, weight, near).relu_()
+    asked = states.new_empty(count * kept, HEADS * width)
+    biases = states.new_empty(HEADS, count * kept * longest)
+    start = 0
+    for phrase, end in zip(phrases, ends, strict=True):
+        own = slice(start * kept, end * kept)
+        torch.addmm(phrase.asks, asking[own], attend.asks.T, out=asked[own])
+        pairs = slice(own.start * longest, own.stop * longest)
+        torch.mm(phrase.pairs, units[:, pairs], out=biases[:, pairs])
+        start = end
+    asked = asked.view(count, kept * HEADS, width)
+    scores = torch.bmm(asked, others.transpose(1, 2)).mul_(factors)
+    scores.view(count, kept, HEADS, longest).add_(
+        biases.view(HEADS, count, kept, longest).permute(1, 2, 0, 3)
+    )
+    shares = scores.masked_fill_(missing[:, None], -torch.inf).softmax(-1).mul_(factors)
+    return attend.gives(torch.bmm(shares, others).view(count * kept, HEADS * width))

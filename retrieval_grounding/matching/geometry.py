@@ -13,10 +13,12 @@ from .batch import ImageBatch
 from .boxes import intersection
 
 __all__ = [
+    "MEASURES",
     "OVERLAP",
     "POSITION_FEATURES",
     "RELATION_FEATURES",
     "between",
+    "measure",
     "position_features",
     "relation_features",
 ]
@@ -32,6 +34,9 @@ POSITION_FEATURES = 14 + 4 * 2 * (1 + _ORDINALS) + 2
 
 RELATION_FEATURES = 9
 """Number of values that `relation_features` returns for a pair."""
+
+MEASURES = 11
+"""Number of values of a region that `relation_features` needs."""
 
 # Planes 0 to 3 are shifts.
 _PROXIMITY, _SIZE_RATIO, OVERLAP, _COVERED, _SAME_LABEL = range(4, RELATION_FEATURES)
@@ -49,45 +54,57 @@ def relation_features(batch: ImageBatch) -> torch.Tensor:
     batch : ImageBatch
         m images of n regions.
     """
-    corners = batch.boxes.movedim(-1, 0).contiguous()
-    labels = batch.labels.to(corners.dtype)
-    return _relations(*_pairs(corners), *_pairs(labels))
+    measures = measure(batch.boxes.movedim(-1, 0), batch.labels)
+    return _relations(*_pairs(measures))
 
 
-def between(
-    boxes: torch.Tensor, labels: torch.Tensor, first: torch.Tensor, second: torch.Tensor
-) -> torch.Tensor:
+def measure(corners: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return what relations are computed of, (MEASURES, ...).
+
+    Corners, centers, twice the sides, area, a fourth of its logarithm, and label.
+
+    Parameters
+    ----------
+    corners, labels : tensors of shape (4, ...) and (...)
+        Of regions, as in :class:`.batch.ImageBatch`.
+    """
+    centers, sides, area = _measures(corners)
+    single = torch.stack([area, area.log() / 4, labels.to(corners.dtype)])
+    return torch.cat([corners, centers, 2 * sides, single])
+
+
+def between(measures: torch.Tensor, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """Describe where regions are relative to others, (RELATION_FEATURES, m, k, n).
 
     Parameters
     ----------
-    boxes, labels : tensors of shape (r, 4) and (r,)
-        Of all regions, as in :class:`.batch.ImageBatch`.
+    measures : tensor of shape (MEASURES, r)
+        From :func:`measure`, of all regions.
     first, second : int64 tensors of shape (m, k) and (m, n)
         Rows: the second regions are described relative to the first of the same image.
     """
-    planes = torch.cat([boxes.T, labels[None].to(boxes.dtype)])
-    one = planes.index_select(1, first.flatten()).view(5, *first.shape, 1)
-    other = planes.index_select(1, second.flatten()).view(5, len(second), 1, -1)
-    return _relations(one[:4], other[:4], one[4], other[4])
+    one = measures.index_select(1, first.flatten()).view(MEASURES, *first.shape, 1)
+    other = measures.index_select(1, second.flatten()).view(MEASURES, len(second), 1, -1)
+    return _relations(one, other)
 
 
-def _relations(
-    first: torch.Tensor, second: torch.Tensor, labels: torch.Tensor, second_labels: torch.Tensor
-) -> torch.Tensor:
-    """Return the features of pairs: `first` (4, ..., k, 1) and `second` (4, ..., 1, n)."""
-    (center, side, area), (other_center, other_side, other_area) = map(_measures, (first, second))
+def _relations(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Return the features of pairs: `first` (MEASURES, ..., k, 1), `second` (..., 1, n)."""
+    center, side, (area, log_area, label) = first[4:6], first[6:8], first[8:]
+    other_center, other_side, (other_area, other_log, other_label) = (
+        second[4:6], second[6:8], second[8:],
+    )  # fmt: skip
     shape = np.broadcast_shapes(area.shape, other_area.shape)
     planes = first.new_empty(RELATION_FEATURES, *shape)
     shifts = torch.sub(other_center, center, out=planes[:2])
-    torch.div(shifts, 2 * side + 2 * other_side, out=planes[2:_PROXIMITY]).clamp_(-1, 1)
+    torch.div(shifts, side + other_side, out=planes[2:_PROXIMITY]).clamp_(-1, 1)
     squares = torch.mul(shifts[0], shifts[0], out=planes[_PROXIMITY])
     squares.addcmul_(shifts[1], shifts[1]).sqrt_().mul_(-8).exp_()  # exp(-8 · distance)
-    torch.sub(other_area.log() / 4, area.log() / 4, out=planes[_SIZE_RATIO]).clamp_(-1, 1)
-    shared = intersection(first, second)
+    torch.sub(other_log, log_area, out=planes[_SIZE_RATIO]).clamp_(-1, 1)
+    shared = intersection(first[:4], second[:4])
     torch.div(shared, (area + other_area).sub_(shared), out=planes[OVERLAP])
     torch.div(shared, area, out=planes[_COVERED])
-    torch.eq(labels, second_labels, out=planes[_SAME_LABEL])
+    torch.eq(label, other_label, out=planes[_SAME_LABEL])
     return planes
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ORDERS", "PLACES", "ImagePass", "join_passes"]
+__all__ = ["ORDERS", "PLACES", "ImagePass", "join_images"]
 
 
 ORDERS = 4
@@ -46,29 +46,30 @@ class ImagePass(NamedTuple):
     duplicates: npt.NDArray[np.uint16]
     duplicate_ends: npt.NDArray[np.int64]
 
-    def image(self, rows: slice) -> ImagePass:
-        """Return the pass of the image whose regions are `rows`."""
-        start, stop = rows.start, rows.stop
-        first = self.duplicate_ends.item(start - 1) if start else 0
-        ends = self.duplicate_ends[start:stop] - first
-        return ImagePass(
-            self.units[start:stop],
-            self.places[start:stop],
-            self.counted[start:stop],
-            self.duplicates[first : first + ends.item(-1)],
-            ends,
-        )
 
+def join_images(images: Sequence[tuple[ImagePass, slice]]) -> ImagePass:
+    """Return the passes of several images as one.
 
-def join_passes(parts: Sequence[ImagePass]) -> ImagePass:
-    """Return the passes of several images as one."""
-    counts = [len(part.duplicates) for part in parts]
-    before = np.cumsum([0, *counts[:-1]])
-    ends = np.concatenate([part.duplicate_ends for part in parts])
+    Parameters
+    ----------
+    images : sequence of (ImagePass, slice)
+        Each is the pass of some images, and the rows of one of them.
+    """
+    duplicates, ends, firsts = [], [], []
+    before = 0
+    for known, rows in images:
+        own = known.duplicate_ends[rows]
+        first = known.duplicate_ends.item(rows.start - 1) if rows.start else 0
+        last = own.item(-1)
+        duplicates.append(known.duplicates[first:last])
+        ends.append(own)
+        firsts.append(before - first)
+        before += last - first
+    counts = [rows.stop - rows.start for _, rows in images]
     return ImagePass(
-        np.concatenate([part.units for part in parts]),
-        np.concatenate([part.places for part in parts]),
-        np.concatenate([part.counted for part in parts]),
-        np.concatenate([part.duplicates for part in parts]),
-        ends + np.repeat(before, [len(part.counted) for part in parts]),
+        np.concatenate([known.units[rows] for known, rows in images]),
+        np.concatenate([known.places[rows] for known, rows in images]),
+        np.concatenate([known.counted[rows] for known, rows in images]),
+        np.concatenate(duplicates),
+        np.concatenate(ends) + np.repeat(firsts, counts),
     )

@@ -94,11 +94,31 @@ class NounRanks(nn.Module):
         return likely * counted.clamp(min=1e-6).pow(self.trust.abs()) * (counted > 0)
 
     @staticmethod
-    def features(ranks: torch.Tensor, dim: int = -1) -> torch.Tensor:
-        """Return the features of ranks, which have 2 · ORDERS values along the dimension `dim`."""
-        ordinals = torch.cat([ranks - number for number in range(_ORDINALS)], dim)
+    def features(ranks: torch.Tensor) -> torch.Tensor:
+        """Return the features of ranks, which have 2 · ORDERS values along the last dimension."""
+        ordinals = torch.cat([ranks - number for number in range(_ORDINALS)], -1)
         ordinals = ordinals.square().mul(-0.5 / _RANK_VARIANCE).exp()
-        return torch.cat([1 / (1 + ranks), ordinals], dim)
+        return torch.cat([1 / (1 + ranks), ordinals], -1)
+
+    @staticmethod
+    def write_features(others: torch.Tensor, balance: torch.Tensor, out: torch.Tensor) -> None:
+        """Write the features of n regions into `out`, (RANK_FEATURES, n).
+
+        Parameters
+        ----------
+        others, balance : tensors of shape (n,) and (ORDERS, n)
+            The sums of :meth:`forward`; ranks are half of what they add up to.
+        """
+        count = 2 * ORDERS
+        nearness, ordinals = out[:count], out[count:]
+        doubled = ordinals[:count]
+        torch.add(others, balance, out=doubled[:ORDERS])
+        torch.sub(others, balance, out=doubled[ORDERS:])
+        torch.add(doubled, 2, out=nearness).reciprocal_().mul_(2)
+        for number in range(1, _ORDINALS):
+            start = count * number
+            torch.sub(doubled, 2 * number, out=ordinals[start : start + count])
+        ordinals.square_().mul_(-0.125 / _RANK_VARIANCE).exp_()
 
 
 def order_values(images: ImageBatch) -> torch.Tensor:

@@ -59,6 +59,8 @@ class PhraseBatch:
 
     def to(self, device: torch.device) -> PhraseBatch:
         """Return the batch on a device."""
+        if self.parts.device == device:
+            return self
         return replace(self, **{name: value.to(device) for name, value in vars(self).items()})
 
     def first(self, count: int) -> PhraseBatch:

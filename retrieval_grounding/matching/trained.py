@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,8 @@ from .calibration import Calibration
 from .config import MATCHER_FORMAT, MatcherConfig
 from .encode_pass import encode_pass
 from .flat_images import FlatImages
+from .flat_model import FlatModel
+from .flat_phrases import read_phrases
 from .flat_scores import best_of_images
 from .grouping import group_images
 from .image_pass import ImagePass
@@ -153,18 +155,25 @@ class TrainedMatcher:
 
     @torch.inference_mode()
     def best_of_images(
-        self, phrases: Phrases, regions: RegionTable, known: ImagePass
+        self,
+        phrases: Phrases,
+        regions: RegionTable,
+        known: ImagePass,
+        ends: Sequence[int] | None = None,
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-        """Return the best region of each image for one phrase, in a fraction of the time.
+        """Return the best region of each image for its phrase, in a fraction of the time.
 
         Parameters
         ----------
         phrases : Phrases
-            One phrase.
+            p phrases.
         regions : RegionTable
-            The regions of m images.
+            The regions of m images: those of the first phrase, then those of the next.
         known : ImagePass
             From :meth:`encode_pass`, for the same regions.
+        ends : sequence of p int, optional
+            Where the images of each phrase end, in ascending order; each phrase has some. Needed
+            for several phrases.
 
         Returns
         -------
@@ -173,10 +182,19 @@ class TrainedMatcher:
         scores : float32 array of shape (m,)
             As :meth:`score_pairs` gives them, within 0.002.
         """
-        assert isinstance(self.model, ResidualModel)
+        assert isinstance(self.model, ResidualModel) and self.model.early is not None
+        model = self._flat_model
+        read = read_phrases(model, self._phrase_batch(phrases))
         images = FlatImages.of(regions, known)
-        rows, logits = best_of_images(self.model, self._phrase_batch(phrases), images)
+        ends = [len(regions.offsets) - 1] if ends is None else ends
+        rows, logits = best_of_images(model, self.model.early, read, images, ends)
         return rows.numpy(), logits.numpy()
+
+    @cached_property
+    def _flat_model(self) -> FlatModel:
+        """The network's weights in the form that :meth:`best_of_images` needs."""
+        assert isinstance(self.model, ResidualModel)
+        return FlatModel(self.model)
 
     def encode_pass(self, regions: RegionTable) -> ImagePass | None:
         """Return what :meth:`best_of_images` needs; see :func:`.encode_pass.encode_pass`."""

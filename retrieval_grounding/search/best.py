@@ -15,6 +15,8 @@ from .rank import best_regions
 __all__ = ["find_best"]
 
 
+_PHRASES_AT_ONCE = 4  # fewer, longer steps; docs/performance.md has the measurement
+
 Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 
@@ -56,25 +58,27 @@ def find_best(
     assert isinstance(matcher, TrainedMatcher)
     scores = np.full(len(regions), np.nan, np.float32)
     best = np.empty(len(regions.offsets) - 1, np.int64)
-    keys, positions = found.keys, found.positions()
+    keys, counts = found.keys, np.array([len(own) for own in found.by_phrase])
+    ends = np.cumsum(counts)
 
-    def score(number: int) -> bool:
-        """Score the candidates of one phrase; False if it must be done with all of the network."""
-        own = positions[number]
-        if not len(own):
-            return True
-        start, stop = int(own[0]), int(own[-1]) + 1
+    def score(numbers: npt.NDArray[np.int64]) -> bool:
+        """Score the candidates of phrases; False if it must be done with all of the network."""
+        stop = int(ends[numbers[-1]])
+        start = int(ends[numbers[0]] - counts[numbers[0]])
         table = regions.images(start, stop)
         known = passes.gather(matcher, keys[start:stop], found.first_ids[start:stop], table, state)
         if known is None:
             return False
-        rows, logits = matcher.best_of_images(phrases[number : number + 1], table, known)
+        own_ends = (ends[numbers] - start).tolist()
+        rows, logits = matcher.best_of_images(phrases[numbers], table, known, own_ends)
         rows = rows + regions.offsets[start]
         best[start:stop] = rows
         scores[rows] = logits
         return True
 
-    done = all(map(score, range(len(phrases))))
+    some = np.flatnonzero(counts)
+    parts = [some[n : n + _PHRASES_AT_ONCE] for n in range(0, len(some), _PHRASES_AT_ONCE)]
+    done = all(map(score, parts))
     if not done or not np.isfinite(scores[best]).all():
         scores = checks.score_pairs(matcher, phrases, regions, found.phrase_rows)
         return best_regions(scores, regions.offsets), scores

@@ -30,8 +30,10 @@ class Candidates:
     ----------
     by_phrase : list of lists of RowKey
         The candidates of each phrase, best first.
-    images : dict of RowKey to list of ImageRow
-        The images whose paths point to each key.
+    images : dict of RowKey to list of ImageRow, or None
+        The images whose paths point to each key; None if they have not been looked up.
+    generation : int
+        Of the catalog, to whose state all of this belongs.
     regions : RegionTable or None
         The regions of `keys`, in that order; None if there are no candidates.
     first_ids : list of int
@@ -41,7 +43,8 @@ class Candidates:
     """
 
     by_phrase: list[list[RowKey]]
-    images: dict[RowKey, list[ImageRow]]
+    images: dict[RowKey, list[ImageRow]] | None
+    generation: int
     regions: RegionTable | None
     first_ids: list[int]
     allowed: npt.NDArray[np.bool_] | None = None
@@ -72,10 +75,12 @@ def find_candidates(
     count: int,
     exact: bool,
     filters: Filters,
+    named: bool = True,
 ) -> Candidates | None:
     """Return `count` candidate images for each phrase, or None if `snapshot` is out of date.
 
-    Only images with a region that the filters allow are candidates.
+    Only images with a region that the filters allow are candidates. Unless they must be `named`,
+    the catalog is not asked about them where it would only give their paths.
 
     Raises
     ------
@@ -89,21 +94,24 @@ def find_candidates(
         selected = select_once(catalog, store, snapshot, filters)
         if selected is None:
             return None
-    found = find_images(catalog, snapshot, phrases, count, exact, selected)
-    if found is None:
-        return None
-    by_phrase, images = found
+    images: dict[RowKey, list[ImageRow]] | None = None
+    if snapshot.all_used and selected is None and not named:
+        by_phrase = _nearest_images(snapshot, phrases, count, exact)
+    else:
+        found = find_images(catalog, snapshot, phrases, count, exact, selected)
+        if found is None:
+            return None
+        by_phrase, images = found
     keys = [key for own in by_phrase for key in own]
     if keys:
-        first_ids = store.first_ids(keys)
-        regions = store.gather(keys)
+        regions, first_ids = store.gather_with_ids(keys)
         allowed = None
         if selected is not None and filters.of_regions:
             allowed = selected.regions.contains(ids_of_regions(first_ids, regions.offsets))
-        return Candidates(by_phrase, images, regions, first_ids, allowed)
+        return Candidates(by_phrase, images, snapshot.generation, regions, first_ids, allowed)
     if catalog.generation != snapshot.generation:
         return None
-    return Candidates(by_phrase, {}, None, [])
+    return Candidates(by_phrase, {}, snapshot.generation, None, [])
 
 
 def select_once(
@@ -165,13 +173,33 @@ def find_images(
     return by_phrase, images
 
 
+def _nearest_images(
+    snapshot: Snapshot, phrases: Phrases, count: int, exact: bool
+) -> list[list[RowKey]]:
+    """Return the candidates of each phrase if images use every row."""
+    by_phrase: list[list[RowKey]] = [[] for _ in phrases.texts]
+    pending, wider = list(range(len(phrases))), 1
+    while pending:
+        nearest, complete = snapshot.vectors.nearest(
+            phrases.embeddings[pending], count, wider=wider, exact=exact
+        )
+        for phrase, ids in zip(pending, nearest, strict=True):
+            # Mostly the best half of the regions is of enough images.
+            keys = _image_keys(snapshot, ids[: 2 * count])
+            if len(keys) < count:
+                keys = _image_keys(snapshot, ids)
+            by_phrase[phrase] = keys[:count]
+        pending = [] if complete else [p for p in pending if len(by_phrase[p]) < count]
+        wider *= 4
+    return by_phrase
+
+
 def _image_keys(snapshot: Snapshot, ids: npt.NDArray[np.int64]) -> list[RowKey]:
     """Return the images of regions, each once, in order; ids below 0 are padding."""
     shards, rows = snapshot.vectors.shard_vectors.images(ids).T
     known = shards >= 0
-    # As ids, because Python takes longer over tuples.
-    keys = dict.fromkeys(region_ids(shards[known], rows[known]).tolist())
-    shards, rows = split_region_ids(np.fromiter(keys, np.int64, len(keys)))
+    keys, first = np.unique(region_ids(shards[known], rows[known]), return_index=True)
+    shards, rows = split_region_ids(keys[np.argsort(first)])
     return list(zip(shards.tolist(), rows.tolist(), strict=True))
 
 

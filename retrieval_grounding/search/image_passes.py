@@ -13,7 +13,7 @@ import numpy as np
 from ..core.errors import StoreError
 from ..core.region_table import RegionTable
 from ..core.types import RowKey
-from ..matching.image_pass import ImagePass, join_passes
+from ..matching.image_pass import ImagePass, join_images
 from ..matching.pass_file import PassOrigin, open_pass
 from ..matching.pass_record import PassRecord, read_record
 from ..storage.catalog import Catalog
@@ -78,24 +78,22 @@ class ImagePasses:
         opened = self._opened(matcher, {shard for shard, _ in keys}, state)
         if all(known is None for known in opened.values()):
             return matcher.encode_pass(regions)
-        starts = split_region_ids(np.array(first_ids, np.int64))[1].tolist()
-        counts = np.diff(regions.offsets).tolist()
-        parts: list[ImagePass | None] = []
-        missing = []
-        for number, ((shard, _), start, count) in enumerate(zip(keys, starts, counts, strict=True)):
-            known = opened[shard]
-            parts.append(None if known is None else known.image(slice(start, start + count)))
-            if known is None:
-                missing.append(number)
+        starts = split_region_ids(np.array(first_ids, np.int64))[1]
+        stops = starts + np.diff(regions.offsets)
+        parts = [opened[shard] for shard, _ in keys]
+        missing = [number for number, known in enumerate(parts) if known is None]
         if missing:
             table = regions.take_images(np.array(missing, np.int64))
             made = matcher.encode_pass(table)
             if made is None:
                 return None
-            ends = table.offsets.tolist()
-            for number, start, stop in zip(missing, ends, ends[1:], strict=False):
-                parts[number] = made.image(slice(start, stop))
-        return join_passes([part for part in parts if part is not None])
+            starts[missing], stops[missing] = table.offsets[:-1], table.offsets[1:]
+            for number in missing:
+                parts[number] = made
+        rows = map(slice, starts.tolist(), stops.tolist())
+        return join_images(
+            [(known, own) for known, own in zip(parts, rows, strict=True) if known is not None]
+        )
 
     def _opened(
         self, matcher: TrainedMatcher, shards: set[int], state: object

@@ -110,8 +110,7 @@ def gather_pool(
     if not keys:
         return () if catalog.generation == snapshot.generation else None
     chosen = list(keys)
-    regions = store.gather(chosen)
-    first_ids = store.first_ids(chosen)
+    regions, first_ids = store.gather_with_ids(chosen)
     ids = ids_of_regions(first_ids, regions.offsets)
     mask = np.ones(len(ids), bool) if selected is None else selected.regions.contains(ids)
     return Pool(chosen, found, regions, ids, mask, is_all)

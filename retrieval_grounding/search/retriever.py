@@ -13,10 +13,12 @@ from ..core.phrases import Phrases
 from ..core.query.filters import Filters
 from ..core.region_table import RegionTable
 from ..core.threads import single_thread
+from ..core.types import RowKey
 from ..matching.feedback_matcher import FeedbackMatcher
 from ..matching.matcher import Matcher
 from ..storage.catalog import Catalog
 from ..storage.region_store import RegionStore
+from ..storage.rows import ImageRow
 from ..storage.shards import ShardReader
 from .best import find_best
 from .candidates import Candidates, find_candidates
@@ -90,8 +92,21 @@ class Retriever:
         def answer(part: Phrases) -> list[list[Hit]]:
             with contextlib.nullcontext() if exact else single_thread():
                 sought = matcher.sought(part) if isinstance(matcher, FeedbackMatcher) else part
-                found = self.candidates(sought, max(candidates, top), exact, filters)
-                return self._rank(part, found, snapshot, matcher, top, exact, skip_missing)
+                count = max(candidates, top)
+                for named in (False, True):
+                    found = self.candidates(
+                        sought,
+                        count,
+                        exact,
+                        filters,
+                        named=named,
+                        first=None if named else snapshot,
+                    )
+                    ranked = self._rank(part, found, snapshot, matcher, top, exact, skip_missing)
+                    if ranked is not None:
+                        break
+                assert ranked is not None  # the second candidates have their images
+                return ranked
 
         snapshot = self.snapshot()
         together = exact or snapshot.gpus or not _runs_on_cpu(matcher)
@@ -112,8 +127,8 @@ class Retriever:
 
     @property
     def has_metadata(self) -> bool:
-        """Whether an image of the index has an id or metadata."""
-        return self.snapshot().has_metadata
+        """Whether an image of the index has an id or metadata, as the last search saw it."""
+        return self._snapshots.kept().has_metadata
 
     def snapshot(self) -> Snapshot:
         """Return the newest snapshot of the index."""
@@ -125,17 +140,21 @@ class Retriever:
         count: int,
         exact: bool = False,
         filters: Filters = _NO_FILTERS,
+        *,
+        named: bool = True,
+        first: Snapshot | None = None,
     ) -> Candidates:
         """Return `count` candidate images for each phrase, with their regions.
 
-        If the catalog changes meanwhile, the search restarts. The last attempt holds the catalog,
-        so a writer has to wait for it.
+        Unless they must be `named`, their paths may still have to be looked up. If the catalog
+        changes meanwhile, the search restarts. The last attempt holds the catalog, so a writer has
+        to wait for it. The `first` attempt may be given the newest snapshot.
         """
         for _ in range(_ATTEMPTS):
-            snapshot = self.snapshot()
+            snapshot, first = first or self.snapshot(), None
             try:
                 found = find_candidates(
-                    self._catalog, self._store, snapshot, phrases, count, exact, filters
+                    self._catalog, self._store, snapshot, phrases, count, exact, filters, named
                 )
             except StoreError:  # a shard may have been compacted away before it was opened
                 if self._catalog.generation == snapshot.generation:
@@ -234,7 +253,8 @@ class Retriever:
         top: int,
         exact: bool,
         skip_missing: bool,
-    ) -> list[list[Hit]]:
+    ) -> list[list[Hit]] | None:
+        """Return the hits of each phrase; None if the images that they are in have changed."""
         regions = candidates.regions
         if regions is None:
             return [[] for _ in phrases.texts]
@@ -245,17 +265,28 @@ class Retriever:
             best = best_regions(np.where(allowed, scores, -np.inf), regions.offsets)
         searched = snapshot.images
         probabilities = best_probabilities(matcher, scores, best, candidates.positions(), searched)
+        orders = [
+            positions[np.argsort(-scores[best[positions]], kind="stable")].tolist()
+            for positions in candidates.positions()
+        ]
         keys, starts = candidates.keys, regions.offsets.tolist()
+        images = candidates.images
+        if images is None:
+            # Only of the first, unless some of these may have to be left out.
+            shown = None if skip_missing else top
+            wanted = dict.fromkeys(keys[number] for order in orders for number in order[:shown])
+            images = self._images_at(list(wanted), candidates.generation)
+            if images is None:
+                return None
         ranked = []
-        for phrase, positions in zip(phrases.texts, candidates.positions(), strict=True):
-            order = np.argsort(-scores[best[positions]], kind="stable")
+        for phrase, order in zip(phrases.texts, orders, strict=True):
             hits: list[Hit] = []
-            for position in positions[order].tolist():
+            for position in order:
                 if len(hits) >= top:
                     break
                 row = int(best[position])
                 region_id = candidates.first_ids[position] + row - starts[position]
-                for image in candidates.images[keys[position]]:
+                for image in images[keys[position]]:
                     hit = make_hit(
                         phrase,
                         image.path,
@@ -270,6 +301,16 @@ class Retriever:
                         hits.append(hit)
             ranked.append(hits[:top])
         return ranked
+
+    def _images_at(
+        self, keys: list[RowKey], generation: int
+    ) -> dict[RowKey, list[ImageRow]] | None:
+        """Return the images that use rows; None if they may be others than in `generation`."""
+        with self._catalog.reading():
+            if self._catalog.generation != generation:
+                return None
+            images = self._catalog.images_at(keys)
+        return images if len(images) == len(keys) else None
 
 
 def _runs_on_cpu(matcher: Matcher) -> bool:

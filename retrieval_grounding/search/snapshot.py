@@ -41,6 +41,8 @@ class Snapshot:
         Shards that `index` lacks, whose regions are compared one by one.
     images : int
         Number of images in the collection.
+    all_used : bool
+        Whether images use every row of every shard.
     gpus : int
         Number of GPUs that hold the index.
     has_metadata : bool
@@ -57,6 +59,7 @@ class Snapshot:
     metadata: VectorMetadata
     unindexed_shards: int
     images: int
+    all_used: bool = False
     gpus: int = 0
     has_metadata: bool = False
     state: object = None
@@ -119,6 +122,7 @@ class SnapshotCache:
                 state = self._catalog.state()
                 generation = self._catalog.generation
                 images = self._catalog.image_count()
+                all_used = images == sum(self._catalog.shard_images().values())
                 described = self._catalog.has_metadata()
                 self._store.refresh()
                 files = self._store.files
@@ -128,10 +132,15 @@ class SnapshotCache:
             vectors = VectorSearch(files, self._store.open_shard, index, covered, metadata.tuning)
             unindexed = len(files.keys() - set(covered))
             newest = Snapshot(
-                generation, vectors, index, metadata, unindexed, images, gpus, described, state
-            )
+                generation, vectors, index, metadata, unindexed, images, all_used, gpus, described,
+                state,
+            )  # fmt: skip
             self._newest, self._state = newest, (state, self._unusable_file(newest))
             return newest
+
+    def kept(self) -> Snapshot:
+        """Return the snapshot that was the newest when one was asked for last."""
+        return self._newest or self.latest()
 
     def _current_state(self, known: Snapshot) -> object:
         return self._catalog.state(), self._unusable_file(known)

@@ -72,46 +72,51 @@ class RegionStore:
         StoreError
             If a shard is missing or damaged, or one of the boxes or scores is impossible.
         """
-        opened = {shard: self.open_shard(shard) for shard in {shard for shard, _ in keys}}
-        codes = {shard: self._label_codes(reader) for shard, reader in opened.items()}
-        parts = [
-            (opened[shard], codes[shard], opened[shard].image_slice(row)) for shard, row in keys
-        ]
-        counts = np.array([rows.stop - rows.start for _, _, rows in parts])
+        return self.gather_with_ids(keys)[0]
+
+    def gather_with_ids(self, keys: Sequence[RowKey]) -> tuple[RegionTable, list[int]]:
+        """Return what :meth:`gather` does, and the id of the first region of each image.
+
+        The ids of an image's regions are consecutive.
+        """
+        numbers = sorted({shard for shard, _ in keys})
+        opened = {shard: self.open_shard(shard) for shard in numbers}
+        parts = [(opened[shard], opened[shard].image_slice(row)) for shard, row in keys]
+        starts = np.array([rows.start for _, rows in parts], np.int64)
+        counts = np.array([rows.stop for _, rows in parts]) - starts
+        shards = np.array([shard for shard, _ in keys], np.int64)
+        codes = [self._label_codes(reader) for reader in opened.values()]
         with self._lock:
             names, label_embeddings = self._names, self._label_embeddings
-        boxes = np.concatenate([reader.boxes[rows] for reader, _, rows in parts])
-        scores = np.concatenate([reader.scores[rows] for reader, _, rows in parts])
-        sizes = np.concatenate([opened[shard].image_sizes[row : row + 1] for shard, row in keys])
+        boxes = np.concatenate([reader.boxes[rows] for reader, rows in parts])
+        scores = np.concatenate([reader.scores[rows] for reader, rows in parts])
+        labels = np.concatenate([reader.labels[rows] for reader, rows in parts])
+        # The codes of all shards are one table, in which each shard has its place.
+        places = np.cumsum([0, *map(len, codes)])[np.searchsorted(numbers, shards)]
+        sizes = np.array([opened[shard].image_sizes[row] for shard, row in keys])
         sound = boxes_inside(boxes, sizes.repeat(counts, axis=0))
         sound &= (scores >= 0) & (scores <= 1)
         if not sound.all():
             image = int(np.searchsorted(np.cumsum(counts), int(sound.argmin()), side="right"))
             raise parts[image][0].damaged("a box or a score in it is impossible")
-        return RegionTable(
-            embeddings=np.concatenate([reader.embeddings[rows] for reader, _, rows in parts]),
+        table = RegionTable(
+            embeddings=np.concatenate([reader.embeddings[rows] for reader, rows in parts]),
             boxes=boxes,
             scores=scores,
-            labels=np.concatenate([own[reader.labels[rows]] for reader, own, rows in parts]),
-            colors=np.concatenate([reader.colors[rows] for reader, _, rows in parts]),
+            labels=np.concatenate(codes).take(labels + places.repeat(counts)),
+            colors=np.concatenate([reader.colors[rows] for reader, rows in parts]),
             offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
             label_names=names,
             label_embeddings=label_embeddings,
         )
+        ids: list[int] = region_ids(shards, starts).tolist()
+        return table, ids
 
     def region_id(self, key: RowKey, number: int) -> int:
         """Return the id of region `number` of an image."""
         shard, row = key
         first = self.open_shard(shard).image_slice(row).start
         return int(region_ids(shard, np.array(first + number, np.int64)))
-
-    def first_ids(self, keys: Sequence[RowKey]) -> list[int]:
-        """Return the id of the first region of each image; those of an image are consecutive."""
-        opened = {shard: self.open_shard(shard) for shard in {shard for shard, _ in keys}}
-        starts = [opened[shard].image_slice(row).start for shard, row in keys]
-        shards = np.array([shard for shard, _ in keys], np.int64)
-        found: list[int] = region_ids(shards, np.array(starts, np.int64)).tolist()
-        return found
 
     def bytes_of(self, keys: Sequence[RowKey]) -> int:
         """Return about how many bytes :meth:`gather` needs for `keys`."""
@@ -125,6 +130,9 @@ class RegionStore:
 
     def _label_codes(self, reader: ShardReader) -> npt.NDArray[np.int64]:
         """Return the numbers of a shard's labels across shards, after adding the new labels."""
+        known_codes = self._codes.get(reader.number)
+        if known_codes is not None:
+            return known_codes
         with self._lock:
             if reader.number not in self._codes:
                 known = {name: code for code, name in enumerate(self._names)}

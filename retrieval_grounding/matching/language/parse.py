@@ -8,6 +8,7 @@ for a noun or an attribute of the target.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from . import lexicon as lex
 from .parts import PhraseParts, Role
@@ -21,6 +22,7 @@ _CORE = frozenset((Role.NOUN, Role.ATTRIBUTE, Role.COUNT))
 _ADVERBS_OF_PLACE = frozenset("behind above below underneath under between beside".split())
 
 
+@lru_cache(maxsize=256)  # a query asks several times
 def parse_phrase(text: str) -> PhraseParts:
     """Divide a phrase into its parts; any text has some.
 
