@@ -16,6 +16,7 @@ from PIL import Image
 from retrieval_grounding import Regions, load_detector, load_encoder, load_image
 from retrieval_grounding.cli.demo import demo_photographs
 from retrieval_grounding.indexing.stages import overlapped
+from retrieval_grounding.models import gpu_resize
 from retrieval_grounding.models.batch_size import AdaptiveBatchSize
 from retrieval_grounding.models.clip import OpenClipEncoder
 from retrieval_grounding.models.cpu_pool import CpuPool
@@ -141,6 +142,38 @@ def test_resampling_on_a_gpu_is_that_of_pillow(box, interpolation):
     [whole] = resize(pixels[0], 16, 24, interpolation)[None]
     known = np.asarray(smaller.resize((24, 16), method), float)
     assert np.abs(whole.permute(1, 2, 0).numpy() - known).max() <= 2
+
+
+@pytest.mark.parametrize("counts", [(0, 600, 0), (0, 0, 5), (600, 0, 1)])
+def test_images_without_regions_are_left_out_on_a_gpu(counts):
+    encoder = load_encoder("nano", "cpu")
+    images = [Image.effect_noise(size, 90).convert("RGB") for size in [(90, 60), (40, 50), (9, 7)]]
+    regions = [
+        Regions(np.tile([1, 1, *image.size], (count, 1)), np.ones(count), ["a"] * count)
+        for image, count in zip(images, counts, strict=True)
+    ]
+    expected = encoder.encode_regions(images, regions)
+    given_ = encoder._encode_on_gpu(images, regions)
+    assert given_.shape == expected.shape
+    assert (given_ * expected).sum(1).min() > 0.999
+    with pytest.raises(ValueError, match="longer"):
+        encoder._encode_on_gpu(images[:2], regions)
+
+
+def test_crops_of_one_image_are_divided_if_they_are_many(monkeypatch):
+    pixels = upload(Image.effect_noise((70, 50), 90).convert("RGB"), "cpu")
+    boxes = np.array([[n, n, n + 20, n + 9] for n in range(40)])
+    expected = crop([pixels, pixels], [boxes, boxes[:3]], 8, "bicubic")
+    monkeypatch.setattr(gpu_resize, "_MOST_WEIGHTS", 5 * 70 * 8)
+    counts = []
+    weights = gpu_resize._weights
+    monkeypatch.setattr(
+        gpu_resize,
+        "_weights",
+        lambda start, *more: counts.append(len(start)) or weights(start, *more),
+    )
+    assert torch.equal(crop([pixels, pixels], [boxes, boxes[:3]], 8, "bicubic"), expected)
+    assert max(counts) == 5
 
 
 def test_an_upload_lives_as_long_as_its_image():

@@ -153,15 +153,14 @@ class OpenClipEncoder:
         """Cut out, scale and embed on the GPU; only embeddings come back."""
         import torch
 
-        ends = np.cumsum([len(found) for found in regions])
-        groups = np.split(
-            np.arange(len(images)), np.flatnonzero(np.diff(ends // _CROPS_ON_GPU)) + 1
-        )
+        pairs = [pair for pair in zip(images, regions, strict=True) if len(pair[1])]
+        ends = np.cumsum([len(found) for _, found in pairs])
+        groups = np.split(np.arange(len(pairs)), np.flatnonzero(np.diff(ends // _CROPS_ON_GPU)) + 1)
         parts: list[torch.Tensor] = []
         with torch.inference_mode(), own_stream(self.device):
             for group in groups:
-                pixels = [upload(images[number], self.device) for number in group]
-                boxes = [regions[number].boxes for number in group]
+                pixels = [upload(pairs[number][0], self.device) for number in group]
+                boxes = [pairs[number][1].boxes for number in group]
                 crops = crop(pixels, boxes, self.input_size, self._interpolation)
                 parts.append(self._tower(self._normalized(crops)))
             result: FloatArray = torch.cat(parts).cpu().numpy()

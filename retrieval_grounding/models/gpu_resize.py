@@ -20,7 +20,7 @@ __all__ = ["crop", "resize", "upload"]
 _MOST_WEIGHTS = 1 << 27
 """Weights of crops that are computed together: 0.5 GB."""
 
-_uploaded: dict[tuple[int, str], torch.Tensor] = {}
+_uploaded: dict[tuple[int, str], tuple[torch.Tensor, torch.cuda.Event | None]] = {}
 
 
 def upload(image: Image.Image, device: str) -> torch.Tensor:
@@ -33,12 +33,18 @@ def upload(image: Image.Image, device: str) -> torch.Tensor:
 
     key = (id(image), device)
     if key not in _uploaded:
+        on_gpu = device.startswith("cuda")
         pixels = torch.from_numpy(np.array(image))
-        if device.startswith("cuda"):
+        if on_gpu:
             pixels = pixels.pin_memory().to(device, non_blocking=True)
-        _uploaded[key] = pixels.permute(2, 0, 1).contiguous()
+        pixels = pixels.permute(2, 0, 1).contiguous()
+        copied = torch.cuda.current_stream(device).record_event() if on_gpu else None
+        _uploaded[key] = pixels, copied
         weakref.finalize(image, _uploaded.pop, key, None)
-    return _uploaded[key]
+    pixels, copied = _uploaded[key]
+    if copied is not None:  # perhaps on the stream of another thread
+        torch.cuda.current_stream(device).wait_event(copied)
+    return pixels
 
 
 def crop(
@@ -67,30 +73,34 @@ def crop(
     Returns
     -------
     float32 tensor of shape (n, 3, size, size)
-        The boxes of all images. Integers from 0 to 255, computed in float16 on a GPU and in float32
-        on a CPU.
+        The boxes of all images, n > 0. Integers from 0 to 255, computed in float16 on a GPU and in
+        float32 on a CPU.
     """
     import torch
 
     parts = []
     for group in _groups(images, boxes, size):
-        parts += _crop_group([images[i] for i in group], [boxes[i] for i in group], size,
-                             interpolation)  # fmt: skip
+        pixels, own = [image for image, _ in group], [part for _, part in group]
+        parts += _crop_group(pixels, own, size, interpolation)
     return torch.cat(parts)
 
 
 def _groups(
     images: Sequence[torch.Tensor], boxes: Sequence[npt.NDArray[np.floating]], size: int
-) -> list[list[int]]:
-    """Divide images, by number, into groups whose weights fit into memory together."""
-    groups: list[list[int]] = []
+) -> list[list[tuple[torch.Tensor, npt.NDArray[np.floating]]]]:
+    """Divide images, and the boxes of one if need be, into groups whose weights fit into memory."""
+    groups: list[list[tuple[torch.Tensor, npt.NDArray[np.floating]]]] = []
     count = longest = 0
-    for number, (pixels, own) in enumerate(zip(images, boxes, strict=True)):
-        count, longest = count + len(own), max(longest, *pixels.shape[1:])
-        if not groups or count * longest * size > _MOST_WEIGHTS:
-            groups.append([])
-            count, longest = len(own), max(pixels.shape[1:])
-        groups[-1].append(number)
+    for pixels, own in zip(images, boxes, strict=True):
+        side = max(pixels.shape[1:])
+        most = max(1, _MOST_WEIGHTS // (side * size))
+        for start in range(0, len(own), most):
+            part = own[start : start + most]
+            count, longest = count + len(part), max(longest, side)
+            if not groups or count * longest * size > _MOST_WEIGHTS:
+                groups.append([])
+                count, longest = len(part), side
+            groups[-1].append((pixels, part))
     return groups
 
 
