@@ -20,6 +20,7 @@ from retrieval_grounding.models.clip import OpenClipEncoder
 from retrieval_grounding.models.clip_weights import hash_weights, load_open_clip
 from retrieval_grounding.models.presets import bundled_path
 from retrieval_grounding.models.text_tower import OpenClipText
+from retrieval_grounding.models.timm_folder import read_timm_tower
 
 PHRASES = [
     "a red bus", "the", "THE SECOND DOG from the left", "l'été à la plage", "naïve café",
@@ -205,6 +206,17 @@ def test_unknown_files_and_weights_are_left_to_open_clip(tmp_path):
     assert read_bert_folder(folder) is None
     with pytest.raises(ModelError, match="could not be loaded"):
         OpenClipEncoder(str(folder), "cpu")
+
+
+@pytest.mark.parametrize("name", [3, ["resnet18"], "resnet18.x:evil", "hf-hub:timm/resnet18"])
+def test_an_image_tower_without_a_sound_name_is_left_to_open_clip(tmp_path, name):
+    folder = shutil.copytree(bundled_path("clip"), tmp_path / "clip")
+    assert read_timm_tower(folder) is not None
+    change = {"timm_model_name": name}
+    edit(folder, "open_clip_config.json", lambda c: c["model_cfg"]["vision_cfg"].update(change))
+    assert read_timm_tower(folder) is None
+    with pytest.raises(ModelError, match="could not be"):
+        OpenClipEncoder(str(folder), "cpu").load_image_tower()
 
 
 def test_weights_that_are_replaced_meanwhile_are_not_mixed(tmp_path):
