@@ -1,5 +1,8 @@
 """Own non-maximum suppression, against that of ultralytics."""
 
+import threading
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +13,8 @@ from ultralytics.utils.nms import non_max_suppression
 import retrieval_grounding as rg
 from retrieval_grounding.cli.demo import demo_photographs
 from retrieval_grounding.data.images import load_image
+from retrieval_grounding.models import fixed_batches
+from retrieval_grounding.models.batch_size import RECORDING, free_memory
 from retrieval_grounding.models.fixed_batches import FixedBatches
 from retrieval_grounding.models.gpu_tower import tower_on_gpu
 from retrieval_grounding.models.suppression import suppress
@@ -120,6 +125,34 @@ def test_batches_that_do_not_fit_become_smaller():
     assert set(sizes[2:]) == {2}
 
 
+def test_what_filled_the_memory_is_gone_before_a_smaller_batch_is_tried(monkeypatch):
+    filled = []
+
+    def network(rows: torch.Tensor) -> torch.Tensor:
+        held = rows + 1
+        if len(rows) > 2:
+            filled.append(weakref.ref(held))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return held
+
+    freed = []
+    monkeypatch.setattr(fixed_batches, "free_memory", lambda: freed.append(filled[-1]() is None))
+    FixedBatches(lambda: network, [64, 8])(torch.zeros(70, 1))
+    assert freed == [True, True]
+
+
+def test_memory_is_not_released_while_another_thread_records(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    released = threading.Event()
+    monkeypatch.setattr(torch.cuda, "empty_cache", released.set)
+    thread = threading.Thread(target=free_memory)
+    with RECORDING:
+        thread.start()
+        assert not released.wait(0.3)
+    assert released.wait(10)
+    thread.join()
+
+
 def test_a_row_that_does_not_fit_is_an_error():
     def network(rows: torch.Tensor) -> torch.Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory")
@@ -136,3 +169,32 @@ def test_a_gpu_finds_the_boxes_of_the_cpu():
     )
     for one, other in zip(there, here, strict=True):
         assert abs(len(one) - len(other)) <= 2
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_threads_on_a_gpu_do_not_record_each_other():
+    """More recordings than PyTorch has streams, while another thread embeds on its own."""
+    photograph = load_image(demo_photographs()[0])
+    sizes = [(640, 32 * number) for number in range(1, 21)]
+    images = [photograph.resize(size) for size in [*sizes, *((h, w) for w, h in sizes[:-1])]]
+    whole = [rg.Regions.whole_image(*image.size) for image in images]
+    detector, encoder = rg.load_detector("nano", None, "cuda"), rg.load_encoder("nano", "cuda")
+    expected = encoder.encode_regions(images, whole)
+    given_: list[np.ndarray] = []
+    done = threading.Event()
+
+    def embed() -> None:
+        while not done.is_set():
+            given_.append(encoder.encode_regions(images, whole))
+
+    thread = threading.Thread(target=embed)
+    thread.start()
+    try:
+        found = [detector.detect([image]) for image in images]
+    finally:
+        done.set()
+        thread.join()
+    assert len(found) == len(images)
+    assert given_
+    for embeddings in given_:
+        np.testing.assert_allclose(embeddings, expected, atol=1e-3)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from ..models.batch_size import RECORDING
 from .dataset import Examples
 from .resident_step import ResidentSteps
 from .train_state import TrainingState
@@ -130,7 +131,7 @@ class GraphSteps:
     def _record(self) -> None:
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph, stream=self._stream):
+            with RECORDING, torch.cuda.graph(graph, stream=self._stream):
                 self._loss = self._train()
         except RuntimeError as error:
             _log.info("training steps are not recorded as a CUDA graph: %s", error)

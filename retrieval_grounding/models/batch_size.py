@@ -8,15 +8,23 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-__all__ = ["AdaptiveBatchSize", "free_memory", "is_out_of_memory"]
+from ..core.fork import ForkSafeLock
+
+__all__ = ["RECORDING", "AdaptiveBatchSize", "free_memory", "is_out_of_memory"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _log = logging.getLogger(__name__)
 
-_SIGNS = ("can't allocate memory", "not enough memory", "bad_alloc", "bad allocation")
-"""In messages of PyTorch's CPU allocator on Linux and Windows, and of C++."""
+_SIGNS = ("can't allocate memory", "not enough memory", "bad_alloc", "bad allocation",
+          "error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")  # fmt: skip
+"""In messages of PyTorch's CPU allocator on Linux and Windows, of C++, of CUDA and its libraries,
+which also take memory beside PyTorch's allocator, such as for a graph."""
+
+RECORDING = ForkSafeLock()
+"""Held while a CUDA graph is recorded: only one may be at a time in a process, and whoever releases
+cached memory meanwhile would spoil it."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -33,7 +41,8 @@ def free_memory() -> None:
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
+        with RECORDING:
+            torch.cuda.empty_cache()
 
 
 class AdaptiveBatchSize:

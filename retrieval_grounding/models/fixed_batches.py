@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..core.fork import ForkSafeLock
-from .batch_size import free_memory, is_out_of_memory
+from .batch_size import RECORDING, free_memory, is_out_of_memory
 
 if TYPE_CHECKING:
     import torch
@@ -47,6 +47,9 @@ class FixedBatches:
         self._sizes = sorted(sizes, reverse=True)
         self._recordings: OrderedDict[tuple[int, ...], _Recording] = OrderedDict()
         self._memory: Any = None  # all recordings use the same; their results are copied
+        # Only recordings on the same stream share memory. It has a priority since PyTorch deals
+        # out 32 streams of each, over and over: that of another thread must not be recorded.
+        self._stream: torch.cuda.Stream | None = None
         self._free: torch.cuda.Event | None = None  # when the last run has been copied
         self._lock = ForkSafeLock()
 
@@ -69,12 +72,13 @@ class FixedBatches:
                 try:
                     with self._lock:
                         parts.append(self._run(rows[done : done + size], size))
+                    done += min(size, left)
+                    continue
                 except RuntimeError as error:
                     if size == 1 or not is_out_of_memory(error):
                         raise
-                    self._give_up(size)
-                    continue
-                done += min(size, left)
+                # The error, whose traceback holds tensors that filled the memory, is gone here.
+                self._give_up(size)
             return torch.cat(parts)
 
     def _run(self, rows: torch.Tensor, size: int) -> torch.Tensor:
@@ -85,8 +89,9 @@ class FixedBatches:
             padded[: len(rows)] = rows
             return self._make_network()(padded)[: len(rows)]
         stream = torch.cuda.current_stream(rows.device)
-        if self._free is None:
+        if self._free is None or self._stream is None:
             self._free = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._stream = torch.cuda.Stream(rows.device, priority=-1)  # type: ignore[no-untyped-call]
             self._memory = torch.cuda.graph_pool_handle()
         stream.wait_event(self._free)
         key = (size, *rows.shape[1:])
@@ -94,7 +99,10 @@ class FixedBatches:
             if len(self._recordings) >= _MOST_RECORDINGS:
                 stream.synchronize()
                 self._recordings.popitem(last=False)
-            self._recordings[key] = _Recording(self._make_network(), rows, size, self._memory)
+            with RECORDING:
+                self._recordings[key] = _Recording(
+                    self._make_network(), rows, size, self._memory, self._stream
+                )
         self._recordings.move_to_end(key)
         found = self._recordings[key].run(rows)
         self._free.record(stream)
@@ -104,6 +112,8 @@ class FixedBatches:
         with self._lock:
             smaller = [other for other in self._sizes if other < size]
             self._sizes = smaller or [max(1, size // _SMALLER)]
+            if self._free is not None:
+                self._free.synchronize()  # a recording may still be running for another thread
             for key in [key for key in self._recordings if key[0] >= size]:
                 del self._recordings[key]
         free_memory()
@@ -113,15 +123,20 @@ class FixedBatches:
 class _Recording:
     """A network's run on a batch of one shape, always in the same memory."""
 
-    def __init__(self, network: Network, like: torch.Tensor, size: int, memory: Any) -> None:
+    def __init__(
+        self,
+        network: Network,
+        like: torch.Tensor,
+        size: int,
+        memory: Any,
+        stream: torch.cuda.Stream,
+    ) -> None:
         import torch
 
         self._network = network
         self._input = torch.empty_like(like[:1].expand(size, *like.shape[1:])).zero_()
         self._graph: torch.cuda.CUDAGraph | None = None
-        device = like.device
-        stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        current = torch.cuda.current_stream(device)
+        current = torch.cuda.current_stream(like.device)
         stream.wait_stream(current)
         with torch.cuda.stream(stream):
             for _ in range(_WARM_UP):
