@@ -7,7 +7,6 @@ filled up to one of a few sizes, and each shape is recorded once and then replay
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,7 @@ __all__ = ["FixedBatches"]
 Network = Callable[["torch.Tensor"], "torch.Tensor"]
 
 _WARM_UP = 2  # runs before the recording, in which libraries choose their kernels
-_MOST_RECORDINGS = 24
+_MOST_RECORDINGS = 24  # each has an input of its own; more shapes are not recorded
 _SMALLER = 4
 
 _log = logging.getLogger(__name__)
@@ -45,7 +44,8 @@ class FixedBatches:
     def __init__(self, make_network: Callable[[], Network], sizes: Sequence[int]) -> None:
         self._make_network = make_network
         self._sizes = sorted(sizes, reverse=True)
-        self._recordings: OrderedDict[tuple[int, ...], _Recording] = OrderedDict()
+        self._recordings: dict[tuple[int, ...], _Recording] = {}
+        self._unrecorded: Network | None = None
         self._memory: Any = None  # all recordings use the same; their results are copied
         # Only recordings on the same stream share memory. It has a priority since PyTorch deals
         # out 32 streams of each, over and over: that of another thread must not be recorded.
@@ -85,9 +85,7 @@ class FixedBatches:
         import torch
 
         if not rows.is_cuda:
-            padded = rows.new_zeros((size, *rows.shape[1:]))
-            padded[: len(rows)] = rows
-            return self._make_network()(padded)[: len(rows)]
+            return self._launch(rows, size)
         stream = torch.cuda.current_stream(rows.device)
         if self._free is None or self._stream is None:
             self._free = torch.cuda.Event()  # type: ignore[no-untyped-call]
@@ -95,18 +93,23 @@ class FixedBatches:
             self._memory = torch.cuda.graph_pool_handle()
         stream.wait_event(self._free)
         key = (size, *rows.shape[1:])
-        if key not in self._recordings:
-            if len(self._recordings) >= _MOST_RECORDINGS:
-                stream.synchronize()
-                self._recordings.popitem(last=False)
+        if key not in self._recordings and len(self._recordings) < _MOST_RECORDINGS:
             with RECORDING:
                 self._recordings[key] = _Recording(
                     self._make_network(), rows, size, self._memory, self._stream
                 )
-        self._recordings.move_to_end(key)
-        found = self._recordings[key].run(rows)
+        recording = self._recordings.get(key)
+        found = self._launch(rows, size) if recording is None else recording.run(rows)
         self._free.record(stream)
         return found
+
+    def _launch(self, rows: torch.Tensor, size: int) -> torch.Tensor:
+        """Run without a recording: on a CPU, or when there are enough."""
+        if self._unrecorded is None:
+            self._unrecorded = self._make_network()
+        padded = rows.new_zeros((size, *rows.shape[1:]))
+        padded[: len(rows)] = rows
+        return self._unrecorded(padded)[: len(rows)]
 
     def _give_up(self, size: int) -> None:
         with self._lock:
