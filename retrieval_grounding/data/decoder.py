@@ -34,7 +34,6 @@ _START_SECONDS = 60.0
 _MAX_STARTS = 3
 _STRIP_BYTES = 1 << 24
 _PIPE_BYTES = 1 << 20  # with the usual 64 KiB, a photograph takes fifteen turns of both sides
-
 _MAX_LINE_BYTES = 1 << 16
 
 _OUT_OF_TIME = () if sys.platform == "win32" else (-int(signal.SIGXCPU), -int(signal.SIGALRM))

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 
 from ..models.batch_size import RECORDING
 from .dataset import Examples
@@ -144,11 +143,4 @@ class GraphSteps:
 
     def _train(self) -> torch.Tensor:
         assert self._buffer is not None
-        state = self._state
-        state.optimizer.zero_grad(set_to_none=True)
-        loss = self._steps.loss(self._buffer.step)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(state.model.parameters(), 1.0)
-        state.optimizer.step()
-        state.average()
-        return loss.detach()
+        return self._state.step(self._steps.loss(self._buffer.step))

@@ -80,8 +80,17 @@ class TrainingState:
             else:
                 group["lr"] = lr
 
+    def step(self, loss: torch.Tensor) -> torch.Tensor:
+        """Let the weights and their averages follow a loss, and return it without its history."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self._average()
+        return loss.detach()
+
     @torch.no_grad()
-    def average(self) -> None:
+    def _average(self) -> None:
         """Let the averages follow the weights, on a GPU without waiting for it."""
         if self.averages.n_averaged.device.type == "cuda":
             _follow(self.averages, self.model)

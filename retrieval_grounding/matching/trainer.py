@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 from torch.utils import deterministic
 
 from ..core.errors import GroundingError
@@ -219,13 +218,7 @@ class _Trainer:
     def _train_plainly(
         self, state: TrainingState, batch: Examples, random: np.random.Generator
     ) -> torch.Tensor:
-        loss = self._training_loss(state.model, batch, random)
-        state.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(state.model.parameters(), 1.0)
-        state.optimizer.step()
-        state.average()
-        return loss.detach()
+        return state.step(self._training_loss(state.model, batch, random))
 
     @torch.inference_mode()
     def validate(self, model: MatcherModel, examples: Examples) -> tuple[float, Measures]:

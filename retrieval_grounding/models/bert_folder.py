@@ -7,7 +7,7 @@ configuration, is left to open_clip.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 
 from ..core.threads import single_thread
 from .bert_shape import BertShape
-from .clip_weights import hash_weights
+from .clip_weights import WEIGHTS_FILE, hash_stored_weights
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +28,6 @@ __all__ = ["BertFolder", "read_bert_folder"]
 _CONFIGS = ("open_clip_config.json", "config.json", "tokenizer_config.json")
 _MORE_TOKENS = ("special_tokens_map.json", "added_tokens.json")
 _TOKENIZER_FILE = "tokenizer.json"
-_WEIGHTS = "open_clip_model.safetensors"
 
 _TEXT_TOWER = {"hf_model_name": ".", "hf_proj_type": "mlp", "hf_pooler_type": "mean_pooler"}
 _TEXT_KEYS = {"context_length", "vocab_size", "hf_tokenizer_name", "hf_model_pretrained"}
@@ -112,7 +111,7 @@ def _read(folder: Path) -> BertFolder | None:
         or tokenizer.size > shape.vocab_size
     ):
         return None
-    weights = _read_weights(folder / _WEIGHTS, shape.weights(model["embed_dim"]))
+    weights = _read_weights(folder / WEIGHTS_FILE, shape.weights(model["embed_dim"]))
     if weights is None:
         return None
     return BertFolder(shape, tokenizer, *weights, preprocessing | {"size": image["image_size"]})
@@ -153,14 +152,7 @@ def _read_weights(
     }
     if found != expected:
         return None
-    text: dict[str, torch.Tensor] = {}
-
-    def as_in_a_model() -> Iterator[tuple[str, torch.Tensor]]:
-        for name, value in sorted(stored.items()):
-            weight = value.float() if value.is_floating_point() else value
-            if name in text_shapes:
-                text[name] = weight.to(torch.float32, copy=True)  # not of the mapped file
-            yield name, weight
-
-    with single_thread():  # small tensors: threads would wait for each other most of the time
-        return text, hash_weights(as_in_a_model())
+    with single_thread():
+        # Copies, not of the mapped file.
+        text = {name: stored[name].to(torch.float32, copy=True) for name in text_shapes}
+    return text, hash_stored_weights(stored)

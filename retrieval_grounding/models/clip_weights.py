@@ -8,16 +8,26 @@ import hashlib
 import importlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 from ..core.errors import ModelError
 from ..core.fork import ForkSafeLock
+from ..core.threads import single_thread
 from ._quiet import keep_generator, quiet_libraries
 from .presets import BUNDLED, bundled_path
 
-__all__ = ["hash_weights", "is_published_encoder", "load_open_clip"]
+__all__ = [
+    "WEIGHTS_FILE",
+    "hash_stored_weights",
+    "hash_weights",
+    "is_published_encoder",
+    "load_open_clip",
+]
+
+WEIGHTS_FILE = "open_clip_model.safetensors"
+"""Name of the weights in a folder of open_clip."""
 
 _CUSTOM_CODE_KEYS = ("trust_remote_code", "auto_map", "custom_pipelines")
 _loading = ForkSafeLock()
@@ -173,3 +183,18 @@ def hash_weights(weights: Iterable[tuple[str, Any]]) -> str:
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(tensor.contiguous().cpu().flatten().numpy())
     return digest.hexdigest()
+
+
+def hash_stored_weights(stored: Mapping[str, Any]) -> str:
+    """Return what :func:`hash_weights` returns for the model that is made of stored weights.
+
+    Parameters
+    ----------
+    stored : mapping of str to tensor
+        All weights of both towers; models have them in float32.
+    """
+    with single_thread():  # small tensors: threads would wait for each other most of the time
+        return hash_weights(
+            (name, value.float() if value.is_floating_point() else value)
+            for name, value in sorted(stored.items())
+        )

@@ -11,16 +11,14 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
-from ..core.threads import single_thread
 from ._quiet import keep_generator, quiet_libraries
-from .clip_weights import hash_weights
+from .clip_weights import WEIGHTS_FILE, hash_stored_weights
 
 __all__ = ["read_timm_tower"]
 
 _KNOWN = {"timm_pool": "avg", "timm_proj": "linear", "timm_model_pretrained": False}
 _OTHER_KEYS = {"image_size", "timm_model_name"}
 _PREFIX = "visual."
-_WEIGHTS = "open_clip_model.safetensors"
 
 
 def read_timm_tower(folder: Path) -> tuple[Any, str] | None:
@@ -50,7 +48,7 @@ def _read(folder: Path) -> tuple[Any, str] | None:
         import timm
     if not timm.is_model(image["timm_model_name"]):  # other names are downloaded
         return None
-    stored = load_file(folder / _WEIGHTS)
+    stored = load_file(folder / WEIGHTS_FILE)
     with quiet_libraries(), keep_generator():
         trunk: Any = timm.create_model(image["timm_model_name"], pretrained=False)
         trunk.reset_classifier(0, global_pool=_KNOWN["timm_pool"])
@@ -65,9 +63,4 @@ def _read(folder: Path) -> tuple[Any, str] | None:
             if name.startswith(_PREFIX)
         }
     )
-    with single_thread():
-        digest = hash_weights(
-            (name, value.float() if value.is_floating_point() else value)
-            for name, value in sorted(stored.items())
-        )
-    return tower.eval(), digest
+    return tower.eval(), hash_stored_weights(stored)

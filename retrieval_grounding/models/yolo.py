@@ -151,7 +151,7 @@ class UltralyticsDetector:
             [rows] = self._choose(outputs)
         return self._to_regions(rows, image)
 
-    def _choose(self, outputs: torch.Tensor) -> list[np.ndarray]:
+    def _choose(self, outputs: torch.Tensor) -> Sequence[np.ndarray]:
         """Return the boxes to keep of each image, (n, 6)."""
         settings, most = self.settings, max(self.settings.max_boxes, 1)
         if getattr(self._network, "end2end", False):
@@ -161,16 +161,14 @@ class UltralyticsDetector:
                 outputs, settings.confidence, classes=self._kept_classes, max_det=most, end2end=True
             )
             return [rows[:, :6].cpu().numpy() for rows in found]
-        return list(
-            suppress(
-                outputs,
-                len(self.class_names),  # after these, a segmentation model has masks
-                confidence=settings.confidence,
-                iou=settings.iou,
-                most=most,
-                kept_classes=self._kept_classes,
-                one_box_a_thing=self._one_box_a_thing,
-            )
+        return suppress(
+            outputs,
+            len(self.class_names),  # after these, a segmentation model has masks
+            confidence=settings.confidence,
+            iou=settings.iou,
+            most=most,
+            kept_classes=self._kept_classes,
+            one_box_a_thing=self._one_box_a_thing,
         )
 
     def _own_network(self) -> Any:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ...core.errors import ModelError
 from ...models._quiet import quiet_libraries
-from ...models.clip_weights import hash_weights, load_open_clip
+from ...models.clip_weights import WEIGHTS_FILE, hash_weights, load_open_clip
 from ...models.presets import BUNDLED, bundled_path
 from ...storage.files import sync_folder
 from .shares import is_half
@@ -23,7 +23,7 @@ from .towers import ClipTowers
 
 __all__ = ["check_folder", "write_folder"]
 
-_CONFIG, _WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
+_CONFIG = "open_clip_config.json"
 _COPIED = (".json", ".txt", ".model")
 _PHRASES = ("a red bus", "two men in suits")
 _SAME = 0.999
@@ -67,8 +67,8 @@ def write_folder(
         name: (value.half() if half and value.is_floating_point() else value).contiguous().clone()
         for name, value in weights.items()
     }
-    save_file(tensors, folder / _WEIGHTS, {"format": "pt"})
-    (folder / _WEIGHTS).chmod(0o644)
+    save_file(tensors, folder / WEIGHTS_FILE, {"format": "pt"})
+    (folder / WEIGHTS_FILE).chmod(0o644)
     (folder / "README.md").write_text(card, encoding="utf-8")
     for path in folder.iterdir():
         with path.open("rb+") as file:
