@@ -36,7 +36,7 @@ from .texts import Caption
 
 _PLACED = 4
 _PSEUDO = 4
-_EPOCHS = 8
+_EPOCHS = 5
 _LR = 1.5e-3
 _EMBEDDING_JITTER = 0.35  # the encoder has seen these photographs, unlike those of users
 _TEACHER, _NANO = 0, 1

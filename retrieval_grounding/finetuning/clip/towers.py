@@ -128,7 +128,8 @@ class ClipTowers:
         order = np.argsort([len(phrase) for phrase in phrases], kind="stable")
         parts = []
         for start in range(0, len(order), _PHRASES_AT_ONCE):
-            tokens = self._tokenize([phrases[row] for row in order[start : start + 64].tolist()])
+            rows = order[start : start + _PHRASES_AT_ONCE]
+            tokens = self._tokenize([phrases[row] for row in rows])
             if self.shortens:
                 tokens = tokens[:, : max(2, int((tokens != 0).sum(1).max()))]
             parts.append(self.model.encode_text(tokens, normalize=True).float())

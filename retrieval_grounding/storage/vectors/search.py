@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection
 
 import numpy as np
@@ -61,6 +62,7 @@ class VectorSearch:
         self._unindexed = ShardVectors(self.shard_vectors.numbers.difference(covered), open_shard)
         self._index = index
         self._tuning = tuning
+        self._per_image = _FLAT_REGIONS_PER_IMAGE if tuning is None else tuning.refine_factor
 
     def nearest(
         self,
@@ -96,15 +98,15 @@ class VectorSearch:
         StoreError
             If a shard is missing or damaged, or vectors are not finite.
         """
-        asked = _FLAT_REGIONS_PER_IMAGE * images * wider + _SPARE
-        beyond = self._index is not None and asked > (self._index.most or asked)
+        k = self._per_image * images * wider
+        beyond = self._index is not None and k + _SPARE > (self._index.most or math.inf)
         if exact or self._index is None or beyond or self._is_small(selection):
             k = _EXACT_REGIONS_PER_IMAGE * images * wider
             _, ids = self.shard_vectors.search(queries, k, selection)
             return list(ids), ids.shape[1] < k
-        k, scores, ids, complete = self._search_index(
-            self._index, queries, images, wider, selection
-        )
+        # Tuned for the usual number of images; finding more takes a wider search.
+        factor = wider * -(-images // CANDIDATES)
+        scores, ids, complete = self._search_index(self._index, queries, k, factor, selection)
         if self._unindexed.numbers:
             more_scores, more_ids = self._unindexed.search(queries, k, selection)
             scores = np.concatenate([scores, more_scores], axis=1)
@@ -130,20 +132,19 @@ class VectorSearch:
         self,
         index: FaissIndex,
         queries: npt.NDArray[np.float32],
-        images: int,
-        wider: int,
+        k: int,
+        factor: float,
         selection: Selection | None,
-    ) -> tuple[int, npt.NDArray[np.float32], npt.NDArray[np.int64], bool]:
-        """Return k, the scores and ids of k regions per query, and whether these are all."""
-        parameters, per_image = SearchParameters(), _FLAT_REGIONS_PER_IMAGE
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], bool]:
+        """Return the scores and ids of k regions per query, and whether these are all.
+
+        An approximate index is searched `factor` times as far as it was tuned.
+        """
+        parameters = SearchParameters()
         if self._tuning is not None:
-            # Tuned for the usual number of images; finding more takes a wider search.
-            factor: float = wider * -(-images // CANDIDATES)
             if selection is not None:  # the nearest regions are in more of the lists
                 factor /= selection.share**_WIDENING
             parameters = self._tuning.parameters.scaled(factor)
-            per_image = self._tuning.refine_factor
-        k = per_image * images * wider
         # Near ties at the end of the list may have changed places where scores are rounded.
         spare = _SPARE if selection is None and index.kind == "flat" and index.rounds else 0
         scores, ids = index.search(queries, k + spare, parameters, selection)
@@ -157,4 +158,4 @@ class VectorSearch:
             scores = self.shard_vectors.score(queries, np.where(np.isfinite(scores), ids, -1))
         all_lists = index.kind != "ivf" or parameters.nprobe >= index.lists
         available = len(index) if selection is None else len(selection)
-        return k, scores, ids, k >= available and all_lists
+        return scores, ids, k >= available and all_lists
