@@ -83,6 +83,28 @@ def test_the_score_of_the_region_found_is_the_networks(matcher, counts, seed, ro
     assert inside.all()
 
 
+@settings(max_examples=15, deadline=None)
+@given(
+    counts=st.lists(st.integers(0, 25), min_size=1, max_size=7),
+    left=st.integers(0, KEPT_REGIONS),
+    seed=st.integers(0, 99),
+)
+def test_of_the_regions_that_filters_leave_the_best_is_found(matcher, counts, left, seed):
+    table, phrase = random_table(counts, seed), random_phrases(4)[:1]
+    random, allowed = np.random.default_rng(seed), np.zeros(len(table), bool)
+    for image in range(len(counts)):
+        own = np.arange(len(table))[table.image(image)]
+        allowed[random.permutation(own)[:left]] = True
+    known = matcher.encode_pass(table)
+    rows, scores = matcher.best_of_images(phrase, table, known, allowed=allowed)
+    every, _ = best_by_all_scores(matcher, phrase, table)
+    best = np.maximum.reduceat(np.where(allowed, every, -np.inf), table.offsets[:-1])
+    np.testing.assert_allclose(scores, best, atol=ROUNDING)
+    found = np.isfinite(best)
+    assert allowed[rows[found]].all()
+    np.testing.assert_allclose(every[rows[found]], best[found], atol=ROUNDING)
+
+
 def test_phrases_with_colors_and_unknown_words_score_as_by_the_whole_network(matcher):
     table = random_table([5, 3, 4], 3)
     embeddings = random_phrases(3).embeddings
@@ -295,10 +317,10 @@ def passes(folder: Path) -> list[str]:
     return sorted(path.name for path in (folder / "index" / "passes").glob("*.pass"))
 
 
-def hits(folder: Path, **options) -> list[tuple[str, tuple[float, ...]]]:
+def hits(folder: Path, query="red", **options) -> list[tuple[str, tuple[float, ...]]]:
     with rg.Index.open(folder / "index", encoder=ColorEncoder()) as index:
         assert index.matcher.exits_early
-        return [(hit.image, hit.box) for hit in index.query("red", **options)]
+        return [(hit.image, hit.box) for hit in index.query(query, **options)]
 
 
 def test_a_build_writes_passes_and_verify_knows_them(place):
@@ -313,6 +335,18 @@ def test_queries_use_the_passes_that_are_recorded(place, monkeypatch):
     expected = hits(place, exact=True)
     monkeypatch.setattr(TrainedMatcher, "encode_pass", lambda *_: pytest.fail("it was computed"))
     assert hits(place) == expected
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [rg.Filters(labels=("green",)), rg.Filters(labels=("red",)), rg.Filters(max_size=0.1)],
+)
+def test_filters_of_regions_use_the_early_exit(place, monkeypatch, filters):
+    query = rg.Query("red", filters=filters)
+    expected = hits(place, query, exact=True)
+    assert len(expected) == 4
+    monkeypatch.setattr(TrainedMatcher, "score_pairs", lambda *_: pytest.fail("it scored all"))
+    assert hits(place, query) == expected
 
 
 @pytest.mark.parametrize("damage", ["missing", "changed", "short", "link", "empty"])

@@ -51,6 +51,7 @@ def best_of_images(
     phrases: Sequence[ReadPhrase],
     images: FlatImages,
     ends: Sequence[int],
+    allowed: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the best region of each image for its phrase.
 
@@ -63,24 +64,28 @@ def best_of_images(
         m images: those of the first phrase, then those of the next.
     ends : sequence of p int
         Where the images of each phrase end, in ascending order; each has some.
+    allowed : bool tensor of shape (n,), optional
+        Which of the n regions may be found. The others still count as their neighbors.
 
     Returns
     -------
     rows : int64 tensor of shape (m,)
     logits : float tensor of shape (m,)
+        Minus infinity for an image without an allowed region.
     """
     hidden, guess = states_before_attention(model, phrases, images, ends)
     rows, missing = images.padded()
     scores = early(hidden, guess).index_select(0, rows.flatten()).view(rows.shape)
-    scores.masked_fill_(missing, -torch.inf)
+    barred = missing if allowed is None else missing | ~allowed[rows]
+    scores.masked_fill_(barred, -torch.inf)
     kept = scores.topk(min(KEPT_REGIONS, rows.shape[1]), 1, sorted=False).indices
-    chosen, absent = rows.gather(1, kept), missing.gather(1, kept)
+    chosen, out = rows.gather(1, kept), barred.gather(1, kept)
     flat = chosen.flatten()
     states = _attend(model.attend, phrases, ends, hidden, images, chosen, rows, missing)
     states += hidden.index_select(0, flat)
     norm, answer = model.answer
     logits = answer(norm(model.think(states)))[:, 0].add_(guess.index_select(0, flat))
-    best = logits.view(kept.shape).masked_fill_(absent, -torch.inf).max(1)
+    best = logits.view(kept.shape).masked_fill_(out, -torch.inf).max(1)
     return chosen.gather(1, best.indices[:, None])[:, 0], best.values
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..core.phrases import Phrases
+from ..core.region_table import RegionTable
 from ..matching import checks
 from ..matching.matcher import Matcher
 from .candidates import Candidates
@@ -31,7 +32,8 @@ def find_best(
 ) -> tuple[Rows, Floats]:
     """Return the row of the best region of each candidate image, and the scores of all regions.
 
-    Where a matcher exits early, only the best have a score, and the others have NaN.
+    The best is one that filters allow. Where a matcher exits early, only the best have a score, and
+    the others have NaN.
 
     Parameters
     ----------
@@ -51,8 +53,7 @@ def find_best(
     regions = found.regions
     assert regions is not None
     if exact or not getattr(matcher, "exits_early", False):
-        scores = checks.score_pairs(matcher, phrases, regions, found.phrase_rows)
-        return best_regions(scores, regions.offsets), scores
+        return _best_by_all_scores(matcher, phrases, found, regions)
     from ..matching.trained import TrainedMatcher  # it is loaded, since it has this attribute
 
     assert isinstance(matcher, TrainedMatcher)
@@ -70,8 +71,10 @@ def find_best(
         if known is None:
             return False
         own_ends = (ends[numbers] - start).tolist()
-        rows, logits = matcher.best_of_images(phrases[numbers], table, known, own_ends)
-        rows = rows + regions.offsets[start]
+        own = slice(int(regions.offsets[start]), int(regions.offsets[stop]))
+        allowed = None if found.allowed is None else found.allowed[own]
+        rows, logits = matcher.best_of_images(phrases[numbers], table, known, own_ends, allowed)
+        rows = rows + own.start
         best[start:stop] = rows
         scores[rows] = logits
         return True
@@ -80,6 +83,13 @@ def find_best(
     parts = [some[n : n + _PHRASES_AT_ONCE] for n in range(0, len(some), _PHRASES_AT_ONCE)]
     done = all(map(score, parts))
     if not done or not np.isfinite(scores[best]).all():
-        scores = checks.score_pairs(matcher, phrases, regions, found.phrase_rows)
-        return best_regions(scores, regions.offsets), scores
+        return _best_by_all_scores(matcher, phrases, found, regions)
     return best, scores
+
+
+def _best_by_all_scores(
+    matcher: Matcher, phrases: Phrases, found: Candidates, regions: RegionTable
+) -> tuple[Rows, Floats]:
+    scores = checks.score_pairs(matcher, phrases, regions, found.phrase_rows)
+    wanted = scores if found.allowed is None else np.where(found.allowed, scores, -np.inf)
+    return best_regions(wanted, regions.offsets), scores

@@ -25,7 +25,7 @@ from .candidates import Candidates, find_candidates
 from .confidence import best_probabilities
 from .image_passes import ImagePasses
 from .pool import Pool, PoolRequest, gather_pool
-from .rank import best_regions, make_hit
+from .rank import make_hit
 from .snapshot import Snapshot, SnapshotCache
 
 __all__ = ["Retriever"]
@@ -258,11 +258,7 @@ class Retriever:
         regions = candidates.regions
         if regions is None:
             return [[] for _ in phrases.texts]
-        allowed = candidates.allowed
-        whole = exact or allowed is not None  # of an image's regions, filters may leave any
-        best, scores = find_best(matcher, phrases, candidates, self._passes, snapshot.state, whole)
-        if allowed is not None:
-            best = best_regions(np.where(allowed, scores, -np.inf), regions.offsets)
+        best, scores = find_best(matcher, phrases, candidates, self._passes, snapshot.state, exact)
         searched = snapshot.images
         probabilities = best_probabilities(matcher, scores, best, candidates.positions(), searched)
         orders = [
