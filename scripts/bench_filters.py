@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Time and recall of queries with one filter that leaves 0.01 % to 100 % of the images.
+"""Time and recall of queries with one filter: of 0.01 % to 100 % of the images, or of regions.
 
     python scripts/bench_filters.py --work /tmp/bench --regions 1000000
 
-The index is the one of ``bench_query.py``. Each image gets a random number as metadata, and the
-filter is a condition on it. Each phrase is asked with and without the filter, in turns, so that
-both see the same machine. Recall is the share of the exact search's hits that are found, with the
-same filter; "first" is the first query with a filter, which has to be worked out. The overhead is
-the median of what each phrase took more, in the processor's time, which other work on the machine
-disturbs less than the clock.
+The index is the one of ``bench_query.py``. Each image gets a random number as metadata, and a
+filter is a condition on it; two more keep the regions of a label, and small ones. Each phrase is
+asked with and without the filter, in turns, so that both see the same machine. Recall is the share
+of the exact search's hits that are found, with the same filter; "first" is the first query with a
+filter, which has to be worked out. The overhead is the median of the CPU time that each phrase took
+more, which other work on the machine disturbs less than the clock.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARES = (0.0001, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 0.9, 1.0)
 PARTS = 10_000_000
 CANDIDATES = 100
+SMALL = 0.1
 
 
 def number_images(folder: Path) -> None:
@@ -71,10 +72,8 @@ def candidate_recall(index: rg.Index, encoder: KnownPhrases, filters: rg.Filters
     return float(np.mean(shares))
 
 
-def measure(index: rg.Index, encoder: KnownPhrases, share: float) -> dict[str, float]:
+def measure(index: rg.Index, encoder: KnownPhrases, filters: rg.Filters) -> dict[str, float]:
     """Return the figures of one filter."""
-    condition = f"part < {round(share * PARTS)}"
-    filters = rg.Filters(where=condition)
     queries = [rg.Query(text, filters=filters) for text in encoder.texts]
     _, first = taken(lambda: index.query(queries[0]))
     for query in queries[:5]:
@@ -132,7 +131,12 @@ def main() -> None:
     index = rg.Index.open(folder, encoder=encoder, device="cpu")
     for text in encoder.texts[:10]:
         index.query(text)
-    rows = {f"{share:.2%}": measure(index, encoder, share) for share in options.shares}
+    chosen = {
+        f"{share:.2%}": rg.Filters(where=f"part < {round(share * PARTS)}")
+        for share in options.shares
+    }
+    chosen |= {"persons": rg.Filters(labels=("person",)), "small": rg.Filters(max_size=SMALL)}
+    rows = {name: measure(index, encoder, filters) for name, filters in chosen.items()}
     table = Table("left", *next(iter(rows.values())))
     for name, figures in rows.items():
         table.add_row(name, *(f"{value:,.3g}" for value in figures.values()))
