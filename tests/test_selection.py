@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from retrieval_grounding.storage.region_ids import region_ids
+from retrieval_grounding.storage.vectors import search as vector_search
 from retrieval_grounding.storage.vectors.faiss_index import FaissIndex
+from retrieval_grounding.storage.vectors.metadata import Tuning
 from retrieval_grounding.storage.vectors.numbering import Numbering
 from retrieval_grounding.storage.vectors.search import VectorSearch
 from retrieval_grounding.storage.vectors.search_parameters import SearchParameters
@@ -86,6 +88,53 @@ def test_ids_with_gaps_are_left_as_they_are(ids):
     index.prepare_selections()
     assert not index.selects
     assert index.ids.tolist() == ids
+
+
+@pytest.fixture(scope="module")
+def clustered() -> tuple[np.ndarray, np.ndarray, np.ndarray, FaissIndex]:
+    """Regions of 32 kinds, in inverted lists; each kind is in a few of them."""
+    random = np.random.default_rng(3)
+    centers = random.normal(size=(32, DIMENSION))
+    kinds = random.integers(32, size=SHARDS * ROWS)
+    rows = centers[kinds] + 0.3 * random.normal(size=(len(kinds), DIMENSION))
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    ids = np.concatenate([region_ids(n, np.arange(ROWS)) for n in range(1, SHARDS + 1)])
+    index = FaissIndex.create("ivf", DIMENSION, lists=64)
+    index.train(rows[:8000])
+    index.add(rows, ids)
+    index.prepare_selections()
+    index.rounds = False  # there are no shards to score regions again
+    return rows, kinds, ids, index
+
+
+def test_regions_of_a_kind_are_found_by_phrases_about_another(clustered, monkeypatch):
+    rows, kinds, ids, index = clustered
+    monkeypatch.setattr(vector_search, "_FEW_REGIONS", 0)  # as in a large index
+    tuning = Tuning(SearchParameters(nprobe=3), 4, None, 0, len(ids), len(ids))
+    shards = range(1, SHARDS + 1)
+    search = VectorSearch(shards, lambda _: None, index, shards, tuning)
+    for kind in range(4):
+        mask = kinds == kind
+        others = rows[[np.flatnonzero(kinds == other)[0] for other in range(4, 12)]]
+        found, complete = search.nearest(others, 10, selection=selection_of(mask))
+        assert not complete
+        for own in found:  # before, none was in the lists that were visited
+            assert len(own) == 40
+            assert selection_of(mask).contains(own).all()
+
+
+def test_lists_are_visited_until_they_have_enough_of_a_selection(clustered):
+    rows, kinds, _, index = clustered
+    near, far = rows[kinds == 5][:1], rows[kinds == 9][:1]
+    selection = selection_of(kinds == 5)
+    everything = selection_of(np.ones(len(kinds), bool))
+    assert index.lists_with(near, selection, 10) == 1
+    assert index.lists_with(far, selection, 10) > 1
+    both = index.lists_with(np.concatenate([near, far]), selection, 10)
+    assert both == index.lists_with(far, selection, 10)
+    assert index.lists_with(far, selection, len(selection)) <= index.lists
+    assert index.lists_with(near, everything, len(everything)) == index.lists
+    assert index.lists_with(near, selection_of(kinds < 0), 0) == 1
 
 
 @pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw"])

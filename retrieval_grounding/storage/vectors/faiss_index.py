@@ -167,9 +167,8 @@ class FaissIndex:
         lists = self._index.invlists
         sizes = [lists.list_size(number) for number in range(self.lists)]
         return [
-            faiss.rev_swig_ptr(lists.get_ids(number), size)
+            faiss.rev_swig_ptr(lists.get_ids(number), size) if size else np.zeros(0, np.int64)
             for number, size in enumerate(sizes)
-            if size
         ]
 
     @property
@@ -235,6 +234,42 @@ class FaissIndex:
             )
         scores[ids < 0] = -np.inf
         return scores, ids if self._numbering is None else self._numbering.ids(ids)
+
+    def lists_with(
+        self, queries: npt.NDArray[np.float32], selection: Selection, regions: float
+    ) -> int:
+        """Return how many of the nearest lists have so many selected regions, for any query.
+
+        Regions of one label are in few lists, which may be far from what a phrase means.
+
+        Parameters
+        ----------
+        queries : float32 array of shape (p, dimension)
+            Unit length.
+        selection : Selection
+            Regions to which a search will be restricted.
+        regions : float
+            At most as many as are selected.
+        """
+        counts = self._selected_in_lists(selection)
+        _, nearest = self._index.quantizer.search(np.ascontiguousarray(queries), self.lists)
+        seen = counts[nearest].cumsum(axis=1)
+        return min(int((seen < regions).sum(axis=1).max()) + 1, self.lists)
+
+    def _selected_in_lists(self, selection: Selection) -> npt.NDArray[np.int64]:
+        """Return how many selected regions each inverted list has."""
+        assert self._numbering is not None
+        cache = selection.faiss_cache
+        numbering, counts = cache.get("lists", (None, None))
+        if numbering is not self._numbering:
+            views = self._id_views()
+            lists = np.repeat(np.arange(len(views)), [len(view) for view in views])
+            bits = np.unpackbits(self._numbering.bitmap(selection), bitorder="little")
+            chosen = bits[np.concatenate(views)].astype(bool)
+            counts = np.bincount(lists[chosen], minlength=len(views))
+            cache["lists"] = self._numbering, counts
+        found: npt.NDArray[np.int64] = counts
+        return found
 
     def _faiss_parameters(
         self, parameters: SearchParameters, k: int, selection: Selection | None

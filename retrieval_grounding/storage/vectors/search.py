@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +26,7 @@ _FEW_REGIONS = 1 << 13
 """Comparing this many takes no longer than a search in inverted lists."""
 
 _MIN_SHARE_OF_A_GRAPH = 0.1
-_WIDENING = 0.25
+_WIDENING = 0.5
 _SPARE = 32
 _EXACT_REGIONS_PER_IMAGE = 16  # returning more regions costs less than searching again
 
@@ -145,6 +146,10 @@ class VectorSearch:
             if selection is not None:  # the nearest regions are in more of the lists
                 factor /= selection.share**_WIDENING
             parameters = self._tuning.parameters.scaled(factor)
+            if selection is not None and index.kind == "ivf":
+                usual = len(selection) * min(parameters.nprobe / index.lists, 1)
+                lists = index.lists_with(queries, selection, usual)
+                parameters = replace(parameters, nprobe=max(parameters.nprobe, lists))
         # Near ties at the end of the list may have changed places where scores are rounded.
         spare = _SPARE if selection is None and index.kind == "flat" and index.rounds else 0
         scores, ids = index.search(queries, k + spare, parameters, selection)
