@@ -30,6 +30,7 @@ from retrieval_grounding.storage.rows import StoredImage
 from retrieval_grounding.storage.shard_format import ImageRecord, write_shard
 from retrieval_grounding.storage.shards import ShardReader
 from retrieval_grounding.storage.vectors import gpu
+from retrieval_grounding.storage.vectors import search as vector_search
 from retrieval_grounding.storage.vectors.exact import ShardVectors
 from retrieval_grounding.storage.vectors.faiss_index import FaissIndex, import_faiss
 from retrieval_grounding.storage.vectors.gpu import combine_parts, copy_to_gpus, gpu_numbers
@@ -43,6 +44,7 @@ from retrieval_grounding.storage.vectors.metadata import (
 )
 from retrieval_grounding.storage.vectors.search import VectorSearch
 from retrieval_grounding.storage.vectors.search_parameters import SearchParameters
+from retrieval_grounding.storage.vectors.selection import Selection
 from retrieval_grounding.storage.vectors.sync import (
     reason_to_reindex,
     rebuild_vectors,
@@ -273,6 +275,26 @@ def test_shard_vectors_score_what_they_find(folder):
     known = np.isfinite(again)
     np.testing.assert_allclose(again[known], expected[known], atol=1e-5)
     assert len(stored.sample(10**9)) == len(stored) == len(ids)
+
+
+def test_a_graph_that_does_not_lead_to_the_selected_regions_is_not_trusted(folder, monkeypatch):
+    """Regions of one label are near each other, and far from a phrase about something else."""
+    monkeypatch.setattr(vector_search, "_FEW_REGIONS", 0)  # as in a large index
+    reindexed(folder, "hnsw")
+    stored = shard_vectors(folder)
+    index, metadata = load_vectors(Catalog(folder), mapped=True)
+    search = VectorSearch(stored.numbers, stored._open, index, metadata.shards, metadata.tuning)
+    query = phrases()[:1]
+    masks = {
+        number: stored._open(number).embeddings[:].astype(np.float32) @ query[0] < -0.1
+        for number in stored.numbers
+    }
+    selection = Selection(masks)
+    assert 0.1 < selection.share < 0.4
+    [found], _ = search.nearest(query, 20, selection=selection)
+    [truth], _ = search.nearest(query, 20, exact=True, selection=selection)
+    assert selection.contains(found).all()
+    assert len(np.intersect1d(found, truth[:50])) >= 49
 
 
 def test_growth_and_lost_recall_make_a_reindex_due():

@@ -99,15 +99,17 @@ class VectorSearch:
         StoreError
             If a shard is missing or damaged, or vectors are not finite.
         """
-        k = self._per_image * images * wider
-        beyond = self._index is not None and k + _SPARE > (self._index.most or math.inf)
-        if exact or self._index is None or beyond or self._is_small(selection):
-            k = _EXACT_REGIONS_PER_IMAGE * images * wider
-            _, ids = self.shard_vectors.search(queries, k, selection)
-            return list(ids), ids.shape[1] < k
+        index, k = self._index, self._per_image * images * wider
+        beyond = index is not None and k + _SPARE > (index.most or math.inf)
+        if exact or index is None or beyond or self._is_small(selection):
+            return self._compare_all(queries, images * wider, selection)
         # Tuned for the usual number of images; finding more takes a wider search.
         factor = wider * -(-images // CANDIDATES)
-        scores, ids, complete = self._search_index(self._index, queries, k, factor, selection)
+        scores, ids, complete = self._search_index(index, queries, k, factor, selection)
+        least = np.isfinite(scores).sum(axis=1).min()
+        if selection is not None and index.kind == "hnsw" and least < min(k, len(selection)):
+            # The way through a graph may end before it comes to what is selected.
+            return self._compare_all(queries, images * wider, selection)
         if self._unindexed.numbers:
             more_scores, more_ids = self._unindexed.search(queries, k, selection)
             scores = np.concatenate([scores, more_scores], axis=1)
@@ -118,6 +120,14 @@ class VectorSearch:
             known = np.isfinite(query_scores)
             nearest.append(top_k(query_scores[known], query_ids[known], k)[1])
         return nearest, complete
+
+    def _compare_all(
+        self, queries: npt.NDArray[np.float32], images: int, selection: Selection | None
+    ) -> tuple[list[npt.NDArray[np.int64]], bool]:
+        """Return what :meth:`nearest` does, after comparing every region."""
+        k = _EXACT_REGIONS_PER_IMAGE * images
+        _, ids = self.shard_vectors.search(queries, k, selection)
+        return list(ids), ids.shape[1] < k
 
     def _is_small(self, selection: Selection | None) -> bool:
         """Return whether comparing every selected region is better than asking the index."""
@@ -148,7 +158,8 @@ class VectorSearch:
             parameters = self._tuning.parameters.scaled(factor)
             if selection is not None and index.kind == "ivf":
                 usual = len(selection) * min(parameters.nprobe / index.lists, 1)
-                lists = index.lists_with(queries, selection, usual)
+                wanted = max(usual, min(k, len(selection)))
+                lists = index.lists_with(queries, selection, wanted)
                 parameters = replace(parameters, nprobe=max(parameters.nprobe, lists))
         # Near ties at the end of the list may have changed places where scores are rounded.
         spare = _SPARE if selection is None and index.kind == "flat" and index.rounds else 0
