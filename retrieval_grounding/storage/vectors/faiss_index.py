@@ -252,7 +252,8 @@ class FaissIndex:
             At most as many as are selected.
         """
         counts = self._selected_in_lists(selection)
-        _, nearest = self._index.quantizer.search(np.ascontiguousarray(queries), self.lists)
+        with _few_threads(len(queries)):
+            _, nearest = self._index.quantizer.search(np.ascontiguousarray(queries), self.lists)
         seen = counts[nearest].cumsum(axis=1)
         return min(int((seen < regions).sum(axis=1).max()) + 1, self.lists)
 

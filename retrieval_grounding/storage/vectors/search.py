@@ -106,8 +106,11 @@ class VectorSearch:
         # Tuned for the usual number of images; finding more takes a wider search.
         factor = wider * -(-images // CANDIDATES)
         scores, ids, complete = self._search_index(index, queries, k, factor, selection)
-        least = np.isfinite(scores).sum(axis=1).min()
-        if selection is not None and index.kind == "hnsw" and least < min(k, len(selection)):
+        if (
+            selection is not None
+            and index.kind == "hnsw"
+            and np.isfinite(scores).sum(axis=1).min() < min(k, len(selection))
+        ):
             # The way through a graph may end before it comes to what is selected.
             return self._compare_all(queries, images * wider, selection)
         if self._unindexed.numbers:
